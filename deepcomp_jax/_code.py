@@ -1,0 +1,112 @@
+"""Canonical Huffman codes of at most 15 bits: counts to lengths to code words.
+
+Huffman, *A Method for the Construction of Minimum-Redundancy Codes*, 1952; limited
+lengths by package-merge: Larmore and Hirschberg, *A Fast Algorithm for Optimal
+Length-Limited Huffman Codes*, 1990; canonical codes as in RFC 1951, section 3.2.2.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_LENGTH = 15  # bits of a code word, so that a length fits 4 bits (H1)
+
+
+def lengths(
+    counts: NDArray[np.integer], *, limit: int = MAX_LENGTH
+) -> NDArray[np.uint8]:
+    """Lengths of the code words that take the fewest bits in all.
+
+    Package-merge: at each of `limit` levels the list is the used symbols and the pairs
+    of the list below, by weight. A symbol's length is the number of levels at which it
+    is among the items that the cheapest 2 (used - 1) items of the top are made of.
+
+    Args:
+        counts: How often each symbol occurs, int[alphabet].
+        limit: Greatest length allowed, in bits, 1 to 15.
+
+    Returns:
+        uint8[alphabet]: 0 for a symbol that does not occur. Of two symbols the one
+        that occurs less often, or as often but comes later, never has the shorter word.
+
+    Raises:
+        ValueError: if a count is negative, the limit out of range, or more symbols
+            are used than there are words of `limit` bits.
+    """
+    used = _used(counts, limit)
+    result = np.zeros(counts.size, np.uint8)
+    if used.size <= 1:
+        result[used] = 1
+        return result
+    order = used[np.lexsort((-used, counts[used]))]
+    leaves = counts[order].astype(np.int64)
+    leaves_among: list[NDArray[np.int64]] = []  # of the first i items, by level
+    items = leaves
+    limit = min(limit, used.size - 1)  # no optimal word is longer
+    for _ in range(limit - 1):
+        pairs = items[: items.size // 2 * 2].reshape(-1, 2).sum(axis=1)
+        merged = np.concatenate([leaves, pairs])
+        by_weight = np.argsort(merged, kind="stable")
+        leaves_among.append(np.cumsum(by_weight < leaves.size))
+        items = merged[by_weight]
+    taken = 2 * (used.size - 1)
+    depth = np.zeros(used.size + 1, np.int64)
+    for among in reversed(leaves_among):
+        chosen = int(among[taken - 1]) if taken else 0
+        depth[chosen] += 1
+        taken = 2 * (taken - chosen)
+    depth[taken] += 1
+    # Each level takes its first `chosen` leaves: a leaf counts the levels beyond it.
+    result[order] = limit - np.cumsum(depth[:-1])
+    return result
+
+
+def _used(counts: NDArray[np.integer], limit: int) -> NDArray[np.intp]:
+    """The symbols that occur, after a check of the arguments."""
+    if not 1 <= limit <= MAX_LENGTH:
+        raise ValueError(f"limit must be 1 to {MAX_LENGTH} bits, got {limit}")
+    if counts.size and counts.min() < 0:
+        raise ValueError(f"counts must not be negative, got {int(counts.min())}")
+    used = np.flatnonzero(counts)
+    if used.size > 1 << limit:
+        raise ValueError(
+            f"{used.size} symbols are used, but there are only {1 << limit} code "
+            f"words of {limit} bits"
+        )
+    return used
+
+
+def code(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """The canonical code words: shorter ones first, then by symbol, counting up.
+
+    Args:
+        lengths: uint8[alphabet], each 0 to 15, that leave no word unused.
+
+    Returns:
+        uint32[alphabet]: word i in the lowest `lengths[i]` bits; 0 if it is empty.
+    """
+    order = _canonical(lengths)
+    sizes = lengths[order].astype(np.int64)
+    # As binary fractions, the words divide 0 to 1 into intervals of width 2**-size.
+    widths = 1 << (MAX_LENGTH - sizes)
+    words = np.zeros(lengths.size, np.uint32)
+    words[order] = (np.cumsum(widths) - widths) >> (MAX_LENGTH - sizes)
+    return words
+
+
+def _canonical(lengths: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The used symbols in the order of their code words."""
+    used = np.flatnonzero(lengths)
+    return used[np.argsort(lengths[used], kind="stable")]
+
+
+def table(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """What the next bits of a stream stand for.
+
+    Returns:
+        uint32[2**longest]: entry i is `symbol << 4 | length` of the code word that the
+        `longest` bits of i begin with.
+    """
+    order = _canonical(lengths)
+    sizes = lengths[order].astype(np.int64)
+    entries = (order << 4 | sizes).astype(np.uint32)
+    return np.repeat(entries, 1 << (sizes[-1] - sizes))

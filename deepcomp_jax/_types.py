@@ -1,0 +1,54 @@
+"""The vocabulary: the records that pass between the modules, all on the host.
+
+Letters used in shapes: `n` values of a tensor, `k` centroids of a codebook.
+"""
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+# The containers of a pytree with, in place of each leaf, its index in tree order.
+# Dictionary keys are strings and non-negative integers, integers first, each sorted.
+Structure: TypeAlias = (
+    "dict[str | int, Structure] | list[Structure] | tuple[Structure, ...] | int | None"
+)
+
+
+class Dense(NamedTuple):
+    """A leaf that keeps its own values.
+
+    Attributes:
+        values: The values, any shape and dtype.
+    """
+
+    values: np.ndarray
+
+
+class Shared(NamedTuple):
+    """A leaf whose values are pruned or shared.
+
+    Attributes:
+        labels: Unsigned integers in the shape of the leaf: 0 is a pruned weight,
+            exactly zero, and j stands for `codebook[j - 1]`.
+        codebook: Index in `Compressed.codebooks`. Several leaves may share one.
+        gap_bits: Width of a gap symbol, in bits (clause G1).
+    """
+
+    labels: np.ndarray
+    codebook: int
+    gap_bits: int
+
+
+class Compressed(NamedTuple):
+    """A whole network, ready to be written: what a `.dcz` file holds.
+
+    Attributes:
+        structure: The containers of the pytree.
+        leaves: The leaves, in tree order.
+        codebooks: One-dimensional arrays, strictly ascending, in the dtype of the
+            leaves that use them, in order of first use.
+    """
+
+    structure: Structure
+    leaves: tuple[Dense | Shared, ...]
+    codebooks: tuple[np.ndarray, ...]

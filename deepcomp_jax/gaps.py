@@ -1,0 +1,122 @@
+"""Positions of the kept weights as gaps of a few bits: the paper's relative index.
+
+Han, Mao and Dally, arXiv 1510.00149, section 2 and figure 2. In place of its absolute
+position, each kept weight stores the number of zeros before it. A gap symbol has
+`bits` bits; with cap = 2**bits - 1:
+
+    symbol g < cap    g zeros, then a kept weight
+    symbol cap        cap zeros and no weight: a filler
+
+    values         0 0 w w 0 0 0 0 0 w 0 0
+    2-bit symbols  2   0 3     2
+                   |   | |     two zeros and a weight
+                   |   | filler: three zeros
+                   |   no zero and a weight
+                   two zeros and a weight; the zeros at the end are not coded
+
+Format notes:
+
+- The paper's filler is a weight of value zero, which needs an index in the codebook
+  as well. Here it stands for zeros only, so a filler costs its gap symbol alone.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax._errors import FormatError
+
+MAX_BITS = 16
+
+
+def encode(positions: NDArray[np.integer], *, bits: int) -> NDArray[np.uint16]:
+    """Gap symbols of the kept weights of a tensor.
+
+    Args:
+        positions: Indices of the kept weights in the flattened tensor, ascending,
+            int[n].
+        bits: Width of a symbol, 1 to 16.
+
+    Returns:
+        uint16[n + fillers].
+
+    Raises:
+        ValueError: if the positions are negative or not strictly ascending, or the
+            width is out of range.
+    """
+    cap = _cap(bits)
+    zeros = np.diff(positions.astype(np.int64), prepend=-1) - 1
+    if zeros.size and zeros.min() < 0:
+        at = int(np.flatnonzero(zeros < 0)[0])
+        raise ValueError(
+            "positions must be non-negative and strictly ascending, but "
+            f"positions[{at}] is {int(positions[at])}"
+        )
+    fillers = zeros // cap
+    last = np.cumsum(fillers + 1) - 1
+    symbols = np.full(last[-1] + 1 if last.size else 0, cap, np.uint16)
+    symbols[last] = zeros - fillers * cap
+    return symbols
+
+
+def decode(
+    symbols: NDArray[np.unsignedinteger], *, bits: int, offset: int = 0
+) -> NDArray[np.int64]:
+    """Positions of the kept weights, from their gap symbols.
+
+    Args:
+        symbols: Gap symbols, uint[g].
+        bits: Width of a symbol, 1 to 16.
+        offset: Where the symbols lie in the file, in bytes, for the error.
+
+    Returns:
+        int64[n], strictly ascending. Whether they lie within the tensor is for the
+        caller to check.
+
+    Raises:
+        FormatError: if a symbol has more than `bits` bits or the last is a filler.
+        ValueError: if the width is out of range.
+    """
+    cap = _cap(bits)
+    _check(symbols, cap, offset)
+    weight = symbols != cap
+    after = np.cumsum(symbols.astype(np.int64) + weight)
+    return after[weight] - 1
+
+
+def decode_slow(symbols: NDArray[np.unsignedinteger], *, bits: int) -> list[int]:
+    """The same as `decode`, symbol by symbol: its oracle."""
+    cap = _cap(bits)
+    _check(symbols, cap, 0)
+    positions: list[int] = []
+    here = 0
+    for symbol in symbols.tolist():
+        here += symbol
+        if symbol < cap:
+            positions.append(here)
+            here += 1
+    return positions
+
+
+def fillers(symbols: NDArray[np.unsignedinteger], *, bits: int) -> int:
+    """How many of the symbols are fillers."""
+    return int(np.count_nonzero(symbols == _cap(bits)))
+
+
+def _cap(bits: int) -> int:
+    """The filler, which is also the number of zeros that it stands for."""
+    if not 1 <= bits <= MAX_BITS:
+        raise ValueError(f"a gap must have 1 to {MAX_BITS} bits, got {bits}")
+    return (1 << bits) - 1
+
+
+def _check(symbols: NDArray[np.unsignedinteger], cap: int, offset: int) -> None:
+    if not symbols.size:
+        return
+    if symbols.max() > cap:
+        raise FormatError(
+            f"gap symbol {int(symbols.max())} is above the filler, {cap}",
+            offset=offset,
+            clause="G5",
+        )
+    if symbols[-1] == cap:
+        raise FormatError("the last gap is a filler", offset=offset, clause="G6")

@@ -1,0 +1,253 @@
+"""One-dimensional clustering of weights: codebooks of least squared error.
+
+`optimal` finds the best codebook of a given size, `nonparametric` and
+`by_explained_variance` the size too, and `lloyd` is the descent from the three starts
+that the paper compares.  All are deterministic, run on the host, and give centroids in
+float64, strictly ascending, never more of them than there are distinct values.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from deepcomp_jax import _runs
+from deepcomp_jax._runs import MAX_BINS as MAX_BINS
+from deepcomp_jax._runs import Floats
+
+
+class Path(NamedTuple):
+    """Optimal codebooks of every size.
+
+    Attributes:
+      sse: float64[k], entry k - 1 is the least sum of squared errors with k centroids;
+        with more than `MAX_BINS` distinct values, a close upper bound of it.
+      codebook: `codebook(k)` gives the centroids, as `optimal(values, k)` would.
+    """
+
+    sse: Floats
+    codebook: Callable[[int], Floats]
+
+
+def optimal(
+    values: ArrayLike, k: int, *, importance: ArrayLike | None = None
+) -> Floats:
+    """Centroids with the least sum of squared distances to their nearest values.
+
+    Args:
+      values: real array of any shape, finite.
+      k: number of centroids wanted, at least 1.
+      importance: non-negative weight of each value's squared distance, same shape as
+        `values`; None means 1.  A value of importance 0 is ignored.
+
+    Returns:
+      float64[min(k, number of distinct values)], strictly ascending.
+
+    Raises:
+      ValueError: if `k` < 1, or `values` or `importance` are not as described.
+    """
+    _check_count(k)
+    runs = _runs.summed(values, importance)
+    if k >= runs.distinct.size:
+        return runs.values[runs.distinct]
+    borders = _runs.bins(runs)
+    _, starts = _runs.table(runs, borders, k)
+    return _runs.best(runs, borders, starts, k)
+
+
+def optimal_path(
+    values: ArrayLike, k_max: int, *, importance: ArrayLike | None = None
+) -> Path:
+    """Optimal codebooks of 1 to `k_max` centroids from one dynamic program.
+
+    Args:
+      values, importance: as for `optimal`.
+      k_max: largest number of centroids, at least 1; reduced to the number of distinct
+        values.
+
+    Returns:
+      The least squared errors (never rising with k) and a function that gives each
+      codebook.
+
+    Raises:
+      ValueError: as `optimal`.
+    """
+    return _path(_runs.summed(values, importance), k_max)
+
+
+def _path(runs: _runs.Runs, k_max: int) -> Path:
+    _check_count(k_max)
+    distinct = runs.distinct.size
+    count = min(k_max, distinct)
+    borders = _runs.bins(runs)
+    gains, starts = _runs.table(runs, borders, count)
+    errors = np.maximum(runs.energy - gains, 0.0)
+    errors[distinct - 1 :] = 0.0
+
+    def codebook(k: int) -> Floats:
+        _check_count(k)
+        if count < min(k, distinct):
+            raise ValueError(f"codebook of {k} centroids asked of a path up to {count}")
+        if k >= distinct:
+            return runs.values[runs.distinct]
+        return _runs.best(runs, borders, starts, k)
+
+    return Path(np.minimum.accumulate(errors) * runs.unit, codebook)
+
+
+def lloyd(
+    values: ArrayLike,
+    k: int,
+    *,
+    init: Literal["linear", "density", "random"] = "linear",
+    seed: int = 0,
+    importance: ArrayLike | None = None,
+    iterations: int = 300,
+) -> Floats:
+    """Lloyd's k-means from the starting centroids that the paper compares.
+
+    S. Han, H. Mao and W. J. Dally, "Deep Compression" (arXiv 1510.00149), section 3.2:
+    `linear` spaces the centroids evenly between the least and the greatest value,
+    `density` evenly in the cumulative distribution, `random` draws k of the distinct
+    values.  An empty cluster keeps its centroid.
+
+    Args:
+      values, k, importance: as for `optimal`.
+      init: where the centroids start.
+      seed: of the random start.
+      iterations: most steps taken; fewer if the clusters stop changing.
+
+    Returns:
+      float64[at most min(k, number of distinct values)], strictly ascending.
+
+    Raises:
+      ValueError: as `optimal`, or if `init` is unknown or `iterations` is negative.
+    """
+    _check_count(k)
+    if iterations < 0:
+        raise ValueError(f"iterations must not be negative, got {iterations}")
+    runs = _runs.summed(values, importance)
+    if k >= runs.distinct.size:
+        return runs.values[runs.distinct]
+    return _runs.descend(runs, _initial(runs, k, init, seed), iterations)
+
+
+def nonparametric(
+    values: ArrayLike,
+    *,
+    penalty: float = 1.0,
+    k_max: int = 256,
+    importance: ArrayLike | None = None,
+) -> Floats:
+    """Codebook whose size the data choose: DP-means, solved exactly.
+
+    A Dirichlet-process mixture of Gaussians turns, as the variance of its components
+    goes to zero, into the problem of minimising the squared error plus a fixed price
+    per cluster (B. Kulis and M. I. Jordan, "Revisiting k-means: New Algorithms via
+    Bayesian Nonparametrics", arXiv 1111.0352, section 3).  Here the price is
+    `penalty * variance(values)`, which makes the choice of k independent of the unit
+    of the values.  Their algorithm finds a local minimum; the dynamic program holds the
+    least error for each k, so the smallest k of least total is read off its table.
+
+    The squared error of n values falls as n * variance / k^2, so the best k grows as
+    (n / penalty)^(1/3): eight times the values, twice the centroids.
+
+    Args:
+      values, importance: as for `optimal`; the variance is weighted by importance.
+      penalty: price of a centroid in units of the variance of the values, at least 0.
+      k_max: most centroids.
+
+    Returns:
+      float64[at most k_max], strictly ascending.
+
+    Raises:
+      ValueError: as `optimal`, or if `penalty` is negative or not finite.
+    """
+    if not (np.isfinite(penalty) and penalty >= 0):
+        raise ValueError(f"penalty must be finite and not negative, got {penalty}")
+    runs = _runs.summed(values, importance)
+    path = _path(runs, k_max)
+    if path.sse.size == 0:
+        return path.codebook(1)
+    price = penalty * path.sse[0] / runs.total
+    sizes = np.arange(1, path.sse.size + 1)
+    return path.codebook(int(sizes[np.argmin(path.sse + price * sizes)]))
+
+
+def by_explained_variance(
+    values: ArrayLike,
+    fraction: float,
+    *,
+    k_max: int = 256,
+    importance: ArrayLike | None = None,
+) -> Floats:
+    """The smallest optimal codebook that explains a fraction of the variance.
+
+    The explained fraction is 1 - (squared error with k centroids) / (squared error with
+    one).
+
+    Args:
+      values, importance: as for `optimal`.
+      fraction: in 0 ... 1.
+      k_max: most centroids; returned if even they explain less than `fraction`.
+
+    Returns:
+      float64[at most k_max], strictly ascending.
+
+    Raises:
+      ValueError: as `optimal`, or if `fraction` is outside 0 ... 1.
+    """
+    if not 0.0 <= fraction <= 1.0:
+        raise ValueError(f"fraction must be in 0 ... 1, got {fraction}")
+    path = optimal_path(values, k_max, importance=importance)
+    if path.sse.size == 0:
+        return path.codebook(1)
+    enough = path.sse <= (1.0 - fraction) * path.sse[0]
+    return path.codebook(int(np.argmax(enough)) + 1 if enough.any() else enough.size)
+
+
+def sse(
+    values: ArrayLike, centroids: ArrayLike, *, importance: ArrayLike | None = None
+) -> float:
+    """Sum of squared distances of the values to their nearest centroid.
+
+    Args:
+      values, importance: as for `optimal`.
+      centroids: strictly ascending, at least one unless there are no values.
+
+    Returns:
+      The sum of importance times squared distance, in float64.
+
+    Raises:
+      ValueError: as `optimal`, or if `centroids` is empty or not strictly ascending.
+    """
+    ordered, weights = _runs.ordered(values, importance)
+    points = np.asarray(centroids, np.float64).ravel()
+    if ordered.size == 0:
+        return 0.0
+    if points.size == 0 or not (np.diff(points) > 0).all():
+        raise ValueError("centroids must be strictly ascending and at least one")
+    edges = _runs.nearest(ordered, points)
+    errors = ordered - np.repeat(points, np.diff(edges))
+    return float(np.dot(errors, errors if weights is None else errors * weights))
+
+
+def _check_count(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"the number of centroids must be at least 1, got {k}")
+
+
+def _initial(runs: _runs.Runs, k: int, init: str, seed: int) -> Floats:
+    x = runs.values
+    if init == "linear":
+        start = 2 * np.linspace(x[0] / 2, x[-1] / 2, k)
+    elif init == "density":
+        share = (np.arange(k) + 0.5) / k * runs.weight[-1]
+        start = x[np.searchsorted(runs.weight[1:], share, side="right")]
+    elif init == "random":
+        picked = np.random.default_rng(seed).choice(runs.distinct, k, replace=False)
+        start = x[picked]
+    else:
+        raise ValueError(f"init must be linear, density or random, got {init!r}")
+    return np.unique(start)

@@ -1,0 +1,225 @@
+"""The five verbs: compress, decompress, save, load, report.
+
+Here, and nowhere else, arrays pass from the device to the host.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepcomp_jax import account, container, prune, share, trees
+from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax.prune import Method as PruningMethod
+from deepcomp_jax.share import Method as SharingMethod
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the leaves are compressed whose names match a pattern.
+
+    A leaf follows the first rule that matches it. One that no rule matches is stored
+    as it is.
+
+    Attributes:
+        pattern: Regular expression, searched in the leaf's name ("params/fc1/kernel").
+        prune: Pruning method, such as `prune.by_std(0.5)`; None keeps every weight.
+        share: Sharing method, such as `share.kmeans(bits=5)`; None keeps every value.
+        group: Name of the group of leaves that share one codebook, in which `\\1`
+            stands for the pattern's first group; None makes each leaf a group.
+        gap_bits: Width of the symbols that code positions, 1 to 16; None takes the
+            paper's 8 for convolutions (over two dimensions) and 5 for dense layers.
+    """
+
+    pattern: str
+    prune: PruningMethod | None = None
+    share: SharingMethod | None = None
+    group: str | None = None
+    gap_bits: int | None = None
+
+
+def default_rules(variables: Any) -> list[Rule]:
+    """Rules that change a trained network little, without any retraining.
+
+    Every floating leaf of two dimensions or more (kernels, embeddings) loses the
+    weights smaller than a quarter of its standard deviation and keeps 32 distinct
+    values. Biases, BatchNorm values and counters stay as they are.
+
+    Args:
+        variables: Any pytree of arrays.
+    """
+    return [
+        Rule(f"^{re.escape(name)}$", prune.by_std(0.25), share.kmeans(bits=5))
+        for name, leaf in trees.named_leaves(variables).items()
+        if np.ndim(leaf) >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+
+
+def compress(
+    variables: Any, rules: Sequence[Rule] | None = None, *, importance: Any = None
+) -> Compressed:
+    """Prunes a network and shares its weights: what `save` writes.
+
+    Compressing what was decompressed, with rules that prune nothing, gives the same
+    again.
+
+    Args:
+        variables: Any pytree of arrays: Linen variables, NNX state, dictionaries and
+            lists.
+        rules: First match wins; None takes `default_rules(variables)`.
+        importance: Optional weight of each value's squared error in the clustering, in
+            the structure of `variables`.
+
+    Raises:
+        ValueError: A weight to be pruned or shared is NaN or infinite, two leaves have
+            one name, or a rule does not fit its leaves.
+    """
+    if rules is None:
+        rules = default_rules(variables)
+    named = trees.named_leaves(variables)
+    chosen = {name: _rule(rules, name) for name in named}
+    pruned_names = [name for name, rule in chosen.items() if rule and rule.prune]
+    leaves = {name: share.check(name, named[name]) for name in pruned_names}
+    masks = prune.masks(leaves, [(rule.pattern, rule.prune) for rule in rules])
+    pruned = trees.rebuild(variables, named | prune.apply(leaves, masks))
+    shared = share.share(
+        pruned,
+        [(rule.pattern, rule.share, rule.group) for rule in rules],
+        importance=importance,
+    )
+    return pack(shared, rules)
+
+
+def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
+    """Brings a network with shared weights to the host, ready to be written.
+
+    Codebooks are put in ascending order; entries that no weight uses are left out.
+
+    Args:
+        shared: The network, as `share.share` made it or fine-tuning left it.
+        rules: For their `gap_bits`.
+    """
+    treedef = shared.treedef
+    counter = jax.tree.unflatten(treedef, list(range(treedef.num_leaves)))
+    in_order = list(trees.named_leaves(counter))
+    structure, order = trees.structure(counter)
+    names = [in_order[i] for i in order]
+    entries, labels = _canonical(shared)
+    group_of = dict(shared.groups)
+    groups = list(dict.fromkeys(group_of[name] for name in names if name in group_of))
+    leaves: list[Dense | Shared] = []
+    for name in names:
+        if name in labels:
+            rule = _rule(rules, name)
+            bits = rule.gap_bits if rule else None
+            if bits is None:
+                bits = 8 if labels[name].ndim > 2 else 5
+            leaves.append(Shared(labels[name], groups.index(group_of[name]), bits))
+        else:
+            leaves.append(Dense(np.asarray(shared.rest[name])))
+    return Compressed(structure, tuple(leaves), tuple(entries[g] for g in groups))
+
+
+def decompress(compressed: Compressed) -> Any:
+    """Rebuilds the network: NumPy arrays in the containers it was made from."""
+    return container.variables(compressed)
+
+
+def save(path: str | PathLike[str], compressed: Compressed) -> int:
+    """Writes a `.dcz` file, whole or not at all.
+
+    Args:
+        path: Is replaced if it exists.
+        compressed: What `compress` or `pack` returned.
+
+    Returns:
+        The size of the file, in bytes.
+    """
+    data = container.dumps(compressed)
+    container.write(path, data)
+    return len(data)
+
+
+def load(
+    path: str | PathLike[str], like: Any = None, *, max_bytes: int = 2**32
+) -> Any:
+    """Reads a `.dcz` file.
+
+    Args:
+        path: Of the file.
+        like: Optional pytree of arrays or `jax.ShapeDtypeStruct`, whose containers the
+            result gets: to load into a NNX state, a `FrozenDict` or a dataclass. Its
+            leaves must have the names, shapes and dtypes of those in the file.
+        max_bytes: The most memory that the decoded arrays may take.
+
+    Returns:
+        NumPy arrays, in plain containers or in those of `like`.
+
+    Raises:
+        FormatError: The file is damaged or too large.
+        ValueError: `like` does not fit; says which leaves do not.
+    """
+    data = Path(path).read_bytes()
+    variables = decompress(container.loads(data, max_bytes=max_bytes))
+    if like is None:
+        return variables
+    found = trees.named_leaves(variables)
+    _check_like(trees.named_leaves(like), found)
+    return trees.rebuild(like, found)
+
+
+def report(path: str | PathLike[str]) -> account.Account:
+    """Accounts for every bit of a `.dcz` file; printed, it is a table."""
+    return account.account(Path(path).read_bytes())
+
+
+def _rule(rules: Sequence[Rule], name: str) -> Rule | None:
+    matching = (rule for rule in rules if trees.matches(rule.pattern, name))
+    return next(matching, None)
+
+
+def _canonical(
+    shared: share.SharedWeights,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Codebooks ascending and without idle entries, and labels that fit them."""
+    members: dict[str, list[str]] = {}
+    for name, group in shared.groups:
+        members.setdefault(group, []).append(name)
+    entries: dict[str, np.ndarray] = {}
+    labels: dict[str, np.ndarray] = {}
+    for group, names in members.items():
+        codebook = np.asarray(shared.codebooks[group])
+        old = {name: np.asarray(shared.labels[name]) for name in names}
+        used = np.zeros(len(codebook) + 1, bool)
+        for array in old.values():
+            used |= np.bincount(array.ravel(), minlength=len(used)).astype(bool)
+        values = np.concatenate([np.zeros(1, codebook.dtype), codebook])
+        # Fine-tuning may have moved an entry to zero: its weights are zero then.
+        used &= values != 0
+        entries[group] = np.unique(values[used])
+        new = np.zeros(len(used), np.min_scalar_type(len(entries[group])))
+        new[used] = np.searchsorted(entries[group], values[used]) + 1
+        labels |= {name: new[array] for name, array in old.items()}
+    return entries, labels
+
+
+def _check_like(expected: dict[str, Any], found: dict[str, Any]) -> None:
+    problems = [f"{name}: not in the file" for name in expected if name not in found]
+    problems += [f"{name}: only in the file" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        want, have = expected[name], found[name]
+        if (want.shape, want.dtype) != (have.shape, have.dtype):
+            problems.append(
+                f"{name}: {have.dtype}{list(have.shape)} in the file, "
+                f"{want.dtype}{list(want.shape)} in `like`"
+            )
+    if problems:
+        raise ValueError(
+            "the file does not fit `like`:\n  " + "\n  ".join(sorted(problems))
+        )

@@ -1,0 +1,205 @@
+"""Which weights are kept: masks (True = kept) over a pytree of parameters.
+
+A pruning method maps the leaves that one rule matched to their masks, so that a method
+may look at one tensor at a time (`by_std`, `by_magnitude`) or at all of them together
+(`by_global_magnitude`, `by_erk`). No method brings back what is already zero.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepcomp_jax import trees
+
+Method: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
+
+
+def by_std(quality: float) -> Method:
+    """Keeps weights larger than `quality` times the standard deviation of their tensor.
+
+    The deviation is that of the tensor's non-zero weights about their mean, so that a
+    method means the same at every sparsity (the slides' "quality parameter"; Han et al.
+    2015, arXiv 1506.02626, section 3: "a quality parameter multiplied by the standard
+    deviation of a layer's weights").
+
+    Args:
+        quality: At least 0.
+    """
+    _check(quality >= 0, f"quality is {quality}; it must be at least 0")
+
+    def mask(weights: jax.Array) -> jax.Array:
+        kept = weights != 0
+        std = jnp.std(weights.astype(jnp.float32), where=kept)
+        # A tensor without non-zero weights has no deviation (NaN): nothing is kept.
+        return kept & (jnp.abs(weights) > quality * std)
+
+    return lambda leaves: [mask(leaf) for leaf in leaves]
+
+
+def by_magnitude(sparsity: float) -> Method:
+    """Prunes the smallest weights of each tensor, the same fraction in each.
+
+    Args:
+        sparsity: Fraction that is zero afterwards, 0 to 1; rounded to whole weights.
+    """
+    _check_sparsity(sparsity)
+    return lambda leaves: [_smallest_out([leaf], sparsity)[0] for leaf in leaves]
+
+
+def by_global_magnitude(sparsity: float) -> Method:
+    """Prunes the smallest weights of all tensors together.
+
+    Args:
+        sparsity: Fraction of all weights that is zero afterwards, 0 to 1.
+    """
+    _check_sparsity(sparsity)
+    return lambda leaves: _smallest_out(leaves, sparsity)
+
+
+def by_erk(sparsity: float) -> Method:
+    """Prunes the smallest weights of each tensor; small tensors keep a larger fraction.
+
+    The density of a tensor is proportional to the sum of its dimensions over their
+    product, and at most 1: the Erdos-Renyi kernel of Evci et al. 2020 (RigL, arXiv
+    1911.11134, section 3).
+
+    Args:
+        sparsity: Fraction of all weights that is zero afterwards, 0 to 1.
+    """
+    _check_sparsity(sparsity)
+
+    def masks(leaves: Sequence[jax.Array]) -> list[jax.Array]:
+        densities = erk_densities([leaf.shape for leaf in leaves], 1 - sparsity)
+        return [
+            _smallest_out([leaf], 1 - density)[0]
+            for leaf, density in zip(leaves, densities, strict=True)
+        ]
+
+    return masks
+
+
+def erk_densities(shapes: Sequence[tuple[int, ...]], density: float) -> list[float]:
+    """Densities of the Erdos-Renyi kernel with the given density over all tensors.
+
+    Args:
+        shapes: Of the tensors.
+        density: Fraction of all weights that is kept, 0 to 1.
+
+    Returns:
+        A density in [0, 1] for each shape.
+    """
+    sizes = np.array([np.prod(shape) for shape in shapes], float)
+    sums = np.array([np.sum(shape) for shape in shapes], float)
+    full = np.zeros(len(shapes), bool)
+    budget = density * sizes.sum()
+    # A tensor that would be more than dense is dense, and the others share the rest.
+    while True:
+        rest = budget - sizes[full].sum()
+        scale = rest / max(sums[~full].sum(), 1.0)
+        over = ~full & (scale * sums > sizes)
+        if not over.any():
+            break
+        full |= over
+    densities = np.where(full, 1.0, scale * sums / np.maximum(sizes, 1.0))
+    return [float(value) for value in np.clip(densities, 0.0, 1.0)]
+
+
+def cubic_schedule(
+    initial: float, final: float, steps: int
+) -> Callable[[jax.typing.ArrayLike], jax.Array]:
+    """Sparsity that rises fast at first and slowly at the end.
+
+    `final + (initial - final) * (1 - step / steps)**3`: Zhu & Gupta 2017 (arXiv
+    1710.01878, equation 1). Like a schedule of optax, it takes a step and is jit-able.
+
+    Args:
+        initial: Sparsity at step 0.
+        final: Sparsity at `steps` and after.
+        steps: At least 1.
+    """
+    _check_sparsity(initial)
+    _check_sparsity(final)
+    _check(steps >= 1, f"steps is {steps}; it must be at least 1")
+
+    def sparsity(step: jax.typing.ArrayLike) -> jax.Array:
+        left = 1.0 - jnp.clip(jnp.asarray(step, jnp.float32) / steps, 0.0, 1.0)
+        return final + (initial - final) * left**3
+
+    return sparsity
+
+
+def masks(
+    params: Any, methods: Sequence[tuple[str, Method | None]], previous: Any = None
+) -> Any:
+    """Makes the masks of a whole pytree.
+
+    Args:
+        params: Any pytree of arrays.
+        methods: Pairs of a pattern, a regular expression searched in the leaf's name,
+            and the method for the leaves that it is the first to match. None, or no
+            match, keeps all.
+        previous: Masks of an earlier call: what they prune stays pruned.
+
+    Returns:
+        Booleans in the structure of `params`: an array in the shape of each leaf with
+        a method, `True` of shape `()` for every other leaf.
+    """
+    named = trees.named_leaves(params)
+    found = {name: jnp.array(True) for name in named}
+    groups: dict[int, list[str]] = {}
+    for name in named:
+        for i, (pattern, _) in enumerate(methods):
+            if trees.matches(pattern, name):
+                groups.setdefault(i, []).append(name)
+                break
+    for i, names in groups.items():
+        method = methods[i][1]
+        if method is not None:
+            leaves = [jnp.asarray(named[name]) for name in names]
+            found.update(zip(names, method(leaves), strict=True))
+    if previous is not None:
+        old = trees.named_leaves(previous)
+        found = {name: jnp.logical_and(mask, old[name]) for name, mask in found.items()}
+    return trees.rebuild(params, found)
+
+
+def apply(params: Any, masks: Any) -> Any:
+    """Sets what is pruned to exactly zero.
+
+    Args:
+        params: Any pytree of arrays.
+        masks: Booleans in its structure. True = kept.
+    """
+    return jax.tree.map(
+        lambda leaf, mask: jnp.where(mask, leaf, jnp.zeros((), leaf.dtype)),
+        params,
+        masks,
+    )
+
+
+def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Array]:
+    """Masks that prune the smallest magnitudes; ties lose the one that comes last."""
+    if not leaves:
+        return []
+    sizes = [leaf.size for leaf in leaves]
+    scores = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in leaves])
+    kept = round(sum(sizes) * (1.0 - sparsity))
+    # A stable sort by falling magnitude gives exactly `kept` weights, whatever ties.
+    order = jnp.argsort(-scores, stable=True)
+    mask = jnp.zeros(scores.shape, bool).at[order[:kept]].set(True) & (scores > 0)
+    parts = jnp.split(mask, np.cumsum(sizes)[:-1])
+    return [
+        part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
+    ]
+
+
+def _check_sparsity(sparsity: float) -> None:
+    _check(0 <= sparsity <= 1, f"sparsity is {sparsity}; it must be from 0 to 1")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

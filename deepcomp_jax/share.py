@@ -1,0 +1,280 @@
+"""Weight sharing over a pytree: groups, codebooks, labels, and the way back.
+
+A weight that is zero stays exactly zero. Every other weight of a group is replaced by
+the nearest entry of the group's codebook, found by a clustering method such as those
+of `kmeans`. (Han et al. 2016, arXiv 1510.00149, section 3.)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepcomp_jax import kmeans as _kmeans
+from deepcomp_jax import trees
+
+# Maps non-zero values `[n]` and their importance `[n]` (or None) to centroids.
+Method: TypeAlias = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["codebooks", "labels", "rest"],
+    meta_fields=["groups", "treedef"],
+)
+@dataclass(frozen=True)
+class SharedWeights:
+    """A network whose weights are shared: a pytree, trained through its codebooks.
+
+    Attributes:
+        codebooks: Of each group, `[k]`, ascending, in the dtype of the group's leaves.
+        labels: Of each leaf that is shared, unsigned integers in its shape: 0 is zero
+            and j is `codebook[j - 1]`.
+        rest: The leaves that are not shared.
+        groups: Pairs of a leaf's name and its group, for the leaves that are shared.
+        treedef: Of the network's variables.
+    """
+
+    codebooks: dict[str, jax.Array]
+    labels: dict[str, jax.Array]
+    rest: dict[str, jax.Array]
+    groups: tuple[tuple[str, str], ...]
+    treedef: Any
+
+
+def kmeans(
+    k: int | None = None,
+    *,
+    bits: int | None = None,
+    explained_variance: float | None = None,
+) -> Method:
+    """The best codebook there is: exact one-dimensional k-means.
+
+    Exactly one argument says how many centroids.
+
+    Args:
+        k: That many.
+        bits: `2 ** bits`.
+        explained_variance: The least number that explains this fraction of the
+            variance of the group's non-zero weights, below 1; at most 256.
+    """
+    given = [value for value in (k, bits, explained_variance) if value is not None]
+    if len(given) != 1:
+        raise ValueError("give exactly one of k, bits and explained_variance")
+    if explained_variance is not None:
+        return lambda values, importance: _kmeans.by_explained_variance(
+            values, explained_variance, importance=importance
+        )
+    count = k if k is not None else 2 ** (bits or 0)
+    return lambda values, importance: _kmeans.optimal(
+        values, count, importance=importance
+    )
+
+
+def lloyd(k: int, *, init: str = "linear", seed: int = 0) -> Method:
+    """Lloyd's algorithm, as in the paper: kept for the comparison of its section 3.2.
+
+    Args:
+        k: Number of centroids.
+        init: First centroids: "linear", "density" or "random".
+        seed: For "random".
+    """
+    return lambda values, importance: _kmeans.lloyd(
+        values, k, init=init, seed=seed, importance=importance
+    )
+
+
+def nonparametric(penalty: float = 1.0) -> Method:
+    """Finds the number of centroids from the data: the slides' second method.
+
+    Args:
+        penalty: What a further centroid must save in squared error, in variances of
+            the group's weights.
+    """
+    return lambda values, importance: _kmeans.nonparametric(
+        values, penalty=penalty, importance=importance
+    )
+
+
+def share(
+    variables: Any,
+    methods: Sequence[tuple[str, Method | None, str | None]],
+    *,
+    importance: Any = None,
+) -> SharedWeights:
+    """Clusters the weights of each group and gives every weight its label.
+
+    Args:
+        variables: Any pytree of arrays; zeros are what was pruned.
+        methods: Triples of a pattern, a regular expression searched in the leaf's name;
+            the method for the leaves that it is the first to match, or None to leave
+            them as they are; and the name of the group, in which `\\1` stands for the
+            pattern's first group and so on, or None to make each leaf a group.
+        importance: How much the squared error of each weight counts, in the structure
+            of `variables`; for example the mean squared gradient.
+
+    Raises:
+        ValueError: A leaf to be shared is not of a floating type or holds NaN or
+            infinity; or leaves of one group differ in dtype or method.
+    """
+    named = trees.named_leaves(variables)
+    weights = None if importance is None else trees.named_leaves(importance)
+    members, chosen = _groups(named, methods)
+    codebooks: dict[str, jax.Array] = {}
+    labels: dict[str, jax.Array] = {}
+    for group, names in members.items():
+        leaves = [check(name, named[name]) for name in names]
+        counts = None if weights is None else [weights[name] for name in names]
+        codebook = _fit(group, leaves, chosen[group], counts)
+        codebooks[group] = jnp.asarray(codebook)
+        for name in names:
+            labels[name] = assign(jnp.asarray(named[name]), codebook)
+    rest = {name: leaf for name, leaf in named.items() if name not in labels}
+    groups = tuple((name, group) for group, ns in members.items() for name in ns)
+    return SharedWeights(
+        codebooks, labels, rest, groups, jax.tree.structure(variables)
+    )
+
+
+def check(name: str, leaf: Any) -> Any:
+    """Returns a leaf that can be pruned and shared.
+
+    Raises:
+        ValueError: It is not of a floating type that JAX computes with, or holds NaN
+            or infinity.
+    """
+    dtype = np.dtype(leaf.dtype)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"leaf {name!r} is {dtype}: only floating types can be pruned or shared; "
+            "leave it out by a rule"
+        )
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(
+            f"leaf {name!r} is {dtype}, which JAX would cut to 32 bits: set "
+            "jax_enable_x64, convert the leaf, or leave it out by a rule"
+        )
+    if not bool(jnp.isfinite(leaf).all()):
+        raise ValueError(
+            f"leaf {name!r} holds NaN or infinity: weights must be finite to be "
+            "pruned or shared; repair the training, or leave it out by a rule"
+        )
+    return leaf
+
+
+def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
+    """Labels each weight with the nearest entry; ties go to the lower one.
+
+    Args:
+        weights: Of the codebook's dtype, any shape.
+        codebook: `[k]`, strictly ascending, on the host.
+
+    Returns:
+        uint8 for at most 255 entries, else uint16: 0 where the weight is zero, else the
+        index in the codebook plus 1.
+    """
+    if len(codebook) == 0:
+        return jnp.zeros(weights.shape, jnp.uint8)
+    return _assign(weights, jnp.asarray(_boundaries(codebook)))
+
+
+@jax.jit
+def _assign(weights: jax.Array, boundaries: jax.Array) -> jax.Array:
+    index = jnp.searchsorted(boundaries, weights, side="left")
+    dtype = jnp.uint8 if boundaries.size < 255 else jnp.uint16
+    return jnp.where(weights == 0, 0, index + 1).astype(dtype)
+
+
+def _boundaries(codebook: np.ndarray) -> np.ndarray:
+    """The largest value of the dtype that is no further from the lower neighbour."""
+    wide = codebook.astype(np.float64)
+    middle = wide[:-1] + (wide[1:] - wide[:-1]) / 2
+    rounded = middle.astype(codebook.dtype)
+    too_high = rounded.astype(np.float64) > middle
+    below = np.nextafter(rounded, np.array(-np.inf, codebook.dtype))
+    return np.where(too_high, below, rounded)
+
+
+@jax.jit
+def lookup(shared: SharedWeights) -> Any:
+    """The network's variables, every weight the entry that its label names.
+
+    Members of a cluster are bit-identical. The derivative with respect to a codebook
+    entry is the sum of its members' derivatives (arXiv 1510.00149, section 3.3).
+    """
+    group_of = dict(shared.groups)
+    named = dict(shared.rest)
+    for name, labels in shared.labels.items():
+        codebook = shared.codebooks[group_of[name]]
+        with_zero = jnp.concatenate([jnp.zeros(1, codebook.dtype), codebook])
+        named[name] = with_zero[labels]
+    names = trees.named_leaves(jax.tree.unflatten(shared.treedef, _counter(shared)))
+    return jax.tree.unflatten(shared.treedef, [named[name] for name in names])
+
+
+def with_codebooks(
+    shared: SharedWeights, codebooks: Mapping[str, jax.Array]
+) -> SharedWeights:
+    """The same network with some codebooks replaced, as fine-tuning moves them.
+
+    Args:
+        shared: The network.
+        codebooks: Of some or all groups. Entries need not be ascending.
+    """
+    return replace(shared, codebooks=shared.codebooks | dict(codebooks))
+
+
+def _counter(shared: SharedWeights) -> list[int]:
+    return list(range(shared.treedef.num_leaves))
+
+
+def _groups(
+    named: Mapping[str, Any],
+    methods: Sequence[tuple[str, Method | None, str | None]],
+) -> tuple[dict[str, list[str]], dict[str, Method]]:
+    """Names of each group's leaves, and each group's method."""
+    members: dict[str, list[str]] = {}
+    chosen: dict[str, Method] = {}
+    for name in named:
+        for pattern, method, template in methods:
+            found = trees.matches(pattern, name)
+            if found is None:
+                continue
+            if method is not None:
+                group = name if template is None else found.expand(template)
+                if chosen.setdefault(group, method) is not method:
+                    raise ValueError(
+                        f"group {group!r} has leaves of two rules ({name!r} and "
+                        f"{members[group][0]!r}): give the rules different groups"
+                    )
+                members.setdefault(group, []).append(name)
+            break
+    return members, chosen
+
+
+def _fit(
+    group: str,
+    leaves: Sequence[Any],
+    method: Method,
+    importance: Sequence[Any] | None,
+) -> np.ndarray:
+    """The codebook of a group, strictly ascending, in the dtype of its leaves."""
+    dtypes = {str(leaf.dtype) for leaf in leaves}
+    if len(dtypes) > 1:
+        raise ValueError(
+            f"group {group!r} has leaves of dtypes {sorted(dtypes)}: a codebook has "
+            "one dtype; give the rules different groups"
+        )
+    values = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
+    kept = values != 0
+    weights = None
+    if importance is not None:
+        weights = np.concatenate([np.asarray(leaf).ravel() for leaf in importance])
+        weights = weights[kept]
+    if not kept.any():
+        return np.zeros(0, values.dtype)
+    return np.unique(method(values[kept], weights).astype(values.dtype))

@@ -1,0 +1,135 @@
+"""Leaves of a pytree and their names; its containers, as the file keeps them."""
+
+import operator
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax.tree_util import (
+    DictKey,
+    FlattenedIndexKey,
+    GetAttrKey,
+    KeyPath,
+    SequenceKey,
+)
+
+from deepcomp_jax._types import Structure
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Maps the name of each leaf to the leaf, in the order of `jax.tree.leaves`.
+
+    A name is the path of keys joined by "/", such as `"params/conv1_1/kernel"`; indices
+    are decimal. Flax NNX wraps each array in a variable, whose `value` is left out of
+    the name, so that a model has the same names in Linen and in NNX.
+
+    Args:
+        tree: Any pytree.
+
+    Raises:
+        ValueError: Two leaves have one name, as in `{"a/b": x, "a": {"b": y}}`.
+    """
+    named: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = _name(path)
+        if name in named:
+            raise ValueError(
+                f"two leaves are named {name!r}: rename a key that contains '/' or "
+                "equals another one as text"
+            )
+        named[name] = leaf
+    return named
+
+
+def rebuild(tree: Any, leaves: Mapping[str, Any]) -> Any:
+    """Replaces every leaf of `tree` by the one of its name in `leaves`."""
+    names = named_leaves(tree)
+    return jax.tree.unflatten(jax.tree.structure(tree), [leaves[n] for n in names])
+
+
+def matches(pattern: str, name: str) -> re.Match[str] | None:
+    """Finds a rule's pattern, a regular expression, anywhere in a leaf's name."""
+    return re.search(pattern, name)
+
+
+def structure(tree: Any) -> tuple[Structure, list[Any]]:
+    """Takes a pytree apart into plain containers and leaves.
+
+    Dictionaries, lists, tuples and None are kept as they are. Any other container (a
+    Flax `FrozenDict` or NNX `State`, a named tuple, a dataclass) becomes a dictionary
+    of its keys: to get it back, load into a `like` tree.
+
+    Args:
+        tree: Any pytree.
+
+    Returns:
+        The containers with the index of each leaf in its place, and the leaves.
+
+    Raises:
+        ValueError: A key is neither a string nor a non-negative integer.
+    """
+    leaves: list[Any] = []
+
+    def visit(node: Any) -> Structure:
+        if node is None:
+            return None
+        children, is_leaf = _children(node)
+        if is_leaf:
+            leaves.append(node)
+            return len(leaves) - 1
+        if [key for key, _ in children] == [GetAttrKey("value")]:
+            return visit(children[0][1])
+        if type(node) is list:
+            return [visit(child) for _, child in children]
+        if type(node) is tuple:
+            return tuple(visit(child) for _, child in children)
+        keyed = [(_plain(key), child) for key, child in children]
+        keyed.sort(key=lambda item: (isinstance(item[0], str), item[0]))
+        return {key: visit(child) for key, child in keyed}
+
+    return visit(tree), leaves
+
+
+def _children(node: Any) -> tuple[list[tuple[Any, Any]], bool]:
+    """The children one level down with their keys, and whether `node` is a leaf."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        node, is_leaf=lambda child: child is not node
+    )
+    is_leaf = len(flat) == 1 and flat[0][0] == ()
+    # None is a container without leaves and so is lost by flattening: ask for it.
+    if isinstance(node, dict):
+        return [(DictKey(key), child) for key, child in node.items()], False
+    if type(node) in (list, tuple):
+        return [(SequenceKey(i), child) for i, child in enumerate(node)], False
+    return [(path[0], child) for path, child in flat if path], is_leaf
+
+
+def _name(path: KeyPath) -> str:
+    if path and path[-1] == GetAttrKey("value"):
+        path = path[:-1]
+    return "/".join(str(_key(key)) for key in path)
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, (DictKey, FlattenedIndexKey)):
+        return key.key
+    if isinstance(key, SequenceKey):
+        return key.idx
+    return key.name
+
+
+def _plain(key: Any) -> str | int:
+    value = _key(key)
+    if isinstance(value, str):
+        return value
+    try:
+        value = operator.index(value)
+    except TypeError:
+        value = -1
+    if value < 0:
+        raise ValueError(
+            f"key {_key(key)!r} is neither a string nor a non-negative integer: "
+            "rename it before compressing"
+        )
+    return value

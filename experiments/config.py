@@ -1,0 +1,98 @@
+"""Every knob of a run, in one frozen record."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a run depends on, besides the data and the versions of the packages.
+
+    Attributes:
+        preset: Name of the preset that the run began from.
+        dataset: "digits" (embedded in scikit-learn) or "cifar10".
+        width: Factor on the channels of every layer.
+        dropout: Rate, in front of the dense layers.
+        seed: Of initial weights, order of the images, augmentation and dropout.
+        validation: Training images held out, on which all but the last line of the
+            report is measured. 0 trains on all and measures on the test set.
+        batch: Images a step.
+        augment: Whether images are cropped and flipped at random.
+        l2: Weight of half the sum of squares of the kernels in the loss.
+        schedule: Of the learning rate within a phase: "cosine" to zero, or "steps", a
+            tenth after each epoch in `drops`.
+        drops: Epochs after which the rate drops.
+        dense_epochs: Of the training before any pruning.
+        dense_rate: Initial learning rate of that training.
+        pruning: "std" (quality x standard deviation, every parameter), or "erk",
+            "global" or "magnitude" (a cubic schedule up to `sparsity`, kernels only).
+        quality: For "std".
+        sparsity: Of the kernels after the last iteration, for the others.
+        iterations: Of pruning and retraining.
+        epochs: Of each iteration's retraining; the last value holds for the rest.
+        rates: Initial learning rate of each iteration; likewise.
+        sharing: What ends up in the file: "kmeans" or "nonparametric".
+        kernel_bits: Codebook of each kernel: 2 ** bits entries, by k-means.
+        other_bits: Codebook of each group of biases and BatchNorm values, likewise.
+        tune_epochs: Of the fine-tuning of the codebooks, for each of both methods.
+        tune_rate: Initial learning rate of the fine-tuning.
+    """
+
+    preset: str
+    dataset: Literal["digits", "cifar10"]
+    width: float = 1.0
+    dropout: float = 0.5
+    seed: int = 0
+    validation: int = 5000
+    batch: int = 128
+    augment: bool = True
+    l2: float = 5e-4
+    schedule: Literal["cosine", "steps"] = "cosine"
+    drops: tuple[int, ...] = (3, 12, 18)
+    dense_epochs: int = 10
+    dense_rate: float = 0.05
+    pruning: Literal["std", "erk", "global", "magnitude"] = "global"
+    quality: float = 0.3
+    sparsity: float = 0.95
+    iterations: int = 4
+    epochs: tuple[int, ...] = (2,)
+    rates: tuple[float, ...] = (0.05,)
+    sharing: Literal["kmeans", "nonparametric"] = "kmeans"
+    kernel_bits: int = 4
+    other_bits: int = 5
+    tune_epochs: int = 1
+    tune_rate: float = 0.005
+
+    def epochs_of(self, iteration: int) -> int:
+        """Epochs of an iteration, counted from 0."""
+        return self.epochs[min(iteration, len(self.epochs) - 1)]
+
+    def rate_of(self, iteration: int) -> float:
+        """Initial learning rate of an iteration, counted from 0."""
+        return self.rates[min(iteration, len(self.rates) - 1)]
+
+    def total_epochs(self) -> int:
+        """Epochs of all phases."""
+        retraining = sum(self.epochs_of(i) for i in range(self.iterations))
+        return self.dense_epochs + retraining + 2 * self.tune_epochs
+
+    def learning_rates(
+        self, rate: float, *, epoch: int, epochs: int, steps: int
+    ) -> np.ndarray:
+        """Learning rate of each step of an epoch, float32 `[steps]`.
+
+        Args:
+            rate: At the start of the phase.
+            epoch: Counted from 0.
+            epochs: Of the phase.
+            steps: Of an epoch.
+        """
+        if self.schedule == "steps":
+            factor = 0.1 ** sum(epoch >= drop for drop in self.drops)
+            return np.full(steps, rate * factor, np.float32)
+        done = (epoch + np.arange(steps) / steps) / epochs
+        # The first steps of a phase, when moments are empty, are taken more gently.
+        warm = np.minimum(1.0, (epoch * steps + np.arange(steps) + 1) / 100)
+        return (rate * warm * (1 + np.cos(np.pi * done)) / 2).astype(np.float32)

@@ -1,0 +1,177 @@
+"""The end of a run: the file, what the network decoded from it can do, the report."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+import deepcomp_jax as dc
+from deepcomp_jax import account, trees
+from deepcomp_jax.share import SharedWeights, lookup
+from experiments import figures
+from experiments.data import Dataset
+from experiments.runs import versions, write_atomically
+from experiments.study import Study
+from experiments.train import evaluate, logits
+
+
+class Networks(NamedTuple):
+    """What the phases of a run left behind.
+
+    Attributes:
+        trained: Variables before any pruning.
+        pruned: Variables after the last iteration.
+        shared: The network that goes into the file.
+    """
+
+    trained: Any
+    pruned: Any
+    shared: SharedWeights
+
+
+def finish(
+    study: Study, dataset: Dataset, networks: Networks, network: str
+) -> dict[str, Any]:
+    """Writes `model.dcz`, loads it back, and writes the report and the figures.
+
+    Args:
+        study: The run.
+        dataset: Its test set is read here, and nowhere else in a run that has a
+            validation set.
+        networks: Of the run.
+        network: Name of the architecture, for the report.
+
+    Returns:
+        What `report.json` holds.
+    """
+    run, config = study.run, study.config
+    path = run.directory / "model.dcz"
+    decoded = write_model(path, study.model, networks.shared, dataset.test_images)
+    accounted = dc.report(path)
+
+    def errors() -> dict[str, float]:
+        test = dataset.test_images, dataset.test_labels
+        return {
+            "dense_test_error": evaluate(study.model, networks.trained, *test)[0],
+            "test_error": evaluate(study.model, decoded, *test)[0],
+        }
+
+    measured = run.measure("test", errors)
+    identity = {
+        "network": network,
+        "dataset": dataset.name,
+        "preset": config.preset,
+        "seed": config.seed,
+    }
+    report = identity | account.to_dict(accounted)
+    report |= {name: measured[name] for name in ("dense_test_error", "test_error")}
+    report |= {
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "versions": versions(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "seconds": round(run.seconds(), 1),
+    }
+    text = "\n".join(_lines(report, networks.shared, accounted)) + "\n"
+    write_atomically(run.directory / "report.txt", text.encode())
+    write_atomically(
+        run.directory / "report.json", (json.dumps(report, indent=2) + "\n").encode()
+    )
+    _draw(study, networks, decoded, accounted)
+    run.say(text)
+    return report
+
+
+def write_model(
+    path: Path, model: nn.Module, shared: SharedWeights, images: np.ndarray
+) -> Any:
+    """Writes the file, loads it back and compares the two networks.
+
+    Args:
+        path: Of the file.
+        model: The network.
+        shared: Its weights.
+        images: uint8 images whose logits are compared.
+
+    Returns:
+        The variables decoded from the file.
+
+    Raises:
+        RuntimeError: The logits of the decoded network are not bit-identical to those
+            of the network that was saved.
+    """
+    dc.save(path, dc.pack(shared))
+    decoded = dc.load(path)
+    before, after = (
+        np.asarray(logits(model, variables, images))
+        for variables in (lookup(shared), decoded)
+    )
+    if before.tobytes() != after.tobytes():
+        raise RuntimeError(f"{path}: the decoded network answers otherwise than saved")
+    return decoded
+
+
+def _lines(
+    report: dict[str, Any], shared: SharedWeights, accounted: account.Account
+) -> Iterator[str]:
+    """The report in the style of the slides' results page."""
+    yield f"{report['network']} on {report['dataset']}, preset {report['preset']}"
+    yield ""
+    yield "Weight sharing, a line for each group:"
+    for group, points, initial, final in clusters(shared):
+        yield (
+            f"Points: {points:>8}  Initial clusters: {initial:>4}  "
+            f"Final clusters: {final:>4}  {group}"
+        )
+    yield ""
+    yield str(accounted)
+    yield ""
+    yield f"Test error of the dense network:   {report['dense_test_error']:.2f} %"
+    yield f"Test error of the network decoded: {report['test_error']:.2f} %"
+    yield (
+        f"Dense fp32 variables / file: {report['dense_bytes']} / "
+        f"{report['file_bytes']} bytes = {report['ratio']:.2f}"
+    )
+    yield f"{report['seconds']:.0f} s on {report['device']}"
+
+
+def clusters(shared: SharedWeights) -> list[tuple[str, int, int, int]]:
+    """Of each group: name, non-zero weights, entries at first, distinct at the end."""
+    points: dict[str, int] = {}
+    for name, group in shared.groups:
+        kept = int(np.count_nonzero(shared.labels[name]))
+        points[group] = points.get(group, 0) + kept
+    return [
+        (group, count, codebook.size, np.unique(np.asarray(codebook)).size)
+        for group, count in points.items()
+        for codebook in (shared.codebooks[group],)
+    ]
+
+
+def _draw(
+    study: Study, networks: Networks, decoded: Any, accounted: account.Account
+) -> None:
+    weights = {
+        name: {k: np.asarray(v) for k, v in trees.named_leaves(variables).items()}
+        for name, variables in (
+            ("trained", networks.trained),
+            ("pruned", networks.pruned),
+            ("clustered", decoded),
+        )
+    }
+    figures.draw(
+        study.run.directory,
+        list(study.run.rows()),
+        weights,
+        [
+            figures.TensorRow(tensor.name, tensor.size, tensor.kept, tensor.bits)
+            for tensor in accounted.tensors
+        ],
+        accounted.parameters,
+        "test" if study.config.validation == 0 else "validation",
+    )

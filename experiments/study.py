@@ -1,0 +1,219 @@
+"""Deep Compression of one network: train, prune and retrain, share, fine-tune, write.
+
+The study knows no particular network and no particular data.
+"""
+
+import zlib
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepcomp_jax import prune, retrain, share
+from experiments.config import Config
+from experiments.data import Dataset
+from experiments.runs import Row, Run
+from experiments.train import Trainer, TrainState, evaluate, sgd
+
+Rules = list[tuple[str, Any, str | None]]
+
+
+class Split(NamedTuple):
+    """Images and labels of one part of the data, on the device."""
+
+    images: jax.Array
+    labels: jax.Array
+
+
+class Study(NamedTuple):
+    """A run in progress.
+
+    Attributes:
+        config: Its settings.
+        run: Where it is saved.
+        model: The network.
+        train: What is trained on.
+        watch: What is measured on while training and choosing.
+        groups: Rules for the sharing of biases and BatchNorm values: pairs of a
+            pattern and the name of its group.
+    """
+
+    config: Config
+    run: Run
+    model: nn.Module
+    train: Split
+    watch: Split
+    groups: list[tuple[str, str]]
+
+    def error(self, variables: Any) -> float:
+        """Error on `watch`, in percent."""
+        return evaluate(self.model, variables, *self.watch)[0]
+
+
+def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
+    """What is trained on, and what is measured on along the way."""
+    images, labels = dataset.train_images, dataset.train_labels
+    if config.validation == 0:
+        test = Split(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels))
+        return Split(jnp.asarray(images), jnp.asarray(labels)), test
+    order = np.random.default_rng(config.seed).permutation(len(labels))
+    held, used = order[: config.validation], order[config.validation :]
+    return tuple(
+        Split(jnp.asarray(images[part]), jnp.asarray(labels[part]))
+        for part in (used, held)
+    )
+
+
+def train_dense(study: Study) -> Any:
+    """Trains all weights; returns the network's variables."""
+    config = study.config
+    shape = (1, *study.train.images.shape[1:])
+    variables = study.model.init(jax.random.key(config.seed), jnp.zeros(shape))
+    trainer = Trainer(study.model, sgd(), config.batch, config.augment, config.l2)
+    state = _state(variables, trainer)
+    state = _train(
+        study, "dense", trainer, state, config.dense_epochs, config.dense_rate
+    )
+    variables = _variables(state)
+    study.run.measure("dense-end", lambda: {"watch_error": study.error(variables)})
+    return variables
+
+
+def prune_and_retrain(study: Study, variables: Any) -> Any:
+    """Prunes and retrains in iterations; returns the network's variables."""
+    config = study.config
+    masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
+    optimizer = retrain.keep_pruned(sgd(), masks)
+    trainer = Trainer(study.model, optimizer, config.batch, config.augment, config.l2)
+    for i in range(config.iterations):
+        methods = [pruning_method(config, i)]
+        masks = prune.masks(variables["params"], methods, masks)
+        pruned = variables | {"params": prune.apply(variables["params"], masks)}
+        state = _state(pruned, trainer)
+        state = state._replace(
+            opt_state=retrain.with_masks(optimizer, state.opt_state, masks)
+        )
+        name = f"prune-{i + 1:02d}"
+        state = _train(
+            study, name, trainer, state, config.epochs_of(i), config.rate_of(i)
+        )
+        variables = _variables(state)
+        study.run.measure(
+            f"{name}-end", partial(_measure_pruned, study, i + 1, variables)
+        )
+    return variables
+
+
+def pruning_method(config: Config, iteration: int) -> tuple[str, prune.Method]:
+    """The pattern of leaves and the method of one iteration, counted from 0."""
+    if config.pruning == "std":
+        return ".", prune.by_std(config.quality)
+    schedule = prune.cubic_schedule(0.0, config.sparsity, config.iterations)
+    sparsity = float(schedule(iteration + 1))
+    make = {
+        "erk": prune.by_erk,
+        "global": prune.by_global_magnitude,
+        "magnitude": prune.by_magnitude,
+    }[config.pruning]
+    return "kernel$", make(sparsity)
+
+
+def sharing_rules(study: Study, method: str) -> Rules:
+    """Which leaves share a codebook, and how it is found."""
+    config = study.config
+    if method == "nonparametric":
+        kernels, others = share.nonparametric(), share.nonparametric()
+    else:
+        kernels = share.kmeans(bits=config.kernel_bits)
+        others = share.kmeans(bits=config.other_bits)
+    groups = [(pattern, others, group) for pattern, group in study.groups]
+    return [("kernel$", kernels, None), *groups]
+
+
+def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
+    """Shares the weights and trains the codebooks of the kernels.
+
+    The codebooks of biases and BatchNorm values stay: they hold variances too, which a
+    step of gradient descent could make negative.
+    """
+    config = study.config
+    shared = share.share(variables, sharing_rules(study, method))
+    study.run.measure(f"{method}-start", partial(_measure_shared, study, shared))
+    trainer = Trainer(
+        study.model, sgd(), config.batch, config.augment, config.l2, _with_codebooks
+    )
+    kernels = jax.tree.map(
+        jnp.array, {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
+    )
+    state = TrainState(kernels, shared, trainer.optimizer.init(kernels))
+    state = _train(study, method, trainer, state, config.tune_epochs, config.tune_rate)
+    shared = share.with_codebooks(shared, state.params)
+    study.run.measure(f"{method}-end", partial(_measure_shared, study, shared))
+    return shared
+
+
+def _with_codebooks(params: Any, rest: share.SharedWeights) -> Any:
+    return share.lookup(share.with_codebooks(rest, params))
+
+
+def _train(
+    study: Study,
+    name: str,
+    trainer: Trainer,
+    state: TrainState,
+    epochs: int,
+    rate: float,
+) -> TrainState:
+    config = study.config
+    steps = study.train.images.shape[0] // config.batch
+    base = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
+
+    def train_epoch(state: TrainState, epoch: int) -> tuple[TrainState, Row]:
+        rates = config.learning_rates(rate, epoch=epoch, epochs=epochs, steps=steps)
+        key = jax.random.fold_in(base, epoch)
+        state, metrics = trainer.epoch(state, *study.train, key, jnp.asarray(rates))
+        row = {
+            "rate": float(rates[0]),
+            "loss": float(metrics["loss"]),
+            "train_error": float(metrics["error"]),
+            "watch_error": study.error(trainer.expand(state.params, state.rest)),
+        }
+        return state, row
+
+    return study.run.phase(name, state, epochs, train_epoch)
+
+
+def _state(variables: Any, trainer: Trainer) -> TrainState:
+    # A copy, because an epoch consumes its state and the variables are used again.
+    params, statistics = jax.tree.map(
+        jnp.array, (variables["params"], variables["batch_stats"])
+    )
+    return TrainState(params, statistics, trainer.optimizer.init(params))
+
+
+def _variables(state: TrainState) -> Any:
+    return {"params": state.params, "batch_stats": state.rest}
+
+
+def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
+    """The pruned network, and what sharing alone would make of it."""
+    shared = share.share(variables, sharing_rules(study, "kmeans"))
+    after = _measure_shared(study, shared)
+    return {
+        "iteration": iteration,
+        "nonzero": after["nonzero"],
+        "watch_error": study.error(variables),
+        "shared_unique": after["unique"],
+        "shared_watch_error": after["watch_error"],
+    }
+
+
+def _measure_shared(study: Study, shared: share.SharedWeights) -> Row:
+    return {
+        "nonzero": sum(int(jnp.count_nonzero(x)) for x in shared.labels.values()),
+        "unique": sum(codebook.size for codebook in shared.codebooks.values()),
+        "watch_error": study.error(share.lookup(shared)),
+    }

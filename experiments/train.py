@@ -1,0 +1,222 @@
+"""The training loop: an epoch is one compiled scan over data that stays on the device.
+
+Nothing here knows of pruning or sharing. What is trained is a pytree of parameters; a
+function given by the caller turns it into the network's variables, so that dense
+weights, masked weights and codebooks are trained by the same step.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+_EVALUATION_BATCH = 500
+
+
+class TrainState(NamedTuple):
+    """What changes from step to step: a pytree.
+
+    Attributes:
+        params: What is trained.
+        rest: What else the network consists of: its moving statistics, or all but the
+            codebooks that are trained.
+        opt_state: State of the optimizer, made by `optax.inject_hyperparams`.
+    """
+
+    params: Any
+    rest: Any
+    opt_state: Any
+
+
+def with_statistics(params: Any, rest: Any) -> Any:
+    """The variables of an ordinary network."""
+    return {"params": params, "batch_stats": rest}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """The fixed parts of a training step.
+
+    Attributes:
+        model: Maps images to logits; has BatchNorm and dropout.
+        optimizer: Has `learning_rate` as an injected hyperparameter.
+        batch: Images a step.
+        augment: Whether images are cropped and flipped at random.
+        l2: Weight of half the sum of squares of all kernels in the loss.
+        expand: Maps `params` and `rest` of the state to the variables of `model`. Other
+            than the default, it also stops the moving statistics: BatchNorm then works
+            as in inference, and the derivatives are those of the network as it is
+            stored.
+    """
+
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    batch: int
+    augment: bool = True
+    l2: float = 0.0
+    expand: Callable[[Any, Any], Any] = with_statistics
+
+    @partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def epoch(
+        self,
+        state: TrainState,
+        images: jax.Array,
+        labels: jax.Array,
+        key: jax.Array,
+        rates: jax.Array,
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Trains on every image once, in a random order; a last part batch is left out.
+
+        Args:
+            state: Is consumed.
+            images: uint8 `[n, height, width, channels]`.
+            labels: int32 `[n]`.
+            key: Of the order, the augmentation and dropout.
+            rates: Learning rate of each step, float32 `[n // batch]`.
+
+        Returns:
+            The new state, and the mean `loss` and `error` (percent) over the epoch.
+        """
+        order_key, step_key = jax.random.split(key)
+        order = jax.random.permutation(order_key, images.shape[0])
+        order = order[: rates.shape[0] * self.batch].reshape(-1, self.batch)
+        keys = jax.random.split(step_key, rates.shape[0])
+
+        def body(
+            state: TrainState, step: tuple[jax.Array, jax.Array, jax.Array]
+        ) -> tuple[TrainState, dict[str, jax.Array]]:
+            indices, key, rate = step
+            batch = _shard(images[indices]), _shard(labels[indices])
+            return self._step(state, batch, key, rate)
+
+        state, metrics = jax.lax.scan(body, state, (order, keys, rates))
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def _step(
+        self,
+        state: TrainState,
+        batch: tuple[jax.Array, jax.Array],
+        key: jax.Array,
+        rate: jax.Array,
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        images, labels = batch
+        augment_key, dropout_key = jax.random.split(key)
+        if self.augment:
+            images = crop_and_flip(augment_key, images)
+
+        moving = self.expand is with_statistics
+
+        def loss_fn(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
+            variables = self.expand(params, state.rest)
+            logits, updated = self.model.apply(
+                variables,
+                normalize(images),
+                train=True,
+                batch_statistics=moving,
+                rngs={"dropout": dropout_key},
+                mutable=["batch_stats"],
+            )
+            loss = optax.losses.softmax_cross_entropy_with_integer_labels(
+                logits, labels
+            ).mean()
+            loss += 0.5 * self.l2 * _kernel_squares(variables["params"])
+            return loss, (updated.get("batch_stats"), logits)
+
+        (loss, (statistics, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params
+        )
+        opt_state = optax.tree.set(state.opt_state, learning_rate=rate)
+        updates, opt_state = self.optimizer.update(grads, opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        wrong = jnp.argmax(logits, axis=-1) != labels
+        metrics = {"loss": loss, "error": 100.0 * wrong.mean()}
+        rest = statistics if moving else state.rest
+        return TrainState(params, rest, opt_state), metrics
+
+
+def sgd(momentum: float = 0.9) -> optax.GradientTransformation:
+    """Nesterov's method; its learning rate is set anew at every step."""
+    return optax.inject_hyperparams(optax.sgd, static_args=("momentum", "nesterov"))(
+        learning_rate=0.0, momentum=momentum, nesterov=True
+    )
+
+
+def normalize(images: jax.Array) -> jax.Array:
+    """Maps uint8 images to float32 in about [-2, 2]."""
+    return (images.astype(jnp.float32) - 127.5) / 64.0
+
+
+def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Shifts each image by up to 4 pixels, black coming in, and flips half of them.
+
+    Args:
+        key: Of the shifts and flips.
+        images: `[batch, height, width, channels]`, any dtype.
+
+    Returns:
+        Images of the same shape and dtype.
+    """
+    crop_key, flip_key = jax.random.split(key)
+    corners = jax.random.randint(crop_key, (images.shape[0], 2), 0, 9)
+    padded = jnp.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+
+    def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
+        start = (corner[0], corner[1], 0)
+        return jax.lax.dynamic_slice(image, start, images.shape[1:])
+
+    cropped = jax.vmap(crop)(padded, corners)
+    flip = jax.random.bernoulli(flip_key, shape=(images.shape[0], 1, 1, 1))
+    return jnp.where(flip, cropped[:, :, ::-1], cropped)
+
+
+@partial(jax.jit, static_argnums=0)
+def logits(model: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
+    """Logits of a network in inference, float32 `[n, classes]`.
+
+    Args:
+        model: The network.
+        variables: Its `params` and `batch_stats`.
+        images: uint8 `[n, height, width, channels]`.
+    """
+    count = images.shape[0]
+    padding = -count % _EVALUATION_BATCH
+    padded = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
+    batches = padded.reshape(-1, _EVALUATION_BATCH, *images.shape[1:])
+    outputs = jax.lax.map(
+        lambda batch: model.apply(variables, normalize(_shard(batch))), batches
+    )
+    return outputs.reshape(-1, outputs.shape[-1])[:count]
+
+
+def evaluate(
+    model: nn.Module, variables: Any, images: jax.Array, labels: jax.Array
+) -> tuple[float, float]:
+    """Test error in percent, and mean cross entropy in nats."""
+    outputs = logits(model, variables, images)
+    loss = optax.losses.softmax_cross_entropy_with_integer_labels(outputs, labels)
+    wrong = np.asarray(jnp.argmax(outputs, axis=-1) != labels)
+    return 100.0 * int(wrong.sum()) / len(wrong), float(loss.mean())
+
+
+def on_devices() -> Mesh:
+    """All visible devices in a row; batches are split among them."""
+    count = jax.device_count()
+    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def _shard(batch: jax.Array) -> jax.Array:
+    return jax.lax.with_sharding_constraint(
+        batch, NamedSharding(on_devices(), PartitionSpec("data"))
+    )
+
+
+def _kernel_squares(params: Any) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
+    return sum((jnp.sum(jnp.square(leaf)) for leaf in leaves), jnp.zeros(()))

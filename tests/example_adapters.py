@@ -1,0 +1,80 @@
+"""Adapters that run the examples of the specifications: text in, text out."""
+
+from collections.abc import Callable, Iterable
+
+import jax.numpy as jnp
+import numpy as np
+
+from deepcomp_jax import kmeans, prune, share
+
+
+def run_kmeans(text: str) -> str:
+    """First `optimal 2`, then `values 1 2 3`, perhaps `importance 1 1 2`."""
+    (name, *knobs), *rows = [line.split() for line in text.strip().splitlines()]
+    data = {row[0]: [float(number) for number in row[1:]] for row in rows}
+    values, importance = data["values"], data.get("importance")
+    try:
+        if name == "optimal":
+            found = kmeans.optimal(values, int(knobs[0]), importance=importance)
+        elif name == "nonparametric":
+            penalty = float(knobs[0])
+            found = kmeans.nonparametric(values, penalty=penalty, importance=importance)
+        elif knobs[1] == "density":
+            found = kmeans.lloyd(
+                values, int(knobs[0]), init="density", iterations=int(knobs[2])
+            )
+        else:
+            found = kmeans.lloyd(values, int(knobs[0]), iterations=int(knobs[2]))
+    except ValueError:
+        return "error"
+    return " ".join(str(float(centroid)) for centroid in found)
+
+
+ADAPTERS: dict[str, Callable[[str], str]] = {"kmeans": run_kmeans}
+
+
+def _fields(text: str) -> dict[str, list[float]]:
+    """Lines of a name and numbers."""
+    rows = [line.split() for line in text.strip().splitlines()]
+    return {name: [float(number) for number in numbers] for name, *numbers in rows}
+
+
+def _row(name: str, numbers: Iterable[float]) -> str:
+    return " ".join([name, *(f"{float(number):g}" for number in numbers)])
+
+
+def run_by_std(text: str) -> str:
+    """`quality Q` and `weights ...` to `mask ...`."""
+    fields = _fields(text)
+    (mask,) = prune.by_std(fields["quality"][0])([jnp.array(fields["weights"])])
+    return _row("mask", mask)
+
+
+def run_by_magnitude(text: str) -> str:
+    """`sparsity S` and `weights ...` to `mask ...`."""
+    fields = _fields(text)
+    method = prune.by_magnitude(fields["sparsity"][0])
+    (mask,) = method([jnp.array(fields["weights"])])
+    return _row("mask", mask)
+
+
+def run_cubic_schedule(text: str) -> str:
+    """`from A to B in N` to the sparsities of steps 0 to N + 1."""
+    _, initial, _, final, _, steps = text.split()
+    schedule = prune.cubic_schedule(float(initial), float(final), int(steps))
+    return " ".join(f"{float(schedule(step)):g}" for step in range(int(steps) + 2))
+
+
+def run_assign(text: str) -> str:
+    """`codebook ...` and `weights ...` to `labels ...`."""
+    fields = _fields(text)
+    codebook = np.array(fields["codebook"], np.float32)
+    return _row("labels", share.assign(jnp.array(fields["weights"]), codebook))
+
+
+ADAPTERS |= {
+    "assign": run_assign,
+    "by_magnitude": run_by_magnitude,
+    "by_std": run_by_std,
+    "cubic_schedule": run_cubic_schedule,
+}

@@ -1,0 +1,152 @@
+"""The five verbs, on pytrees of every kind."""
+
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import deepcomp_jax as dc
+from deepcomp_jax import prune, share
+
+
+def assert_identical(left: Any, right: Any) -> None:
+    """Same containers, and leaves equal in dtype, shape and every bit."""
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert a.tobytes() == b.tobytes()
+
+
+def _mixed() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {
+        "kernel": rng.standard_normal((40, 50)).astype(np.float32),
+        "half": jnp.array(rng.standard_normal((30, 20)), jnp.bfloat16),
+        "step": np.int32(7),
+        "wide": rng.standard_normal(3),
+        "empty": np.zeros((0, 4), np.float32),
+        "flags": [np.array([True, False]), (None, np.float32(-0.0))],
+        "odd": np.array([np.nan, np.inf, -0.0], np.float32),
+    }
+
+
+def test_the_journey_of_the_readme(tmp_path: Path):
+    model = nn.Dense(20)
+    variables = model.init(jax.random.key(0), jnp.ones((1, 300)))
+    path = tmp_path / "model.dcz"
+
+    compressed = dc.compress(variables)
+    size = dc.save(path, compressed)
+    loaded = dc.load(path)
+
+    assert size == path.stat().st_size < 300 * 20
+    assert_identical(loaded, dc.decompress(compressed))
+    assert jax.tree.structure(loaded) == jax.tree.structure(variables)
+    assert "params/kernel" in str(dc.report(path))
+    x = jnp.ones((4, 300))
+    np.testing.assert_array_equal(
+        model.apply(loaded, x), model.apply(dc.decompress(compressed), x)
+    )
+
+
+def test_leaves_without_a_rule_keep_every_bit(tmp_path: Path):
+    variables = _mixed()
+    dc.save(tmp_path / "m.dcz", dc.compress(variables, []))
+
+    assert_identical(dc.load(tmp_path / "m.dcz"), variables)
+
+
+def test_rules_prune_and_share(tmp_path: Path):
+    rules = [
+        dc.Rule("kernel|half", prune.by_magnitude(0.75), share.kmeans(8)),
+    ]
+    decoded = dc.decompress(dc.compress(_mixed(), rules))
+
+    for name, size in (("kernel", 2000), ("half", 600)):
+        leaf = decoded[name]
+        assert np.count_nonzero(leaf) == size // 4
+        assert len(np.unique(leaf)) <= 9
+    assert decoded["half"].dtype == jnp.bfloat16
+
+
+def test_compressing_what_was_decompressed_changes_nothing():
+    rules = [dc.Rule("kernel|half", None, share.kmeans(8))]
+    once = dc.decompress(dc.compress(_mixed(), rules))
+    assert_identical(dc.decompress(dc.compress(once, rules)), once)
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path):
+    variables = _mixed()
+    shuffled = {key: variables[key] for key in sorted(variables, reverse=True)}
+    paths = [tmp_path / name for name in ("a.dcz", "b.dcz")]
+    for path, tree in zip(paths, (variables, shuffled), strict=True):
+        dc.save(path, dc.compress(tree))
+
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_nnx_state_comes_back_through_like(tmp_path: Path):
+    model = nnx.Linear(30, 20, rngs=nnx.Rngs(0))
+    state = nnx.state(model)
+    path = tmp_path / "model.dcz"
+    compressed = dc.compress(state)
+    dc.save(path, compressed)
+
+    loaded = dc.load(path, like=state)
+    assert jax.tree.structure(loaded) == jax.tree.structure(state)
+    nnx.update(model, loaded)
+    expected = dc.decompress(compressed)
+    np.testing.assert_array_equal(nnx.to_pure_dict(loaded)["kernel"], expected["kernel"])
+    assert model(jnp.ones((1, 30))).shape == (1, 20)
+
+
+def test_like_that_does_not_fit_names_every_leaf(tmp_path: Path):
+    path = tmp_path / "m.dcz"
+    dc.save(path, dc.compress({"a": np.zeros(3, np.float32), "b": np.zeros(2)}, []))
+    like = {"a": jax.ShapeDtypeStruct((4,), jnp.float32), "c": np.zeros(1)}
+
+    with pytest.raises(ValueError) as error:
+        dc.load(path, like=like)
+    assert str(error.value) == (
+        "the file does not fit `like`:\n"
+        "  a: float32[3] in the file, float32[4] in `like`\n"
+        "  b: only in the file\n"
+        "  c: not in the file"
+    )
+
+
+def test_fine_tuned_codebooks_are_put_in_order():
+    """Fine-tuning swapped two entries, merged two and moved one to zero."""
+    weights = {"w": jnp.array([1.0, 2.0, 3.0, 4.0, 5.0, 0.0])}
+    shared = share.share(weights, [("w", share.kmeans(5), None)])
+    moved = share.with_codebooks(shared, {"w": jnp.array([2.0, 1.0, 7.0, 7.0, 0.0])})
+    compressed = dc.pack(moved)
+
+    assert compressed.codebooks[0].tolist() == [1.0, 2.0, 7.0]
+    assert dc.decompress(compressed)["w"].tolist() == [2.0, 1.0, 7.0, 7.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_rejected(bad: float):
+    variables = {"w": np.full((2, 2), bad, np.float32)}
+    with pytest.raises(ValueError, match="leaf 'w' holds NaN or infinity"):
+        dc.compress(variables)
+    with pytest.raises(ValueError, match="leaf 'w' holds NaN or infinity"):
+        dc.compress(variables, [dc.Rule("w", prune.by_std(1))])
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path):
+    path = tmp_path / "m.dcz"
+    dc.save(path, dc.compress({"a": np.ones(3, np.float32)}))
+    before = path.read_bytes()
+
+    with pytest.raises(ValueError):
+        dc.save(path, dc.compress({("a",): np.ones(3, np.float32)}))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["m.dcz"]

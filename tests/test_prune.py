@@ -1,0 +1,158 @@
+"""Masks: which weights are kept (chapter P)."""
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+
+from deepcomp_jax import prune
+from tests import strategies
+
+METHODS = [
+    prune.by_std(0.7),
+    prune.by_magnitude(0.5),
+    prune.by_global_magnitude(0.5),
+    prune.by_erk(0.5),
+]
+
+
+def _network(seed: int = 0) -> dict[str, dict[str, jax.Array]]:
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: jnp.array(rng.standard_normal(shape), jnp.float32)  # noqa: E731
+    return {
+        "conv": {"kernel": draw(3, 3, 4, 8), "bias": draw(8)},
+        "fc": {"kernel": 5 * draw(32, 10), "bias": draw(10)},
+    }
+
+
+@pytest.mark.spec("P1")
+def test_apply_zeroes_what_is_pruned_and_keeps_the_bits_of_the_rest():
+    weights = {"w": jnp.array([-0.0, -1.5, jnp.nan, 3.0])}
+    pruned = prune.apply(weights, {"w": jnp.array([False, True, True, False])})["w"]
+
+    expected = np.array([0.0, -1.5, np.nan, 0.0], np.float32)
+    assert np.asarray(pruned).tobytes() == expected.tobytes()
+
+
+@pytest.mark.spec("P2")
+@pytest.mark.parametrize("method", METHODS)
+@given(st.integers(0, 1000))
+def test_no_method_keeps_a_zero(method: prune.Method, seed: int):
+    rng = np.random.default_rng(seed)
+    leaves = [
+        jnp.array(rng.integers(-2, 3, shape), jnp.float32) for shape in ((12,), (3, 4))
+    ]
+    for leaf, mask in zip(leaves, method(leaves), strict=True):
+        assert mask.shape == leaf.shape
+        assert not np.any(np.asarray(mask) & (np.asarray(leaf) == 0))
+
+
+@pytest.mark.spec("P3")
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_only_shrink_even_when_weights_grow_back(method: prune.Method):
+    params = _network()
+    masks = prune.masks(params, [("kernel", method)])
+    for seed in range(3):
+        params = _network(seed)
+        new = prune.masks(params, [("kernel", method)], masks)
+        grown = jax.tree.map(lambda n, o: bool(jnp.any(n & ~o)), new, masks)
+        assert not any(jax.tree.leaves(grown))
+        masks = new
+
+
+@pytest.mark.spec("P4")
+def test_the_first_rule_that_matches_holds():
+    rules = [("fc/bias", None), ("conv", prune.by_std(9)), ("kernel", prune.by_std(0))]
+    masks = prune.masks(_network(), rules)
+
+    assert masks["fc"]["bias"].shape == ()
+    assert masks["fc"]["bias"]
+    assert not masks["conv"]["kernel"].any()
+    assert not masks["conv"]["bias"].any()
+    assert masks["fc"]["kernel"].all()
+
+
+@pytest.mark.spec("P5")
+@given(strategies.weights().map(lambda w: np.resize(w, 24)), st.floats(0, 2))
+def test_by_std_agrees_with_its_definition(weights: np.ndarray, quality: float):
+    (mask,) = prune.by_std(quality)([jnp.array(weights)])
+    kept = weights[weights != 0].astype(np.float64)
+    threshold = quality * kept.std() if kept.size else np.inf
+    # At the threshold itself float32 may decide either way.
+    clear = np.abs(np.abs(weights) - threshold) > 1e-5 * (1 + threshold)
+    expected = (weights != 0) & (np.abs(weights) > threshold)
+    np.testing.assert_array_equal(np.asarray(mask)[clear], expected[clear])
+
+
+@pytest.mark.spec("P6")
+@pytest.mark.parametrize("sparsity", [0.0, 0.25, 0.9, 1.0])
+def test_magnitude_reaches_its_sparsity_exactly(sparsity: float):
+    leaves = [_network()["conv"]["kernel"], _network()["fc"]["kernel"]]
+    sizes = [leaf.size for leaf in leaves]
+
+    each = prune.by_magnitude(sparsity)(leaves)
+    assert [int(m.sum()) for m in each] == [round(n * (1 - sparsity)) for n in sizes]
+    together = prune.by_global_magnitude(sparsity)(leaves)
+    assert sum(int(m.sum()) for m in together) == round(sum(sizes) * (1 - sparsity))
+
+
+@pytest.mark.spec("P6")
+def test_global_magnitude_compares_across_tensors():
+    leaves = [jnp.array([1.0, 2.0]), jnp.array([-3.0, 4.0, -0.5])]
+    low, high = prune.by_global_magnitude(0.6)(leaves)
+
+    assert low.tolist() == [False, False]
+    assert high.tolist() == [True, True, False]
+
+
+@pytest.mark.spec("P7")
+@pytest.mark.parametrize("density", [0.01, 0.1, 0.5, 1.0])
+def test_erk_densities(density: float):
+    shapes = [(3, 3, 3, 16), (3, 3, 16, 64), (512, 512), (512, 10)]
+    sizes = np.array([np.prod(shape) for shape in shapes])
+    found = np.array(prune.erk_densities(shapes, density))
+
+    assert (found * sizes).sum() == pytest.approx(density * sizes.sum())
+    sparse = found < 1
+    ratio = found * sizes / [sum(shape) for shape in shapes]
+    assert np.ptp(ratio[sparse]) <= 1e-9 if sparse.any() else density == 1.0
+
+
+@pytest.mark.spec("P8")
+def test_the_schedule_can_be_compiled():
+    schedule = prune.cubic_schedule(0.0, 0.8, 4)
+
+    assert jax.jit(schedule)(jnp.array(1)) == pytest.approx(0.4625)
+
+
+@pytest.mark.spec("P9")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: prune.by_std(-0.1),
+        lambda: prune.by_magnitude(1.5),
+        lambda: prune.by_global_magnitude(-0.5),
+        lambda: prune.by_erk(2),
+        lambda: prune.cubic_schedule(0, 1.1, 3),
+        lambda: prune.cubic_schedule(0, 0.5, 0),
+    ],
+)
+def test_impossible_settings_are_rejected(make: object):
+    with pytest.raises(ValueError, match="must be"):
+        make()
+
+
+def test_methods_are_jit_able():
+    for method in METHODS:
+        leaves = [_network()["conv"]["kernel"], _network()["fc"]["kernel"]]
+        for plain, jitted in zip(method(leaves), jax.jit(method)(leaves), strict=True):
+            np.testing.assert_array_equal(plain, jitted)
+
+
+def test_empty_and_dead_tensors():
+    for method in METHODS:
+        masks = method([jnp.zeros((0, 3)), jnp.zeros((2, 3))])
+        assert [int(mask.sum()) for mask in masks] == [0, 0]
+    assert prune.by_global_magnitude(0.5)([]) == []

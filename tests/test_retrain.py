@@ -1,0 +1,174 @@
+"""Pruned weights stay zero and shared weights stay tied (chapter R)."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepcomp_jax import prune, retrain, share
+
+OPTIMIZERS = {
+    "sgd": optax.sgd(0.1, momentum=0.9, nesterov=True),
+    "adam": optax.adam(0.1),
+    "adamw": optax.adamw(0.1, weight_decay=0.1),
+    "clipped": optax.chain(optax.clip_by_global_norm(1.0), optax.rmsprop(0.1)),
+    "injected": optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9),
+}
+
+
+@functools.cache
+def _step(name: str, masked: bool) -> Callable[..., Any]:
+    """A compiled step of an optimizer, one for all examples."""
+    optimizer = OPTIMIZERS[name]
+    if masked:
+        optimizer = retrain.keep_pruned(optimizer, None)
+
+    @jax.jit
+    def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def _params(seed: int) -> dict[str, jax.Array]:
+    rng = np.random.default_rng(seed)
+    return {
+        "kernel": jnp.array(rng.standard_normal((4, 5)), jnp.float32),
+        "bias": jnp.array(rng.standard_normal(5), jnp.float32),
+    }
+
+
+def _masks(seed: int) -> dict[str, jax.Array]:
+    kernel = np.random.default_rng(seed).random((4, 5)) < 0.5
+    return {"kernel": jnp.array(kernel), "bias": jnp.array(True)}
+
+
+@pytest.mark.spec("R1")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@given(st.integers(0, 1000))
+def test_masks_never_regrow(name: str, seed: int):
+    masks, params = _masks(seed), _params(seed)
+    optimizer = retrain.keep_pruned(OPTIMIZERS[name], masks)
+    state = optimizer.init(params)
+    for step in range(4):
+        params, state = _step(name, True)(params, state, _params(seed + step + 1))
+        pruned = np.asarray(params["kernel"])[~np.asarray(masks["kernel"])]
+        assert not pruned.any()
+
+
+@pytest.mark.spec("R1", "R3")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_weight_pruned_in_flight_stays_zero(name: str):
+    """With gradients masked but moments kept, Adam moved such a weight to -0.08."""
+    keep_all = {"kernel": jnp.array(True), "bias": jnp.array(True)}
+    optimizer = retrain.keep_pruned(OPTIMIZERS[name], keep_all)
+    params = _params(0)
+    state = optimizer.init(params)
+    for step in range(3):
+        updates, state = optimizer.update(_params(step), state, params)
+        params = optax.apply_updates(params, updates)
+    masks = _masks(1)
+    state = retrain.with_masks(optimizer, state, masks)
+    params = prune.apply(params, masks)
+    gone = ~np.asarray(masks["kernel"])
+    moments = [leaf for leaf in jax.tree.leaves(state.inner) if leaf.shape == (4, 5)]
+    assert moments
+    assert not any(np.asarray(moment)[gone].any() for moment in moments)
+    for step in range(3):
+        updates, state = optimizer.update(_params(step), state, params)
+        params = optax.apply_updates(params, updates)
+        assert not np.asarray(params["kernel"])[gone].any()
+
+
+@pytest.mark.spec("R2", "R4")
+def test_kept_weights_move_as_under_the_plain_optimizer():
+    masks, params, grads = _masks(0), _params(0), _params(1)
+    plain = OPTIMIZERS["clipped"]
+    masked = prune.apply(grads, masks)
+    expected, _ = plain.update(masked, plain.init(params), params)
+    optimizer = retrain.keep_pruned(plain, masks)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+
+    kept = np.asarray(masks["kernel"])
+    for name, where in (("kernel", kept), ("bias", np.ones(5, bool))):
+        np.testing.assert_array_equal(
+            np.asarray(updates[name])[where], np.asarray(expected[name])[where]
+        )
+
+
+@pytest.mark.spec("R5")
+def test_new_masks_do_not_recompile():
+    optimizer = retrain.keep_pruned(optax.adam(0.1), _masks(0))
+    traces = []
+
+    @jax.jit
+    def step(params, state, grads):
+        traces.append(1)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params = _params(0)
+    state = optimizer.init(params)
+    for seed in range(3):
+        state = retrain.with_masks(optimizer, state, _masks(seed))
+        params, state = step(params, state, _params(seed))
+    assert len(traces) == 1
+
+
+@pytest.mark.spec("R6")
+def test_parameters_are_needed():
+    optimizer = retrain.keep_pruned(optax.sgd(0.1), _masks(0))
+    with pytest.raises(ValueError, match=r"update\(updates, state, params\)"):
+        optimizer.update(_params(0), optimizer.init(_params(0)))
+
+
+def _shared(seed: int) -> share.SharedWeights:
+    params = prune.apply(_params(seed), _masks(seed))
+    return share.share(params, [("kernel", share.kmeans(3), None)])
+
+
+@pytest.mark.spec("R7")
+def test_a_centroid_has_the_sum_of_its_members_gradients():
+    shared = _shared(0)
+    weights_grad = _params(5)["kernel"]
+
+    def loss(codebooks):
+        weights = share.lookup(share.with_codebooks(shared, codebooks))["kernel"]
+        return jnp.sum(weights * weights_grad)
+
+    found = jax.grad(loss)(shared.codebooks)["kernel"]
+    labels = np.asarray(shared.labels["kernel"])
+    expected = [np.asarray(weights_grad)[labels == j].sum() for j in (1, 2, 3)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@jax.jit
+@jax.grad
+def _distance_grads(codebooks: Any, shared: share.SharedWeights, target: jax.Array):
+    weights = share.lookup(share.with_codebooks(shared, codebooks))["kernel"]
+    return jnp.sum((weights - target) ** 2)
+
+
+@pytest.mark.spec("R8", "R9")
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@given(st.integers(0, 1000))
+def test_codebooks_stay_tied(name: str, seed: int):
+    shared = _shared(seed)
+    codebooks = shared.codebooks
+    state = OPTIMIZERS[name].init(codebooks)
+    for step in range(3):
+        grads = _distance_grads(codebooks, shared, _params(step)["kernel"])
+        codebooks, state = _step(name, False)(codebooks, state, grads)
+    tuned = share.lookup(share.with_codebooks(shared, codebooks))
+    kernel, labels = np.asarray(tuned["kernel"]), np.asarray(shared.labels["kernel"])
+    assert not kernel[labels == 0].any()
+    for label in range(1, labels.max() + 1):
+        assert len({value.tobytes() for value in kernel[labels == label]}) <= 1

@@ -1,0 +1,125 @@
+"""The convolution for CPUs, the training step, and devices that share a batch."""
+
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import conv, train
+from experiments.vgg import VGG19
+
+SHARDED = """
+import jax, numpy as np
+from experiments import train
+from experiments.vgg import VGG19
+
+images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
+labels = np.arange(16, dtype=np.int32) % 10
+model = VGG19(width=1 / 16, dropout=0.0)
+variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+optimizer = train.sgd()
+trainer = train.Trainer(model, optimizer, batch=8, l2=1e-4)
+state = train.TrainState(
+    variables["params"],
+    variables["batch_stats"],
+    optimizer.init(variables["params"]),
+)
+rates = np.full(2, 0.01, np.float32)
+state, metrics = trainer.epoch(state, images, labels, jax.random.key(1), rates)
+print(jax.device_count(), float(metrics["loss"]))
+"""
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+def test_hand_written_derivatives_are_those_of_the_convolution(size: int):
+    keys = jax.random.split(jax.random.key(size), 3)
+    x = jax.random.normal(keys[0], (2, size, size, 5))
+    kernel = jax.random.normal(keys[1], (3, 3, 5, 7))
+    weights = jax.random.normal(keys[2], (2, size, size, 7))
+
+    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        dims = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=dims
+        )
+
+    np.testing.assert_allclose(
+        conv.conv3x3(x, kernel), reference(x, kernel), rtol=1e-4, atol=1e-4
+    )
+    found, expected = (
+        jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel)
+        for f in (conv.conv3x3, reference)
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_slides_count_of_variables():
+    shapes = jax.eval_shape(
+        VGG19().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
+    )
+    sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
+    trained = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
+
+    assert sum(sizes) == 38_969_930
+    assert sum(trained) == 38_958_922
+
+
+def test_four_devices_compute_the_loss_of_one():
+    losses = {}
+    for count in (1, 4):
+        flags = f"--xla_force_host_platform_device_count={count}"
+        output = subprocess.run(
+            [sys.executable, "-c", SHARDED],
+            env={**_environment(), "XLA_FLAGS": flags},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        losses[int(output[0])] = float(output[1])
+    assert losses.keys() == {1, 4}
+    assert losses[4] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_crops_are_shifts_by_at_most_four_pixels():
+    image = np.zeros((1, 32, 32, 1), np.uint8)
+    image[0, 16, 16] = 255
+    places = set()
+    for seed in range(60):
+        moved = np.asarray(train.crop_and_flip(jax.random.key(seed), image))
+        assert moved.dtype == np.uint8
+        (where,) = np.argwhere(moved[0, :, :, 0])
+        places.add(tuple(where))
+    rows, columns = ({place[i] for place in places} for i in (0, 1))
+    assert min(rows) == 12
+    assert max(rows) == 20
+    assert min(columns) >= 11
+    assert max(columns) <= 20
+    assert len(places) > 30
+
+
+def test_evaluation_pads_the_last_batch():
+    class Pixel(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            bright = x.mean((1, 2, 3)) > 0
+            return jnp.stack([~bright, bright], axis=-1).astype(jnp.float32)
+
+    images = np.zeros((501, 2, 2, 1), np.uint8)
+    images[::3] = 255
+    labels = jnp.array((np.arange(501) % 3 == 0).astype(np.int32))
+
+    error, _ = train.evaluate(Pixel(), {}, images, labels)
+    assert error == 0
+    error, _ = train.evaluate(Pixel(), {}, images, labels.at[0].set(0))
+    assert error == pytest.approx(100 / 501)
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
