@@ -46,7 +46,7 @@ def lengths(
         pairs = items[: items.size // 2 * 2].reshape(-1, 2).sum(axis=1)
         merged = np.concatenate([leaves, pairs])
         by_weight = np.argsort(merged, kind="stable")
-        leaves_among.append(np.cumsum(by_weight < leaves.size))
+        leaves_among.append(np.cumsum(by_weight < leaves.size, dtype=np.int64))
         items = merged[by_weight]
     taken = 2 * (used.size - 1)
     depth = np.zeros(used.size + 1, np.int64)

@@ -209,7 +209,9 @@ def _solve(
     """Solves the columns of one level: each tries the starts its neighbours allow."""
     columns = level.columns
     low = starts[level.left]
-    count = np.minimum(starts[level.right], columns - 1) - low + 1
+    # Rounding can swap two starts that are equally good: a range is never empty.
+    high = np.maximum(np.minimum(starts[level.right], columns - 1), low)
+    count = high - low + 1
     ends = np.cumsum(count)
     begins = ends - count
     tried = np.arange(ends[-1]) + np.repeat(low - begins, count)

@@ -2,17 +2,17 @@
 
     stream = table | lanes | words        each padded with zero bits to a byte
     table  = varint A, then the lengths of the words of symbols 0 to A - 1
-    lanes  = u8 s, varint base, and if there is more than one lane:
-             u8 w, then a w-bit number for each lane
+    lanes  = varint L, varint base, and if L > 1: u8 w, then L numbers of w bits
     words  = the code words, lane after lane without a gap
 
 Format notes:
 
 - The table alone gives the code. A length takes 4 bits; 0 is followed by 4 bits r, and
   the two stand for r + 1 unused symbols.
-- A lane holds 2**s symbols, the last one the rest. Lane i has base + (its number) bits,
-  so a reader knows where each begins and can decode all of them side by side.
-- Where one symbol only is used, its words are empty and the stream ends after the table.
+- Lane i of L holds symbols i, i + L, i + 2 L, and so on, in base + (its number) bits.
+  So a reader knows where each lane begins, can decode all of them side by side, and
+  gets L symbols that follow each other at every step.
+- Where one symbol only is used, its words are empty and the stream ends there.
 - The stream does not hold its number of symbols: whoever writes it must.
 """
 
@@ -26,11 +26,12 @@ from deepcomp_jax._code import MAX_LENGTH
 from deepcomp_jax._errors import FormatError
 
 MAX_ALPHABET = 1 << 16  # symbols are uint16 (H8)
-MIN_LANE_LOG2, MAX_LANE_LOG2 = 4, 24  # (H13)
+MIN_LANE = 16  # symbols of a lane, if it is not the only one (H13)
 MAX_FIELD_BITS = 32  # of a lane's own number (H14)
 
 _MAX_RUN = 16  # unused symbols that a pair of nibbles can stand for
-_ONE_LANE_BELOW = 1 << 15  # shorter streams gain no speed from lanes
+_ONE_LANE_BELOW = 1 << 15  # symbols; shorter streams gain no speed from lanes
+_SHORT_LANE = 256  # symbols; shorter lanes would only make the index longer
 
 
 class Parts(NamedTuple):
@@ -47,8 +48,7 @@ class Stream(NamedTuple):
 
     Attributes:
         lengths: Bits of each symbol's code word, uint8[alphabet], 0 = unused.
-        count: Number of symbols.
-        lane_log2: A lane holds 2**lane_log2 symbols.
+        size: Number of symbols.
         starts: Where the lanes begin, and the last one ends, in bits from the start
             of the words; int64[lanes + 1]. No lanes if the words are all empty.
         words: Where the words begin, in bytes.
@@ -57,8 +57,7 @@ class Stream(NamedTuple):
     """
 
     lengths: NDArray[np.uint8]
-    count: int
-    lane_log2: int
+    size: int
     starts: NDArray[np.int64]
     words: int
     end: int
@@ -79,40 +78,41 @@ def put_table(sizes: NDArray[np.uint8]) -> bytes:
     return bits.put_varint(sizes.size) + bits.pack_fixed(np.array(nibbles, np.uint8), 4)
 
 
-def put_lanes(spent: NDArray[np.uint8], lane_log2: int | None) -> bytes:
-    """The index of the lanes, from the bits of each symbol."""
-    if lane_log2 is None:
-        lane_log2 = _choose_lanes(spent)
-    elif not MIN_LANE_LOG2 <= lane_log2 <= MAX_LANE_LOG2:
-        raise ValueError(
-            f"lane_log2 must be {MIN_LANE_LOG2} to {MAX_LANE_LOG2}, got {lane_log2}"
-        )
-    lanes = _lane_bits(spent, lane_log2)
-    head = bytes([lane_log2]) + bits.put_varint(int(lanes.min()))
-    if lanes.size == 1:
+def put_lanes(spent: NDArray[np.int64]) -> bytes:
+    """The index of the lanes, from the bits of each."""
+    base = int(spent.min())
+    head = bits.put_varint(spent.size) + bits.put_varint(base)
+    if spent.size == 1:
         return head
-    fields = lanes - lanes.min()
+    fields = spent - base
     width = int(fields.max()).bit_length()
     return head + bytes([width]) + bits.pack_fixed(fields.astype(np.uint64), width)
 
 
-def _choose_lanes(spent: NDArray[np.uint8]) -> int:
-    """The shortest lanes whose index takes at most 0.25 % of the words' bits."""
-    one_lane = max(MIN_LANE_LOG2, (spent.size - 1).bit_length())
+def choose_lanes(spent: NDArray[np.uint8]) -> int:
+    """How many lanes to cut a stream into, from the bits of each symbol.
+
+    One if the stream is short, else the greatest power of two whose index takes at
+    most 0.25 % of the bits of the words, for lanes of `_SHORT_LANE` symbols or more.
+    """
     if spent.size < _ONE_LANE_BELOW:
-        return one_lane
+        return 1
     total = int(spent.sum(dtype=np.int64))
-    for lane_log2 in range(8, min(one_lane, MAX_LANE_LOG2)):
-        lanes = _lane_bits(spent, lane_log2)
-        width = int(lanes.max() - lanes.min()).bit_length()
-        if 400 * width * lanes.size <= total:
-            return lane_log2
-    return min(one_lane, MAX_LANE_LOG2)
+    lanes = 1 << (spent.size // _SHORT_LANE).bit_length() - 1
+    while lanes > 1:
+        each = rows(spent, lanes).sum(axis=0, dtype=np.int64)
+        if 400 * lanes * int(each.max() - each.min()).bit_length() <= total:
+            break
+        lanes //= 2
+    return lanes
 
 
-def _lane_bits(spent: NDArray[np.uint8], lane_log2: int) -> NDArray[np.int64]:
-    firsts = np.arange(0, spent.size, 1 << lane_log2)
-    return np.add.reduceat(spent, firsts, dtype=np.int64)
+def rows(items: NDArray[np.unsignedinteger], lanes: int) -> NDArray[np.unsignedinteger]:
+    """What belongs to the symbols as [steps, lanes], with zeros after the last."""
+    missing = -items.size % lanes
+    if missing:
+        items = np.append(items, np.zeros(missing, items.dtype))
+    return items.reshape(-1, lanes)
 
 
 # ---- reading ------------------------------------------------------------------------
@@ -138,17 +138,15 @@ def read(data: bytes, pos: int, count: int) -> Stream:
     if np.count_nonzero(lengths) <= 1:
         none = np.zeros(1, np.int64)
         parts = Parts(table, 0, 0, padding)
-        return Stream(lengths, count, MIN_LANE_LOG2, none, first, first, parts)
-    words, lane_log2, starts, index = _get_lanes(data, first, count)
+        return Stream(lengths, count, none, first, first, parts)
+    words, starts, index = _get_lanes(data, first, count)
     total = int(starts[-1])
     end = _after_bits(data, words, total)
     parts = Parts(table, index, total, padding + -index % 8 + -total % 8)
-    return Stream(lengths, count, lane_log2, starts, words, end, parts)
+    return Stream(lengths, count, starts, words, end, parts)
 
 
-def _get_table(
-    data: bytes, pos: int, count: int
-) -> tuple[int, NDArray[np.uint8], int]:
+def _get_table(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint8], int]:
     """The position after the table, the code lengths, and the bits of the table."""
     first, size = bits.get_varint(data, pos, clause="H7")
     if (size == 0) != (count == 0) or size > MAX_ALPHABET:
@@ -194,46 +192,41 @@ def _check_complete(lengths: NDArray[np.uint8], pos: int) -> None:
         )
 
 
-def _get_lanes(
-    data: bytes, pos: int, count: int
-) -> tuple[int, int, NDArray[np.int64], int]:
-    """The position after the index, log2 of a lane, where lanes begin, index bits."""
-    if pos == len(data):
-        raise _cut_off(data)
-    lane_log2 = data[pos]
-    if not MIN_LANE_LOG2 <= lane_log2 <= MAX_LANE_LOG2:
+def _get_lanes(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.int64], int]:
+    """The position after the index, where the lanes begin, and the index bits."""
+    first, lanes = bits.get_varint(data, pos, clause="H7")
+    if lanes != 1 and not MIN_LANE <= MIN_LANE * lanes <= count:
         raise FormatError(
-            f"a lane of 2**{lane_log2} symbols", offset=pos, clause="H13"
+            f"{lanes} lanes for {count} symbols", offset=pos, clause="H13"
         )
-    words, base = bits.get_varint(data, pos + 1, clause="H7")
-    lanes = -(-count >> lane_log2)
-    width, first = 0, words
+    first, base = bits.get_varint(data, first, clause="H7")
+    width, words = 0, first
     if lanes > 1:
-        if words == len(data):
+        if first == len(data):
             raise _cut_off(data)
-        width, first = data[words], words + 1
+        width, first = data[first], first + 1
         if width > MAX_FIELD_BITS:
             raise FormatError(
-                f"a lane's number has {width} bits", offset=words, clause="H14"
+                f"a lane's number has {width} bits", offset=first - 1, clause="H14"
             )
         words = _after_bits(data, first, lanes * width)
-    # Nothing may be allocated for lanes without fields before the words are found.
+    # Lanes without numbers take no data: allocate for them only after these checks.
     fields = bits.unpack_fixed(data[first:words], lanes if width else 0, width)
     total = lanes * base + int(fields.sum())
     if total > 8 * (len(data) - words):
         raise _cut_off(data)
     if total < count:
         raise FormatError(
-            f"{count} symbols cannot have {total} bits", offset=pos, clause="H16"
+            f"{count} symbols cannot have {total} bits", offset=words, clause="H16"
         )
-    starts = np.zeros(lanes + 1, np.int64)
-    starts[1:] = base
+    starts = np.full(lanes + 1, base, np.int64)
+    starts[0] = 0
     starts[1 : 1 + fields.size] += fields.astype(np.int64)
-    return words, lane_log2, np.cumsum(starts), 8 * (first - pos) + lanes * width
+    return words, np.cumsum(starts), 8 * (first - pos) + lanes * width
 
 
 def _after_bits(data: bytes, pos: int, size: int) -> int:
-    """The position after `size` bits and their padding, which must be there and zero."""
+    """The position after `size` bits and their padding, which must be zero."""
     end = pos + (size + 7) // 8
     if end > len(data):
         raise _cut_off(data)

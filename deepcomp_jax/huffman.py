@@ -2,22 +2,21 @@
 
     stream = table | lanes | words        each padded with zero bits to a byte
     table  = varint A, then the lengths of the words of symbols 0 to A - 1
-    lanes  = u8 s, varint base, and if there is more than one lane:
-             u8 w, then a w-bit number for each lane
+    lanes  = varint L, varint base, and if L > 1: u8 w, then L numbers of w bits
     words  = the code words, lane after lane without a gap
 
 Format notes:
 
 - The table alone gives the code. A length takes 4 bits; 0 is followed by 4 bits r, and
   the two stand for r + 1 unused symbols.
-- A lane holds 2**s symbols, the last one the rest. Lane i has base + (its number) bits,
-  so a reader knows where each begins and can decode all of them side by side.
-- Where one symbol only is used, its words are empty and the stream ends after the table.
+- Lane i of L holds symbols i, i + L, i + 2 L, and so on, in base + (its number) bits.
+  So a reader knows where each lane begins, can decode all of them side by side, and
+  gets L symbols that follow each other at every step.
+- Where one symbol only is used, its words are empty and the stream ends there.
 - The stream does not hold its number of symbols: whoever writes it must.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +31,7 @@ from deepcomp_jax._stream import Parts as Parts
 from deepcomp_jax._stream import Stream as Stream
 from deepcomp_jax._stream import read as read
 
-_WORTH_LOCK_STEP = 128  # lanes; with fewer, following the words is faster
+WORTH_LOCK_STEP = 128  # lanes; with fewer, following the words is faster
 _TILE = 1 << 13  # lanes decoded side by side, so that their state stays in a cache
 _BLOCK = 1 << 18  # bits of a lane followed at a time
 
@@ -40,22 +39,20 @@ _BLOCK = 1 << 18  # bits of a lane followed at a time
 Words = tuple[NDArray[np.uint16], NDArray[np.int64]]
 
 
-def encode(
-    symbols: NDArray[np.unsignedinteger], *, lane_log2: int | None = None
-) -> bytes:
+def encode(symbols: NDArray[np.unsignedinteger], *, lanes: int | None = None) -> bytes:
     """Writes a stream.
 
     Args:
         symbols: uint[n], each below 2**16, at most 2**15 different ones.
-        lane_log2: A lane holds 2**lane_log2 symbols, 4 to 24. None: one lane for a
-            short stream, else lanes as short as 0.25 % of the words' bits can index.
+        lanes: Number of lanes, 1 to n / 16. None: one for a short stream, else as
+            many as 0.25 % of the words' bits can index.
 
     Returns:
         The stream. Its reader needs n too.
 
     Raises:
-        ValueError: if a symbol is too large, too many are used, or `lane_log2` is
-            out of range.
+        ValueError: if a symbol is too large, too many are used, or `lanes` is out of
+            range.
     """
     if symbols.size and symbols.max() >= _stream.MAX_ALPHABET:
         raise ValueError(f"symbols must be below 2**16, got {int(symbols.max())}")
@@ -64,9 +61,19 @@ def encode(
     head = _stream.put_table(sizes)
     if np.count_nonzero(counts) <= 1:
         return head
-    spent = sizes[symbols]
-    words = bits.pack(code(sizes)[symbols], spent)
-    return head + _stream.put_lanes(spent, lane_log2) + words
+    if lanes is None:
+        lanes = _stream.choose_lanes(sizes[symbols])
+    if lanes != 1 and not 1 <= lanes <= symbols.size // _stream.MIN_LANE:
+        raise ValueError(
+            f"{symbols.size} symbols allow 1 to {symbols.size // _stream.MIN_LANE} "
+            f"lanes, got {lanes}"
+        )
+    by_lane = np.ascontiguousarray(_stream.rows(symbols, lanes).T)
+    spent = sizes[by_lane]
+    spent[symbols.size - by_lane.size + lanes :, -1] = 0  # the places left over
+    words = bits.pack((code(sizes)[by_lane] * (spent > 0)).ravel(), spent.ravel())
+    index = _stream.put_lanes(spent.sum(axis=1, dtype=np.int64))
+    return head + index + words
 
 
 def decode(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint16]]:
@@ -144,23 +151,24 @@ def _decode_words_slow(data: bytes, stream: Stream) -> Words:
         )
         if length
     }
-    symbols: list[int] = []
-    ends: list[int] = []
-    for start in stream.starts[:-1].tolist():
-        here = start
-        for _ in range(min(1 << stream.lane_log2, stream.count - len(symbols))):
+    lanes = stream.starts.size - 1
+    symbols = np.empty(stream.size, np.uint16)
+    ends = stream.starts[:-1].copy()
+    for lane in range(lanes):
+        here = int(stream.starts[lane])
+        for place in range(lane, stream.size, lanes):
             length = word = 0
             while (length, word) not in symbol_of:
                 byte = data[here >> 3] if here >> 3 < len(data) else 0
                 word = word << 1 | byte >> (7 - (here & 7)) & 1
                 length, here = length + 1, here + 1
-            symbols.append(symbol_of[length, word])
-        ends.append(here)
-    return np.array(symbols, np.uint16), np.array(ends, np.int64)
+            symbols[place] = symbol_of[length, word]
+        ends[lane] = here
+    return symbols, ends
 
 
 def _decode_words(data: bytes, stream: Stream) -> Words:
-    if stream.starts.size <= _WORTH_LOCK_STEP:
+    if stream.starts.size - 1 < WORTH_LOCK_STEP:
         return _follow(data, stream)
     return _lock_step(data, stream)
 
@@ -189,26 +197,75 @@ def _follow(data: bytes, stream: Stream) -> Words:
         at = np.array(places, np.int64)
         found.append((entries[at] >> 4).astype(np.uint16))
         starts.append(at + first)
-    bounds = np.append(np.concatenate(starts), here)
-    lanes = np.arange(1, stream.starts.size) << stream.lane_log2
-    lanes[-1] = stream.count
-    ends = np.full(lanes.size, -1, np.int64)
-    there = lanes < bounds.size
-    ends[there] = bounds[lanes[there]]
-    return np.concatenate(found), ends
+    return _interleave(
+        np.concatenate(found), np.append(np.concatenate(starts), here), stream
+    )
+
+
+def _interleave(
+    found: NDArray[np.uint16], bounds: NDArray[np.int64], stream: Stream
+) -> Words:
+    """Puts symbols found lane after lane in order.
+
+    Args:
+        found: The symbols, uint16[m]; a damaged stream may have any number of them.
+        bounds: Where their words begin, and the last one ends, in bits, int64[m + 1].
+        stream: The stream.
+    """
+    lanes = stream.starts.size - 1
+    symbols = np.zeros(stream.size, np.uint16)
+    ends = np.full(lanes, -1, np.int64)
+    first = 0
+    for lane in range(lanes):
+        size = -(-(stream.size - lane) // lanes)
+        if first + size < bounds.size:
+            ends[lane] = bounds[first + size]
+            symbols[lane::lanes] = found[first : first + size]
+        first += size
+    return symbols, ends
 
 
 def _lock_step(data: bytes, stream: Stream) -> Words:
     """Decodes all lanes side by side, one symbol of each at a time."""
-    lookup = table(stream.lengths)
-    longest = lookup.size.bit_length() - 1
-    windows = _windows(data)
+    lookup, ahead = table(stream.lengths), windows(data)
     lanes = stream.starts.size - 1
-    steps = 1 << stream.lane_log2
-    rest = stream.count - (lanes - 1) * steps
-    symbols = np.empty((lanes, steps), np.uint16)
+    symbols = np.empty(stream.size, np.uint16)
+    left = stream.size % lanes
+    whole = symbols[: stream.size - left].reshape(-1, lanes)
     ends = stream.starts[:-1].copy()
     for first in range(0, lanes, _TILE):
         tile = slice(first, first + _TILE)
-        _steps(windows, lookup, ends[tile], symbols[tile])
-    return symbols.ravel()[: stream.count], ends
+        _step(ahead, lookup, ends[tile], whole[:, tile])
+    _step(ahead, lookup, ends[:left], symbols[None, stream.size - left :])
+    return symbols, ends
+
+
+def windows(data: bytes) -> NDArray[np.uint32]:
+    """The 32 bits that follow each 16-bit boundary of the data, zeros after its end."""
+    padded = data + bytes(4 + len(data) % 2)
+    halves = np.frombuffer(padded, ">u2").astype(np.uint32)
+    return halves[:-1] << np.uint32(16) | halves[1:]
+
+
+def _step(
+    ahead: NDArray[np.uint32],
+    lookup: NDArray[np.uint32],
+    here: NDArray[np.int64],
+    rows: NDArray[np.uint16],
+) -> None:
+    """Decodes a symbol of each lane into each row, and moves `here` on, in bits."""
+    shift = np.uint32(32 - (lookup.size.bit_length() - 1))
+    index = np.empty(here.size, np.int64)
+    offset = np.empty(here.size, np.uint32)
+    word = np.empty(here.size, np.uint32)
+    for row in rows:
+        # Lanes of a damaged stream may run beyond the data; "clip" reads its end.
+        np.right_shift(here, 4, out=index)
+        ahead.take(index, out=word, mode="clip")
+        np.bitwise_and(here, 15, out=offset, casting="unsafe")
+        np.left_shift(word, offset, out=word)
+        np.right_shift(word, shift, out=word)
+        lookup.take(word, out=word, mode="clip")
+        np.bitwise_and(word, 15, out=offset)
+        np.add(here, offset, out=here)
+        np.right_shift(word, 4, out=row, casting="unsafe")

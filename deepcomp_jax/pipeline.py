@@ -146,9 +146,7 @@ def save(path: str | PathLike[str], compressed: Compressed) -> int:
     return len(data)
 
 
-def load(
-    path: str | PathLike[str], like: Any = None, *, max_bytes: int = 2**32
-) -> Any:
+def load(path: str | PathLike[str], like: Any = None, *, max_bytes: int = 2**32) -> Any:
     """Reads a `.dcz` file.
 
     Args:

@@ -191,9 +191,7 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
     order = jnp.argsort(-scores, stable=True)
     mask = jnp.zeros(scores.shape, bool).at[order[:kept]].set(True) & (scores > 0)
     parts = jnp.split(mask, np.cumsum(sizes)[:-1])
-    return [
-        part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
-    ]
+    return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
 
 
 def _check_sparsity(sparsity: float) -> None:

@@ -48,7 +48,7 @@ def keep_pruned(
 
     def update(
         updates: optax.Updates,
-        state: KeepPrunedState,
+        state: Any,
         params: optax.Params | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, KeepPrunedState]:
@@ -86,7 +86,7 @@ def with_masks(
     Returns:
         The new state.
     """
-    cleared = optax.tree.map_params(
+    cleared: Any = optax.tree.map_params(
         optimizer, lambda leaf, mask: jnp.where(mask, leaf, 0), state, masks
     )
     return KeepPrunedState(masks, cleared.inner)

@@ -8,7 +8,7 @@ of `kmeans`. (Han et al. 2016, arXiv 1510.00149, section 3.)
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -75,7 +75,12 @@ def kmeans(
     )
 
 
-def lloyd(k: int, *, init: str = "linear", seed: int = 0) -> Method:
+def lloyd(
+    k: int,
+    *,
+    init: Literal["linear", "density", "random"] = "linear",
+    seed: int = 0,
+) -> Method:
     """Lloyd's algorithm, as in the paper: kept for the comparison of its section 3.2.
 
     Args:
@@ -135,9 +140,7 @@ def share(
             labels[name] = assign(jnp.asarray(named[name]), codebook)
     rest = {name: leaf for name, leaf in named.items() if name not in labels}
     groups = tuple((name, group) for group, ns in members.items() for name in ns)
-    return SharedWeights(
-        codebooks, labels, rest, groups, jax.tree.structure(variables)
-    )
+    return SharedWeights(codebooks, labels, rest, groups, jax.tree.structure(variables))
 
 
 def check(name: str, leaf: Any) -> Any:

@@ -39,6 +39,8 @@ class Study(NamedTuple):
         watch: What is measured on while training and choosing.
         groups: Rules for the sharing of biases and BatchNorm values: pairs of a
             pattern and the name of its group.
+        idle: Pattern of parameters that change nothing, such as biases that BatchNorm
+            subtracts again: they are pruned with the kernels.
     """
 
     config: Config
@@ -47,6 +49,7 @@ class Study(NamedTuple):
     train: Split
     watch: Split
     groups: list[tuple[str, str]]
+    idle: str
 
     def error(self, variables: Any) -> float:
         """Error on `watch`, in percent."""
@@ -89,7 +92,7 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
     optimizer = retrain.keep_pruned(sgd(), masks)
     trainer = Trainer(study.model, optimizer, config.batch, config.augment, config.l2)
     for i in range(config.iterations):
-        methods = [pruning_method(config, i)]
+        methods = pruning_methods(study, i)
         masks = prune.masks(variables["params"], methods, masks)
         pruned = variables | {"params": prune.apply(variables["params"], masks)}
         state = _state(pruned, trainer)
@@ -107,10 +110,11 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
     return variables
 
 
-def pruning_method(config: Config, iteration: int) -> tuple[str, prune.Method]:
-    """The pattern of leaves and the method of one iteration, counted from 0."""
+def pruning_methods(study: Study, iteration: int) -> list[tuple[str, prune.Method]]:
+    """Which parameters are pruned and how, in one iteration, counted from 0."""
+    config = study.config
     if config.pruning == "std":
-        return ".", prune.by_std(config.quality)
+        return [(".", prune.by_std(config.quality))]
     schedule = prune.cubic_schedule(0.0, config.sparsity, config.iterations)
     sparsity = float(schedule(iteration + 1))
     make = {
@@ -118,7 +122,7 @@ def pruning_method(config: Config, iteration: int) -> tuple[str, prune.Method]:
         "global": prune.by_global_magnitude,
         "magnitude": prune.by_magnitude,
     }[config.pruning]
-    return "kernel$", make(sparsity)
+    return [("kernel$", make(sparsity)), (study.idle, prune.by_magnitude(1.0))]
 
 
 def sharing_rules(study: Study, method: str) -> Rules:

@@ -28,6 +28,8 @@ from experiments.vgg import VGG19
 # The slides' groups besides the kernels: each convolution's bias and BatchNorm values
 # together. They have no group for the biases of the dense layers; here each has one.
 GROUPS = [(r"(?:conv|bn)(\d+_\d+)/", r"bn\1"), (r"(fc\d)/bias$", r"\1/bias")]
+# BatchNorm subtracts the mean of its input, and so any bias of the convolution.
+IDLE = r"^conv.*/bias$"
 
 PRESETS = {
     # A narrow network on the 8x8 digits of scikit-learn, enlarged to 32x32x3.
@@ -49,7 +51,8 @@ PRESETS = {
         preset="cpu",
         dataset="cifar10",
         width=0.25,
-        dense_epochs=10,
+        dropout=0.2,
+        dense_epochs=12,
         epochs=(2, 2, 2, 3),
         rates=(0.03,),
         sparsity=0.96,
@@ -117,7 +120,7 @@ def run(config: Config, dataset: data.Dataset, directory: Path) -> dict[str, obj
     model = VGG19(config.width, dataset.classes, config.dropout)
     with Run(directory, config, epochs=config.total_epochs()) as saved:
         train, watch = study.splits(dataset, config)
-        current = study.Study(config, saved, model, train, watch, GROUPS)
+        current = study.Study(config, saved, model, train, watch, GROUPS, IDLE)
         trained = study.train_dense(current)
         pruned = study.prune_and_retrain(current, trained)
         shared = {

@@ -102,7 +102,9 @@ def test_nnx_state_comes_back_through_like(tmp_path: Path):
     assert jax.tree.structure(loaded) == jax.tree.structure(state)
     nnx.update(model, loaded)
     expected = dc.decompress(compressed)
-    np.testing.assert_array_equal(nnx.to_pure_dict(loaded)["kernel"], expected["kernel"])
+    np.testing.assert_array_equal(
+        nnx.to_pure_dict(loaded)["kernel"], expected["kernel"]
+    )
     assert model(jnp.ones((1, 30))).shape == (1, 20)
 
 

@@ -161,4 +161,6 @@ def test_empty_and_zero_leaves_have_empty_codebooks():
 def test_sharing_is_a_pytree_that_passes_through_jit():
     shared = share.share(_variables(), EVERY)
     again = jax.jit(lambda s: jax.tree.map(lambda x: x, s))(shared)
-    jax.tree.map(np.testing.assert_array_equal, share.lookup(shared), share.lookup(again))
+    jax.tree.map(
+        np.testing.assert_array_equal, share.lookup(shared), share.lookup(again)
+    )

@@ -59,9 +59,7 @@ def test_hand_written_derivatives_are_those_of_the_convolution(size: int):
 
 
 def test_the_slides_count_of_variables():
-    shapes = jax.eval_shape(
-        VGG19().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
-    )
+    shapes = jax.eval_shape(VGG19().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
     trained = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
 

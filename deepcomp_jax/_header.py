@@ -1,0 +1,185 @@
+"""The header of a `.dcz` file: everything that is not a value of a tensor.
+
+    front     = magic | u8 version | varint size | header | u32 checksum of all before
+    header    = strings | tree | codebooks | leaves
+    codebooks = varint count, codebooks
+    leaves    = for each leaf of the tree: its layout, varint size of its section
+
+Format notes:
+
+- Numbers are little-endian, sizes in bytes. A checksum is the CRC-32 of zlib and PNG.
+- The header alone gives names, shapes, dtypes and places of all tensors.
+- Strings and tree are written in `_tree`, codebooks and layouts in `_layout`.
+"""
+
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from deepcomp_jax import _layout, _tree, bits
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax._layout import Layout
+from deepcomp_jax._types import Structure
+
+MAGIC = b"\x89DCZ"  # the first byte is no text, so that line endings stay as they are
+VERSION = 1
+CHECKSUM_BYTES = 4
+PREFIX_BYTES = len(MAGIC) + 1 + bits.MAX_VARINT_BYTES  # enough to know the header's end
+
+
+class Entry(NamedTuple):
+    """A leaf, as the header describes it.
+
+    Attributes:
+        name: Its path, such as "params/fc1/kernel".
+        layout: How it is stored.
+        offset: Where its section begins, in bytes from the start of the file.
+        size: Of its section with the checksum, in bytes.
+        header_bytes: What this description takes of the header.
+    """
+
+    name: str
+    layout: Layout
+    offset: int
+    size: int
+    header_bytes: int
+
+
+class Header(NamedTuple):
+    """What a file holds, without the values.
+
+    Attributes:
+        structure: The containers.
+        codebooks: In order of first use.
+        leaves: In tree order.
+        size: Where the first section begins, in bytes.
+        codebook_bytes: What each codebook takes of the header.
+    """
+
+    structure: Structure
+    codebooks: tuple[np.ndarray, ...]
+    leaves: tuple[Entry, ...]
+    size: int
+    codebook_bytes: tuple[int, ...]
+
+
+def checksum(data: bytes) -> bytes:
+    """CRC-32 of some bytes."""
+    return zlib.crc32(data).to_bytes(CHECKSUM_BYTES, "little")
+
+
+# ---- writing ------------------------------------------------------------------------
+
+
+def put(
+    tree: bytes,
+    codebooks: Sequence[np.ndarray],
+    leaves: Sequence[tuple[Layout, int]],
+) -> bytes:
+    """Writes everything in front of the sections.
+
+    Args:
+        tree: The strings and the tree.
+        codebooks: In order of first use.
+        leaves: Layout and size of the section of each leaf.
+    """
+    out = [tree, bits.put_varint(len(codebooks))]
+    out += map(_layout.put_codebook, codebooks)
+    for layout, size in leaves:
+        out += [_layout.put(layout), bits.put_varint(size)]
+    header = b"".join(out)
+    front = MAGIC + bytes([VERSION]) + bits.put_varint(len(header)) + header
+    return front + checksum(front)
+
+
+# ---- reading ------------------------------------------------------------------------
+
+
+def end(data: bytes) -> int:
+    """Where the header and its checksum end, from the first bytes of a file.
+
+    Args:
+        data: At least the first `PREFIX_BYTES` of the file, or all of it.
+
+    Raises:
+        FormatError: C1 to C3.
+    """
+    return _front(data)[1] + CHECKSUM_BYTES
+
+
+def _front(data: bytes) -> tuple[int, int]:
+    """Where the header begins and ends, without its checksum."""
+    if data[:4] != MAGIC:
+        raise FormatError(
+            f"not a .dcz file: it begins with {data[:4]!r}", offset=0, clause="C1"
+        )
+    if data[4:5] != bytes([VERSION]):
+        raise FormatError(
+            f"version {data[4:5].hex()} of the format, this reader knows {VERSION:02x}",
+            offset=4,
+            clause="C2",
+        )
+    pos, size = bits.get_varint(data, 5, clause="C3")
+    return pos, pos + size
+
+
+def get(data: bytes) -> Header:
+    """Reads everything in front of the sections.
+
+    Args:
+        data: A file, or its first bytes up to the first section at least.
+
+    Raises:
+        FormatError: C1 to C28 or C31.
+    """
+    pos, stop = _front(data)
+    if stop + CHECKSUM_BYTES > len(data):
+        raise FormatError(
+            f"the header takes {stop + CHECKSUM_BYTES} bytes, the file has {len(data)}",
+            offset=len(data),
+            clause="C4",
+        )
+    data, found = data[:stop], data[stop : stop + CHECKSUM_BYTES]
+    if checksum(data) != found:
+        raise FormatError("the header is damaged", offset=stop, clause="C5")
+    pos, structure, names = _tree.get(data, pos)
+    pos, codebooks, codebook_bytes = _get_codebooks(data, pos)
+    leaves: list[Entry] = []
+    used, offset = 0, stop + CHECKSUM_BYTES
+    for name in names:
+        start = pos
+        pos, layout = _layout.get(data, pos, codebooks, used)
+        if layout.codebook == used:
+            used += 1
+        pos, size = bits.get_varint(data, pos, clause="C3")
+        if size < CHECKSUM_BYTES:
+            raise FormatError(
+                f"{name!r} has a section of {size} bytes", offset=start, clause="C31"
+            )
+        leaves.append(Entry(name, layout, offset, size, pos - start))
+        offset += size
+    if used < len(codebooks):
+        raise FormatError(f"codebook {used} is not used", offset=pos, clause="C22")
+    if pos != stop:
+        raise FormatError(
+            "the fields do not end where the header does", offset=pos, clause="C6"
+        )
+    first = stop + CHECKSUM_BYTES
+    return Header(structure, codebooks, tuple(leaves), first, codebook_bytes)
+
+
+def _get_codebooks(
+    data: bytes, pos: int
+) -> tuple[int, tuple[np.ndarray, ...], tuple[int, ...]]:
+    """The position after the codebooks, the codebooks, and the bytes of each."""
+    pos, count = bits.get_varint(data, pos, clause="C3")
+    codebooks: list[np.ndarray] = []
+    sizes: list[int] = []
+    for _ in range(count):
+        start = pos
+        pos, codebook = _layout.get_codebook(data, pos)
+        codebooks.append(codebook)
+        sizes.append(pos - start)
+    return pos, tuple(codebooks), tuple(sizes)

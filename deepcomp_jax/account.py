@@ -1,0 +1,241 @@
+"""Where every bit of a `.dcz` file goes, from the file alone.
+
+Each bit is counted once: those of a tensor, by part, and those of the file itself add
+up to 8 times the size of the file. `specs/account.md` says what the measures mean.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepcomp_jax import _section, container
+from deepcomp_jax._counting import Parts as Parts
+from deepcomp_jax._counting import Tensor as Tensor
+from deepcomp_jax._counting import count
+from deepcomp_jax._header import CHECKSUM_BYTES
+from deepcomp_jax._measures import Sharing as Sharing
+from deepcomp_jax._measures import entropy as entropy
+from deepcomp_jax._measures import equation_1 as equation_1
+from deepcomp_jax._measures import product as product
+from deepcomp_jax._measures import sharing_measures as sharing_measures
+from deepcomp_jax._report import render
+
+DENSE_BITS = 32  # of a value in a dense fp32 file, whatever its dtype is here
+
+
+class Account(NamedTuple):
+    """A file and its bits.
+
+    Attributes:
+        file_bytes: Its size.
+        tensors: In tree order.
+        front: Bits that belong to no tensor: names and containers.
+        unique: Distinct non-zero values, added up over the codebooks and over the
+            tensors that have none.
+    """
+
+    file_bytes: int
+    tensors: tuple[Tensor, ...]
+    front: Parts
+    unique: int
+
+    def __str__(self) -> str:
+        return format(self)
+
+    @property
+    def total(self) -> Parts:
+        """The bits of all tensors and of the file itself: 8 * file_bytes in all."""
+        rows = [self.front, *(tensor.parts for tensor in self.tensors)]
+        return Parts(*map(sum, zip(*rows, strict=True)))
+
+    @property
+    def parameters(self) -> int:
+        """Number of values of all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def nonzero(self) -> int:
+        """Number of values that are not zero."""
+        return sum(tensor.kept for tensor in self.tensors)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of all values at 32 bits each."""
+        return self.parameters * DENSE_BITS // 8
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the dense fp32 values over bytes of the file."""
+        return self.dense_bytes / self.file_bytes
+
+    @property
+    def bound(self) -> float:
+        """Order-0 entropy of gaps and indices, plus tables, codebooks and values."""
+        total = self.total
+        entropies = math.fsum(tensor.entropy for tensor in self.tensors)
+        return entropies + total.tables + total.codebook + total.values
+
+
+class Row(NamedTuple):
+    """A tensor in the form of tables 2 to 5 of arXiv 1510.00149.
+
+    P is pruning, Q is sharing at a fixed number of bits, H is Huffman coding.
+
+    Attributes:
+        name: Its path, or "total".
+        size: Number of values.
+        kept: Values stored / all values.
+        weight_bits: Per value stored, P+Q.
+        weight_bits_coded: The same, P+Q+H; code words only.
+        gap_bits: Per gap, P+Q.
+        gap_bits_coded: The same, P+Q+H; code words only.
+        rate: Bits P+Q with the codebook, over 32 bits a value.
+        rate_coded: All bits of the tensor, over 32 bits a value.
+    """
+
+    name: str
+    size: int
+    kept: float | None
+    weight_bits: float | None
+    weight_bits_coded: float | None
+    gap_bits: float | None
+    gap_bits_coded: float | None
+    rate: float | None
+    rate_coded: float | None
+
+
+def account(data: bytes) -> Account:
+    """Accounts for every bit of a file.
+
+    Args:
+        data: The bytes of a `.dcz` file.
+
+    Raises:
+        FormatError: The file is damaged.
+    """
+    header = container.read_header(data)
+    container.check_sizes(header, len(data))
+    tensors: list[Tensor] = []
+    used: list[set[int]] = [set() for _ in header.codebooks]
+    charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it
+    alone = 0
+    for entry in header.leaves:
+        raw = data[entry.offset : entry.offset + entry.size]
+        section = _section.get(entry, raw, header.codebooks)
+        number = entry.layout.codebook
+        if number is None:
+            tensors.append(count(entry, section, None, 0))
+            alone += tensors[-1].unique
+        else:
+            charge = charges.pop(number, 0)
+            tensors.append(count(entry, section, header.codebooks[number], charge))
+            used[number].update(np.unique(section.indices).tolist())
+    described = sum(entry.header_bytes for entry in header.leaves)
+    names = header.size - CHECKSUM_BYTES - described
+    names -= sum(header.codebook_bytes)
+    front = Parts(header=8 * names, checksum=8 * CHECKSUM_BYTES)
+    unique = alone + sum(map(len, used))
+    return Account(len(data), tuple(tensors), front, unique)
+
+
+def table(account: Account) -> tuple[Row, ...]:
+    """The paper's tables of each layer, before and after Huffman coding.
+
+    The last row is the total, to which the bits of names and containers are added.
+    Unlike in the paper, a filler takes no index (clause G3), so it is none of the
+    values stored.
+    """
+    tensors = account.tensors
+    rows = [_row(tensor.name, (tensor,), tensor.bits) for tensor in tensors]
+    return *rows, _row("total", tensors, 8 * account.file_bytes)
+
+
+def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
+    size, stored, gaps = (
+        sum(getattr(tensor, count) for tensor in tensors)
+        for count in ("size", "stored", "gaps")
+    )
+    weight_bits = sum(tensor.stored * _fixed_bits(tensor) for tensor in tensors)
+    gap_bits = sum(tensor.gaps * tensor.layout.gap_bits for tensor in tensors)
+    codebook = sum(tensor.parts.codebook for tensor in tensors)
+    weight_bits_coded = sum(t.parts.indices + t.parts.values for t in tensors)
+    return Row(
+        name,
+        size,
+        _divide(stored, size),
+        _divide(weight_bits, stored),
+        _divide(weight_bits_coded, stored),
+        _divide(gap_bits, gaps),
+        _divide(sum(tensor.parts.positions for tensor in tensors), gaps),
+        _divide(weight_bits + gap_bits + codebook, DENSE_BITS * size),
+        _divide(bits, DENSE_BITS * size),
+    )
+
+
+def _fixed_bits(tensor: Tensor) -> int:
+    """Bits of a stored value if all have the same number."""
+    if tensor.layout.codebook is None:
+        return 8 * tensor.layout.dtype.itemsize
+    return max(0, tensor.clusters - 1).bit_length()
+
+
+def _divide(above: int, below: int) -> float | None:
+    return above / below if below else None
+
+
+def to_dict(account: Account) -> dict[str, Any]:
+    """The account as plain dictionaries, lists, numbers and strings, for JSON.
+
+    Sizes are in bits unless a name says otherwise.
+    """
+    rows = zip(account.tensors, table(account), strict=False)
+    return {
+        "parameters": account.parameters,
+        "dense_bytes": account.dense_bytes,
+        "file_bytes": account.file_bytes,
+        "ratio": account.ratio,
+        "nonzero": account.nonzero,
+        "unique": account.unique,
+        "bits": account.total._asdict(),
+        "front_bits": account.front._asdict(),
+        "entropy_bound": account.bound,
+        "measures": measures(account),
+        "per_tensor": [
+            {
+                "name": tensor.name,
+                "shape": list(tensor.layout.shape),
+                "dtype": tensor.layout.dtype.name,
+                "size": tensor.size,
+                "nonzero": tensor.kept,
+                "unique": tensor.unique,
+                "stored": tensor.stored,
+                "gaps": tensor.gaps,
+                "fillers": tensor.fillers,
+                "clusters": tensor.clusters,
+                "bits": tensor.parts._asdict() | {"total": tensor.bits},
+                "entropy": tensor.entropy,
+                "table": {k: v for k, v in row._asdict().items() if k != "name"},
+            }
+            for tensor, row in rows
+        ],
+    }
+
+
+def measures(account: Account) -> dict[str, float | int | None]:
+    """The slides' measures of a file; None where they would divide by zero."""
+    n, k = account.nonzero, account.unique
+    slides = equation_1(n, k) if n and k else None
+    pruning = _divide(account.parameters, n)
+    return sharing_measures(n, k, account.parameters)._asdict() | {
+        "equation_1": slides,
+        "equation_1_paper": equation_1(n, k, b2=32) if n and k else None,
+        "parameters_per_nonzero": pruning,
+        "product": product(slides, pruning) if slides and pruning else None,
+    }
+
+
+def format(account: Account) -> str:
+    """The account as text: the bits of each tensor and part, and the measures."""
+    rows = [row._asdict() for row in table(account)]
+    return render(to_dict(account), rows)

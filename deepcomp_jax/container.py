@@ -1,0 +1,227 @@
+"""The `.dcz` file: a compressed network to bytes, and back.
+
+    file = header | section...      one section for each leaf, in tree order
+
+`specs/container.md` is the specification; its clauses are named C1, C2... here and in
+the errors. The header is read and written in `_header` and `_tree`, the sections in
+`_section`. Sections are independent, so a tensor can be read without the others.
+"""
+
+import os
+import secrets
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepcomp_jax import _header, _layout, _section, _tree
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax._header import Entry as Entry
+from deepcomp_jax._header import Header as Header
+from deepcomp_jax._layout import Layout as Layout
+from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+
+MAX_BYTES = 1 << 32  # of decoded values, if the caller does not say otherwise (C29)
+
+
+# ---- writing ------------------------------------------------------------------------
+
+
+def dumps(compressed: Compressed) -> bytes:
+    """Writes a network; equal networks give equal bytes.
+
+    Args:
+        compressed: The network. `labels` of any integer dtype are written alike.
+
+    Returns:
+        The bytes of a `.dcz` file.
+
+    Raises:
+        ValueError: The network breaks a limit or a rule of the format (C47); says
+            which leaf or key and what to do.
+        TypeError: The structure or a leaf is of the wrong type.
+    """
+    tree = _tree.put(compressed.structure)
+    names, problem = _tree.leaf_names(compressed.structure)
+    if problem:
+        raise ValueError(f"{problem.message}: rename a key")
+    if len(names) != len(compressed.leaves):
+        raise ValueError(
+            f"the structure has {len(names)} leaves, but {len(compressed.leaves)} "
+            "are given"
+        )
+    _check_codebooks(compressed)
+    layouts: list[tuple[Layout, int]] = []
+    sections: list[bytes] = []
+    for name, leaf in zip(names, compressed.leaves, strict=True):
+        layout, section = _section.put(name, leaf, compressed.codebooks)
+        layouts.append((layout, len(section)))
+        sections.append(section)
+    front = _header.put(tree, compressed.codebooks, layouts)
+    return b"".join([front, *sections])
+
+
+def write(path: str | PathLike[str], data: bytes) -> None:
+    """Writes a file whole or not at all, even if the machine stops meanwhile.
+
+    Args:
+        path: Is replaced if it exists.
+        data: What the file is to hold.
+    """
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with draft.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _check_codebooks(compressed: Compressed) -> None:
+    used = [leaf.codebook for leaf in compressed.leaves if isinstance(leaf, Shared)]
+    if list(dict.fromkeys(used)) != list(range(len(compressed.codebooks))):
+        raise ValueError(
+            f"the {len(compressed.codebooks)} codebooks must be listed in order of "
+            f"first use and each be used, but leaves use {used}"
+        )
+    for number, codebook in enumerate(compressed.codebooks):
+        if codebook.ndim != 1 or codebook.dtype not in _layout.FLOATING:
+            raise ValueError(
+                f"codebook {number} is {codebook.dtype}{list(codebook.shape)}, not a "
+                "vector of a floating dtype"
+            )
+        if problem := _layout.codebook_problem(codebook):
+            raise ValueError(
+                f"codebook {number}: {problem.message}; share with fewer clusters, or "
+                "leave these leaves out of sharing"
+            )
+
+
+# ---- reading ------------------------------------------------------------------------
+
+
+def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
+    """Reads a network: the inverse of `dumps`.
+
+    Args:
+        data: The bytes of a `.dcz` file.
+        max_bytes: The most memory that the values of all leaves may take together. No
+            array is made before it is known to fit.
+
+    Returns:
+        The network. Labels have the narrowest unsigned dtype that holds them.
+
+    Raises:
+        FormatError: The data break a clause of the specification, as every damaged or
+            cut file does; says where.
+    """
+    header = read_header(data)
+    check_sizes(header, len(data))
+    _check_memory(header.leaves, max_bytes)
+    leaves = tuple(
+        _get_leaf(entry, data, entry.offset, header) for entry in header.leaves
+    )
+    return Compressed(header.structure, leaves, header.codebooks)
+
+
+def read_header(data: bytes) -> Header:
+    """Reads what a file holds, and where.
+
+    Args:
+        data: A file, or its first bytes up to the first section at least.
+
+    Raises:
+        FormatError: The header breaks a clause of the specification.
+    """
+    return _header.get(data)
+
+
+def load_leaf(
+    path: str | PathLike[str], name: str, *, max_bytes: int = MAX_BYTES
+) -> np.ndarray:
+    """Reads one tensor, and of the file no more than the header and its section.
+
+    Args:
+        path: Of the file.
+        name: Of the leaf, such as "params/fc1/kernel".
+        max_bytes: The most memory that its values may take.
+
+    Raises:
+        FormatError: The header or the section is damaged, or the file is cut.
+        ValueError: There is no leaf of this name.
+    """
+    with Path(path).open("rb") as file:
+        file_bytes = os.fstat(file.fileno()).st_size
+        front = file.read(_header.PREFIX_BYTES)
+        more = min(_header.end(front), file_bytes) - len(front)
+        header = read_header(front + file.read(max(more, 0)))
+        check_sizes(header, file_bytes)
+        named = {entry.name: entry for entry in header.leaves}
+        if name not in named:
+            raise ValueError(f"{path} has no leaf {name!r}, only {', '.join(named)}")
+        _check_memory([named[name]], max_bytes)
+        file.seek(named[name].offset)
+        section = file.read(named[name].size)
+    return values(_get_leaf(named[name], section, 0, header), header.codebooks)
+
+
+def values(leaf: Dense | Shared, codebooks: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The values of a leaf, in its shape and dtype.
+
+    Args:
+        leaf: The leaf.
+        codebooks: Those of its network.
+    """
+    if isinstance(leaf, Dense):
+        return leaf.values
+    codebook = codebooks[leaf.codebook]
+    return np.concatenate([np.zeros(1, codebook.dtype), codebook])[leaf.labels]
+
+
+def variables(compressed: Compressed) -> Any:
+    """The pytree of a network: its containers, with arrays as leaves."""
+
+    def visit(node: Structure) -> Any:
+        if isinstance(node, dict):
+            return {key: visit(child) for key, child in node.items()}
+        if isinstance(node, list):
+            return [visit(child) for child in node]
+        if isinstance(node, tuple):
+            return tuple(visit(child) for child in node)
+        if node is None:
+            return None
+        return values(compressed.leaves[node], compressed.codebooks)
+
+    return visit(compressed.structure)
+
+
+def check_sizes(header: Header, file_bytes: int) -> None:
+    total = header.size + sum(entry.size for entry in header.leaves)
+    if total != file_bytes:
+        raise FormatError(
+            f"the sections end at byte {total}, the file at {file_bytes}",
+            offset=min(total, file_bytes),
+            clause="C30",
+        )
+
+
+def _check_memory(entries: Iterable[Entry], max_bytes: int) -> None:
+    total = sum(entry.layout.size * entry.layout.dtype.itemsize for entry in entries)
+    if total > max_bytes:
+        raise FormatError(
+            f"the values take {total} bytes, above max_bytes={max_bytes}",
+            offset=0,
+            clause="C29",
+        )
+
+
+def _get_leaf(entry: Entry, file: bytes, start: int, header: Header) -> Dense | Shared:
+    """Decodes the section of a leaf, whose bytes begin at `start` of `file`."""
+    section = _section.get(entry, file[start : start + entry.size], header.codebooks)
+    return _section.leaf(entry.layout, section, header.codebooks)

@@ -1,0 +1,202 @@
+"""Entropy coding of cluster indices: our Huffman streams beside other coders.
+
+    pip install constriction dahuffman zstandard
+    python -m experiments.benchmarks.coding --size 10000000
+
+Prints, for each coder, million symbols a second and the size over the entropy; and the
+speeds over those of our NumPy coder, measured in the same run. The symbols are 5-bit
+cluster indices of Gaussian weights without their middle, independent of each other.
+Coders that work symbol by symbol in Python get a shorter message. A peer that is not
+installed is reported as absent. The coders take turns, several rounds; the table has
+the medians.
+"""
+
+import argparse
+import importlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from deepcomp_jax import huffman, lanes
+
+_CLUSTERS = 32
+_SLOW = 200_000  # symbols for a coder that takes microseconds for each
+
+
+class Coder(NamedTuple):
+    """A coder to be measured.
+
+    Attributes:
+        encode: Symbols, uint16[n], to anything.
+        decode: What `encode` made, to n symbols.
+        size: What `encode` made, to its size in bytes.
+        most: The most symbols it is given.
+    """
+
+    encode: Callable[[np.ndarray], Any]
+    decode: Callable[[Any, int], Any]
+    size: Callable[[Any], int] = len
+    most: int = 1 << 62
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--size", type=int, default=10_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    symbols = _labels(args.size)
+    shares = np.bincount(symbols) / symbols.size
+    coders = _coders(shares)
+    print(f"{args.size} symbols, entropy {_entropy(shares):.3f} bits, {jax.devices()}")
+    rows = [
+        {name: _measure(coder, symbols) for name, coder in coders.items() if coder}
+        for _ in range(args.rounds)
+    ]
+    _print(coders, rows)
+
+
+def _labels(size: int) -> np.ndarray:
+    """Indices of Gaussian weights with |w| > 1.2 in 32 equal intervals, uint16."""
+    rng = np.random.default_rng(0)
+    tail = rng.standard_normal(10 * size, np.float32)
+    kept = tail[np.abs(tail) > 1.2][:size]
+    edges = np.linspace(kept.min(), kept.max(), _CLUSTERS + 1)[1:-1]
+    return np.searchsorted(edges.astype(np.float32), kept).astype(np.uint16)
+
+
+def _entropy(shares: np.ndarray) -> float:
+    shares = shares[shares > 0]
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _measure(coder: Coder, symbols: np.ndarray) -> tuple[float, float, float]:
+    """Msym/s of encoding and of decoding, and the size over the entropy."""
+    symbols = symbols[: coder.most]
+    start = time.perf_counter()
+    data = coder.encode(symbols)
+    between = time.perf_counter()
+    back = jax.block_until_ready(coder.decode(data, symbols.size))
+    end = time.perf_counter()
+    if not np.array_equal(np.asarray(back), symbols):
+        raise AssertionError("a coder does not give back what it was given")
+    least = _entropy(np.bincount(symbols) / symbols.size) * symbols.size / 8
+    million = symbols.size / 1e6
+    return (
+        million / (between - start),
+        million / (end - between),
+        coder.size(data) / least,
+    )
+
+
+def _print(
+    coders: dict[str, Coder | None],
+    rounds: list[dict[str, tuple[float, float, float]]],
+) -> None:
+    print(f"{'coder':24}{'encode':>9}{'decode':>9}{'size/H':>9}{'/ our NumPy':>20}")
+    ours: np.ndarray | None = None
+    for name, coder in coders.items():
+        if coder is None:
+            print(f"{name:24}{'absent':>9}")
+            continue
+        row = np.median([measured[name] for measured in rounds], axis=0)
+        ours = row if ours is None else ours
+        speeds = f"{row[0]:9.1f}{row[1]:9.1f}{row[2]:9.4f}"
+        print(f"{name:24}{speeds}{row[0] / ours[0]:10.2f}{row[1] / ours[1]:10.2f}")
+
+
+# ---- coders -------------------------------------------------------------------------
+
+
+def _coders(shares: np.ndarray) -> dict[str, Coder | None]:
+    """Ours first; None for those that are not installed."""
+    return {
+        "Huffman, NumPy": Coder(
+            huffman.encode, lambda data, count: huffman.decode(data, 0, count)[1]
+        ),
+        "Huffman, JAX": Coder(
+            huffman.encode, lambda data, count: lanes.decode(data, 0, count)[1]
+        ),
+        "Huffman, bit by bit": Coder(
+            huffman.encode,
+            lambda data, count: huffman.decode_slow(data, 0, count)[1],
+            most=_SLOW,
+        ),
+        "dahuffman": _if_there("dahuffman", _dahuffman, shares),
+        "constriction Huffman": _if_there("constriction", _constriction_tree, shares),
+        "constriction ANS": _if_there("constriction", _constriction_ans, shares),
+        "zstd -1": _if_there("zstandard", _zstd(1), shares),
+        "zstd -3": _if_there("zstandard", _zstd(3), shares),
+    }
+
+
+def _if_there(
+    package: str, make: Callable[[Any, np.ndarray], Coder], shares: np.ndarray
+) -> Coder | None:
+    try:
+        return make(importlib.import_module(package), shares)
+    except ImportError:
+        return None
+
+
+def _dahuffman(dahuffman: Any, shares: np.ndarray) -> Coder:
+    codec = dahuffman.HuffmanCodec.from_frequencies(dict(enumerate(shares.tolist())))
+    return Coder(
+        lambda symbols: codec.encode(symbols.tolist()),
+        lambda data, _: codec.decode(data),
+        most=_SLOW,
+    )
+
+
+def _constriction_tree(constriction: Any, shares: np.ndarray) -> Coder:
+    symbol = constriction.symbol
+    writing = symbol.huffman.EncoderHuffmanTree(shares)
+    reading = symbol.huffman.DecoderHuffmanTree(shares)
+
+    def encode(symbols: np.ndarray) -> np.ndarray:
+        coder = symbol.QueueEncoder()
+        for value in symbols.tolist():
+            coder.encode_symbol(value, writing)
+        return coder.get_compressed()[0]
+
+    def decode(data: np.ndarray, count: int) -> np.ndarray:
+        coder = symbol.QueueDecoder(data)
+        return np.array([coder.decode_symbol(reading) for _ in range(count)])
+
+    return Coder(encode, decode, lambda data: data.nbytes, most=_SLOW)
+
+
+def _constriction_ans(constriction: Any, shares: np.ndarray) -> Coder:
+    model = constriction.stream.model.Categorical(shares, perfect=False)
+    ans = constriction.stream.stack.AnsCoder
+
+    def encode(symbols: np.ndarray) -> np.ndarray:
+        coder = ans()
+        coder.encode_reverse(symbols.astype(np.int32), model)
+        return coder.get_compressed()
+
+    return Coder(
+        encode,
+        lambda data, count: ans(data).decode(model, count),
+        lambda data: data.nbytes,
+    )
+
+
+def _zstd(level: int) -> Callable[[Any, np.ndarray], Coder]:
+    def make(zstandard: Any, shares: np.ndarray) -> Coder:
+        del shares
+        compress = zstandard.ZstdCompressor(level=level).compress
+        expand = zstandard.ZstdDecompressor().decompress
+        return Coder(
+            lambda symbols: compress(symbols.astype(np.uint8).tobytes()),
+            lambda data, _: np.frombuffer(expand(data), np.uint8),
+        )
+
+    return make
+
+
+if __name__ == "__main__":
+    main()

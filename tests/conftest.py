@@ -1,0 +1,40 @@
+"""Strict JAX, and hypothesis that finds the same examples on every machine.
+
+`HYPOTHESIS_PROFILE=thorough` draws ten times as many.
+"""
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile(
+    "default",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    max_examples=30,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("default"), max_examples=300
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+# Flax adds biases by broadcasting, and so do the experiments.
+_BROADCASTING = {"test_study", "test_train"}
+
+
+@pytest.fixture(autouse=True)
+def _no_silent_broadcast(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the library, adding arrays of different ranks is an error."""
+    if request.module.__name__.rpartition(".")[2] in _BROADCASTING:
+        yield
+        return
+    import jax
+
+    with jax.numpy_rank_promotion("raise"):
+        yield

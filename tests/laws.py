@@ -1,0 +1,55 @@
+"""Laws that hold for many parts of the library."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from deepcomp_jax._errors import FormatError
+
+T = TypeVar("T")
+
+Decode = Callable[[bytes, int], tuple[int, Any]]
+
+
+def check_codec(
+    encode: Callable[[T], bytes],
+    decode: Decode,
+    value: T,
+    *,
+    front: bytes = b"\xa5",
+    behind: bytes = b"\x5a",
+) -> bytes:
+    """A codec gives back what it was given, and reads no byte more and none less.
+
+    `front` and `behind` stand around the code when it is read. Returns the code.
+    """
+    data = encode(value)
+    assert encode(value) == data
+    pos, back = decode(front + data + behind, len(front))
+    assert pos == len(front) + len(data)
+    assert np.array_equal(np.asarray(back), np.asarray(value))
+    assert np.asarray(back).dtype == np.asarray(value).dtype
+    pos, _ = decode(data, 0)
+    assert pos == len(data)
+    return data
+
+
+def check_prefixes(decode: Decode, data: bytes, *, most: int = 200) -> None:
+    """Every strict prefix of a code is rejected; of a long one, `most` prefixes are."""
+    for size in range(0, len(data), -(-len(data) // most)):
+        with pytest.raises(FormatError) as caught:
+            decode(data[:size], 0)
+        assert 0 <= caught.value.offset <= size
+
+
+def check_damage(decode: Decode, data: bytes) -> None:
+    """Damaged data give an error of ours that says where, or are read as other data."""
+    try:
+        pos, _ = decode(data, 0)
+    except FormatError as error:
+        assert 0 <= error.offset <= len(data)
+        assert error.clause
+    else:
+        assert 0 <= pos <= len(data)

@@ -1,0 +1,171 @@
+"""The whole study on a tiny setting: outputs, killing and resuming, evaluation."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepcomp_jax as dc
+from experiments import runs, vgg19_cifar10
+from experiments.config import Config
+from experiments.data import Dataset
+
+TINY = Config(
+    preset="tiny",
+    dataset="digits",
+    width=1 / 32,
+    validation=16,
+    batch=16,
+    dense_epochs=2,
+    iterations=2,
+    epochs=(1,),
+    sparsity=0.8,
+    kernel_bits=3,
+    tune_epochs=1,
+)
+
+
+class Killed(BaseException):
+    """Stands for a signal that ends the process."""
+
+
+def _dataset() -> Dataset:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 80).astype(np.int32)
+    images = rng.integers(0, 256, (80, 32, 32, 3)).astype(np.uint8)
+    return Dataset("noise", images[:48], labels[:48], images[48:], labels[48:], 10)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run")
+    vgg19_cifar10.run(TINY, _dataset(), directory)
+    return directory
+
+
+def test_report_json_has_what_is_promised(finished: Path):
+    report = json.loads((finished / "report.json").read_text())
+
+    assert set(report) >= {
+        "network", "dataset", "preset", "seed", "parameters", "dense_bytes",
+        "file_bytes", "ratio", "dense_test_error", "test_error", "nonzero", "unique",
+        "per_tensor", "command", "versions", "device", "seconds",
+    }  # fmt: skip
+    assert report["file_bytes"] == (finished / "model.dcz").stat().st_size
+    assert report["dense_bytes"] == 4 * report["parameters"]
+    assert report["ratio"] == report["dense_bytes"] / report["file_bytes"]
+    variables = dc.load(finished / "model.dcz")
+    leaves = [leaf for part in variables.values() for layer in part.values()
+              for leaf in layer.values()]  # fmt: skip
+    assert report["parameters"] == sum(leaf.size for leaf in leaves)
+    assert report["nonzero"] == sum(np.count_nonzero(leaf) for leaf in leaves)
+
+
+def test_every_output_is_there(finished: Path):
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {"config.json", "metrics.jsonl", "model.dcz", "report.txt"}
+    assert sum(name.endswith(".png") for name in names) >= 5
+    assert json.loads((finished / "config.json").read_text())["preset"] == "tiny"
+    rows = [json.loads(x) for x in (finished / "metrics.jsonl").read_text().splitlines()]
+    phases = list(dict.fromkeys(row["phase"] for row in rows))
+    assert phases == [
+        "dense", "dense-end", "prune-01", "prune-01-end", "prune-02", "prune-02-end",
+        "kmeans-start", "kmeans", "kmeans-end",
+        "nonparametric-start", "nonparametric", "nonparametric-end", "test",
+    ]  # fmt: skip
+    text = (finished / "report.txt").read_text()
+    assert text.count("Initial clusters") == 38
+
+
+def test_sparsity_and_codebooks_are_as_asked(finished: Path):
+    params = dc.load(finished / "model.dcz")["params"]
+    kernels = [layer["kernel"] for layer in params.values() if "kernel" in layer]
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+
+    assert zeros >= round(0.8 * sum(kernel.size for kernel in kernels))
+    assert all(len(np.unique(kernel)) <= 9 for kernel in kernels)
+
+
+def test_killed_after_any_save_it_ends_with_the_same_file(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write = runs.write_atomically
+    saves = []
+
+    def write_and_die(path: Path, data: bytes) -> None:
+        write(path, data)
+        if path.suffix in (".msgpack", ".json") and path.parent.name == "phases":
+            saves.append(path.name)
+            raise Killed
+
+    while True:
+        with monkeypatch.context() as patch:
+            patch.setattr(runs, "write_atomically", write_and_die)
+            before = len(saves)
+            try:
+                vgg19_cifar10.run(TINY, _dataset(), tmp_path)
+            except Killed:
+                assert len(saves) == before + 1
+                continue
+        break
+    assert len(saves) > 10
+    for name in ("model.dcz",):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+    assert _timeless(tmp_path) == _timeless(finished)
+
+
+def _timeless(directory: Path) -> list[dict[str, Any]]:
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [{**json.loads(line), "seconds": 0} for line in lines]
+
+
+def test_another_configuration_is_not_mixed_in(finished: Path):
+    other = dataclasses.replace(TINY, l2=0.0)
+    with pytest.raises(ValueError, match="other settings: give another --work-dir"):
+        vgg19_cifar10.run(other, _dataset(), finished)
+
+
+def test_evaluate_measures_the_decoded_network(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(vgg19_cifar10.data, "cifar10", lambda _: _dataset())
+    vgg19_cifar10.main(["--evaluate", str(finished / "model.dcz")])
+
+    error = json.loads((finished / "report.json").read_text())["test_error"]
+    assert f"test error {error:.2f} %" in capsys.readouterr().out
+
+
+def test_the_slides_learning_rates():
+    seed = vgg19_cifar10.PRESETS["seed"]
+    rates = [seed.rate_of(i) for i in range(25)]
+    assert rates == [0.05] + 17 * [0.01] + 7 * [0.001]
+    within = [
+        seed.learning_rates(0.01, epoch=e, epochs=25, steps=1)[0] for e in range(25)
+    ]
+    expected = 3 * [1e-2] + 9 * [1e-3] + 6 * [1e-4] + 7 * [1e-5]
+    np.testing.assert_allclose(within, expected, rtol=1e-5)
+
+
+def test_a_cosine_falls_to_zero():
+    rates = np.concatenate(
+        [TINY.learning_rates(0.1, epoch=e, epochs=4, steps=200) for e in range(4)]
+    )
+    assert rates[0] < 0.01
+    assert rates.max() <= 0.1
+    assert rates[-1] < 1e-4
+    assert (np.diff(rates[100:]) <= 0).all()
+
+
+def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen = []
+    monkeypatch.setattr(vgg19_cifar10, "run", lambda *args: seen.append(args))
+    vgg19_cifar10.main(
+        ["--width", "0.5", "--epochs", "3", "4", "--work-dir", str(tmp_path)]
+    )
+    (config, dataset, directory), = seen
+    assert (config.preset, config.width, config.epochs) == ("demo", 0.5, (3, 4))
+    assert dataset.name == "digits"
+    assert directory == tmp_path
