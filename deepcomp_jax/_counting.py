@@ -88,10 +88,7 @@ def count(
     clusters = 0 if codebook is None else codebook.size
     if layout.codebook is None:
         stored = section.values.size
-        nonzero = section.values[section.values.astype(bool)]
-        # NumPy knows the NaNs of its own dtypes only.
-        wide = nonzero.astype(np.float32) if nonzero.dtype.kind == "V" else nonzero
-        kept, unique = nonzero.size, np.unique(wide).size
+        kept, unique = _distinct(section.values)
     else:
         stored = kept = section.indices.size
         unique = np.unique(section.indices).size
@@ -120,3 +117,12 @@ def _parts(entry: Entry, section: Section, codebook_bytes: int) -> Parts:
         checksum=8 * CHECKSUM_BYTES,
         padding=gap_parts.padding + index_parts.padding,
     )
+
+
+def _distinct(values: np.ndarray) -> tuple[int, int]:
+    """How many values are not zero, and how many distinct ones there are among them."""
+    with np.errstate(invalid="ignore"):  # signalling NaNs are values like others
+        # NumPy knows the NaNs of its own dtypes only.
+        wide = values.astype(np.float32) if values.dtype.kind == "V" else values
+        nonzero = wide[wide != 0]
+        return nonzero.size, np.unique(nonzero).size

@@ -13,7 +13,7 @@ Format notes:
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -168,6 +168,45 @@ def get(data: bytes) -> Header:
         )
     first = stop + CHECKSUM_BYTES
     return Header(structure, codebooks, tuple(leaves), first, codebook_bytes)
+
+
+def check_sizes(header: Header, file_bytes: int) -> None:
+    """Rejects a file whose sections do not end where it does.
+
+    Args:
+        header: Of the file.
+        file_bytes: Its size.
+
+    Raises:
+        FormatError: C30.
+    """
+    total = header.size + sum(entry.size for entry in header.leaves)
+    if total != file_bytes:
+        raise FormatError(
+            f"the sections end at byte {total}, the file at {file_bytes}",
+            offset=min(total, file_bytes),
+            clause="C30",
+        )
+
+
+def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
+    """Rejects leaves whose values would take too much memory.
+
+    Args:
+        leaves: Those that are to be decoded.
+        max_bytes: What their values may take together.
+
+    Raises:
+        FormatError: C29.
+    """
+    layouts = [entry.layout for entry in leaves]
+    total = sum(layout.size * layout.dtype.itemsize for layout in layouts)
+    if total > max_bytes:
+        raise FormatError(
+            f"the values take {total} bytes, above max_bytes={max_bytes}",
+            offset=0,
+            clause="C29",
+        )
 
 
 def _get_codebooks(

@@ -65,13 +65,25 @@ class Layout(NamedTuple):
 # ---- both ---------------------------------------------------------------------------
 
 
+def shape_problem(shape: Sequence[int], dtype: np.dtype) -> Problem | None:
+    """The rule that a shape breaks, if any."""
+    if len(shape) > MAX_DIMENSIONS:
+        text = f"has {len(shape)} dimensions, above {MAX_DIMENSIONS}"
+        return Problem("C23", text)
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > MAX_ARRAY_BYTES:
+        return Problem("C24", f"has shape {tuple(shape)}, above 2**63 bytes")
+    return None
+
+
 def codebook_problem(codebook: np.ndarray) -> Problem | None:
     """The rule that the entries of a codebook break, if any."""
     if codebook.size > MAX_ENTRIES:
         text = f"a codebook of {codebook.size} entries, above {MAX_ENTRIES}"
         return Problem("C20", text)
-    wide = codebook.astype(np.float64)
-    fine = np.isfinite(wide).all() and wide.all() and (np.diff(wide) > 0).all()
+    fine = bool(np.isfinite(codebook).all())
+    if fine:
+        wide = codebook.astype(np.float64)
+        fine = bool(wide.all() and (np.diff(wide) > 0).all())
     text = "entries of a codebook are not finite, non-zero and strictly ascending"
     return None if fine else Problem("C21", text)
 
@@ -175,14 +187,16 @@ def get(
 def _get_shape(data: bytes, pos: int, dtype: np.dtype) -> tuple[int, tuple[int, ...]]:
     start = pos
     pos, ndim = get_byte(data, pos)
+    shape: list[int] = []
     if ndim > MAX_DIMENSIONS:
         raise FormatError(f"{ndim} dimensions", offset=start, clause="C23")
-    shape: list[int] = []
     for _ in range(ndim):
         pos, dimension = bits.get_varint(data, pos, clause="C3")
         shape.append(dimension)
-    if math.prod(d or 1 for d in shape) * dtype.itemsize > MAX_ARRAY_BYTES:
-        raise FormatError(f"an array of shape {shape}", offset=start, clause="C24")
+    if problem := shape_problem(shape, dtype):
+        raise FormatError(
+            f"a leaf {problem.message}", offset=start, clause=problem.clause
+        )
     return pos, tuple(shape)
 
 

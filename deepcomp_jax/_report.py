@@ -12,6 +12,38 @@ _TABLE_HEAD = (
     *("per layer", "values", "stored %", "weight bits P+Q", "P+Q+H"),
     *("gap bits P+Q", "P+Q+H", "rate % P+Q", "P+Q+H"),
 )
+_BOUND = "bound: order-0 entropy of gaps and indices; tables, codebooks, values"
+# Name, key, how it is written, and what it does not count (A14).
+_MEASURES = (
+    (
+        *("unique / non-zero", "unique_per_nonzero", "{:.14f} %"),
+        "the index of each weight, positions",
+    ),
+    (
+        *("unique / parameters", "unique_per_parameters", "{:.16f} %"),
+        "the index of each weight, positions",
+    ),
+    (
+        *("parameters / unique", "parameters_per_unique", "x{:.2f}"),
+        "the index of each weight, positions: no ratio of sizes",
+    ),
+    (
+        *("equation 1, b2 = 8", "equation_1", "x{:.5f}"),
+        "positions, pruning, entropy; takes all unique values for one codebook",
+    ),
+    (
+        *("equation 1, b2 = 32", "equation_1_paper", "x{:.5f}"),
+        "positions, pruning, entropy; takes all unique values for one codebook",
+    ),
+    (
+        *("parameters / non-zero", "parameters_per_nonzero", "x{:.4f}"),
+        "positions",
+    ),
+    (
+        *("product of the levels", "product", "x{:.8f}"),
+        "positions, entropy, tables, headers (b2 = 8)",
+    ),
+)
 
 
 def render(report: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
@@ -94,57 +126,20 @@ def _number(value: float | None, scale: float = 1, digits: int = 2) -> str:
 
 
 def _measures(report: dict[str, Any]) -> list[str]:
-    measures = report["measures"]
     bound = report["entropy_bound"]
-    above = 100 * (8 * report["file_bytes"] / bound - 1) if bound else None
-    n, k = report["nonzero"], report["unique"]
-    values = [
-        ("dense fp32 / file", _ratio(report), "nothing: bytes over bytes on disk"),
-        (
-            "file above its entropy",
-            f"{_number(above)} %",
-            "entropy: order 0, of gaps and indices, plus tables, codebooks and values",
-        ),
-        ("total parameters", str(report["parameters"]), "-"),
-        ("non-zero", str(n), "-"),
-        ("unique non-zero", str(k), "counted codebook by codebook"),
-        (
-            "unique / non-zero",
-            f"{_number(measures['unique_per_nonzero'], digits=14)} %",
-            "not counted: the index of each weight, positions",
-        ),
-        (
-            "unique / parameters",
-            f"{_number(measures['unique_per_parameters'], digits=16)} %",
-            "not counted: the index of each weight, positions",
-        ),
-        (
-            "parameters / unique",
-            f"x{_number(measures['parameters_per_unique'])}",
-            "no ratio of sizes: counts distinct values only",
-        ),
-        (
-            "equation 1, b2 = 8",
-            f"x{_number(measures['equation_1'], digits=5)}",
-            "not counted: positions, pruning; one codebook of 8-bit entries",
-        ),
-        (
-            "equation 1, b2 = 32",
-            f"x{_number(measures['equation_1_paper'], digits=5)}",
-            "not counted: positions, pruning; one codebook (the paper's form)",
-        ),
-        (
-            "parameters / non-zero",
-            f"x{_number(measures['parameters_per_nonzero'], digits=4)}",
-            "not counted: positions",
-        ),
-        (
-            "product of the levels",
-            f"x{_number(measures['product'], digits=8)}",
-            "not counted: positions, tables, headers (b2 = 8)",
-        ),
+    above = 8 * report["file_bytes"] / bound - 1 if bound else None
+    rows = [
+        ("dense fp32 / file", _ratio(report), "counts all: 4 bytes a value, the file"),
+        ("file above its bound", f"{_number(above, 100)} %", _BOUND),
+        ("total parameters", str(report["parameters"]), ""),
+        ("non-zero", str(report["nonzero"]), ""),
+        ("unique non-zero", str(report["unique"]), "added up over the codebooks"),
     ]
-    return align_left(values)
+    for name, key, form, note in _MEASURES:
+        value = report["measures"][key]
+        text = "-" if value is None else form.format(value)
+        rows.append((name, text, f"not counted: {note}"))
+    return align_left(rows)
 
 
 def _ratio(report: dict[str, Any]) -> str:
@@ -155,7 +150,4 @@ def _ratio(report: dict[str, Any]) -> str:
 def align_left(rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns of text, all to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(map(str.ljust, row, widths)).rstrip()  # one width for each cell
-        for row in rows
-    ]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -62,13 +62,17 @@ def put(
         TypeError: The leaf is neither Dense nor Shared.
     """
     if isinstance(leaf, Dense):
-        layout, body = _put_dense(name, np.asarray(leaf.values))
+        values = np.asarray(leaf.values)
+        native = values.astype(values.dtype.newbyteorder("="), copy=False)
+        layout, body = _put_dense(name, native)
     elif isinstance(leaf, Shared):
         layout, body = _put_shared(name, leaf, codebooks[leaf.codebook])
     else:
         raise TypeError(
             f"leaf {name!r} is a {type(leaf).__name__}, not Dense or Shared"
         )
+    if problem := _layout.shape_problem(layout.shape, layout.dtype):
+        raise ValueError(f"leaf {name!r} {problem.message}: reshape it")
     return layout, body + checksum(body)
 
 
@@ -235,7 +239,7 @@ def _get_kept(body: bytes, start: int, count: int, layout: Layout) -> np.ndarray
 
 def _get_values(body: bytes, start: int, layout: Layout) -> np.ndarray:
     raw = body[start:]
-    if layout.dtype == bool and raw.translate(None, b"\x00\x01"):
+    if layout.dtype.kind == "b" and raw.translate(None, b"\x00\x01"):
         raise FormatError(
             "a boolean that is neither 0 nor 1", offset=start, clause="C35"
         )

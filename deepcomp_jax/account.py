@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import _section, container
+from deepcomp_jax import _header, _section, container
 from deepcomp_jax._counting import Parts as Parts
 from deepcomp_jax._counting import Tensor as Tensor
 from deepcomp_jax._counting import count
-from deepcomp_jax._header import CHECKSUM_BYTES
 from deepcomp_jax._measures import Sharing as Sharing
 from deepcomp_jax._measures import entropy as entropy
 from deepcomp_jax._measures import equation_1 as equation_1
@@ -105,17 +104,19 @@ class Row(NamedTuple):
     rate_coded: float | None
 
 
-def account(data: bytes) -> Account:
+def account(data: bytes, *, max_bytes: int = container.MAX_BYTES) -> Account:
     """Accounts for every bit of a file.
 
     Args:
         data: The bytes of a `.dcz` file.
+        max_bytes: The most memory that the decoded values could take.
 
     Raises:
-        FormatError: The file is damaged.
+        FormatError: The file is damaged or too large.
     """
     header = container.read_header(data)
-    container.check_sizes(header, len(data))
+    _header.check_sizes(header, len(data))
+    _header.check_memory(header.leaves, max_bytes)
     tensors: list[Tensor] = []
     used: list[set[int]] = [set() for _ in header.codebooks]
     charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it
@@ -132,9 +133,9 @@ def account(data: bytes) -> Account:
             tensors.append(count(entry, section, header.codebooks[number], charge))
             used[number].update(np.unique(section.indices).tolist())
     described = sum(entry.header_bytes for entry in header.leaves)
-    names = header.size - CHECKSUM_BYTES - described
+    names = header.size - _header.CHECKSUM_BYTES - described
     names -= sum(header.codebook_bytes)
-    front = Parts(header=8 * names, checksum=8 * CHECKSUM_BYTES)
+    front = Parts(header=8 * names, checksum=8 * _header.CHECKSUM_BYTES)
     unique = alone + sum(map(len, used))
     return Account(len(data), tuple(tensors), front, unique)
 

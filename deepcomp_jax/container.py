@@ -9,7 +9,6 @@ the errors. The header is read and written in `_header` and `_tree`, the section
 
 import os
 import secrets
-from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from deepcomp_jax import _header, _layout, _section, _tree
-from deepcomp_jax._errors import FormatError
 from deepcomp_jax._header import Entry as Entry
 from deepcomp_jax._header import Header as Header
+from deepcomp_jax._layout import DTYPES as DTYPES
 from deepcomp_jax._layout import Layout as Layout
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 
@@ -122,8 +121,8 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
             cut file does; says where.
     """
     header = read_header(data)
-    check_sizes(header, len(data))
-    _check_memory(header.leaves, max_bytes)
+    _header.check_sizes(header, len(data))
+    _header.check_memory(header.leaves, max_bytes)
     leaves = tuple(
         _get_leaf(entry, data, entry.offset, header) for entry in header.leaves
     )
@@ -161,11 +160,11 @@ def load_leaf(
         front = file.read(_header.PREFIX_BYTES)
         more = min(_header.end(front), file_bytes) - len(front)
         header = read_header(front + file.read(max(more, 0)))
-        check_sizes(header, file_bytes)
+        _header.check_sizes(header, file_bytes)
         named = {entry.name: entry for entry in header.leaves}
         if name not in named:
             raise ValueError(f"{path} has no leaf {name!r}, only {', '.join(named)}")
-        _check_memory([named[name]], max_bytes)
+        _header.check_memory([named[name]], max_bytes)
         file.seek(named[name].offset)
         section = file.read(named[name].size)
     return values(_get_leaf(named[name], section, 0, header), header.codebooks)
@@ -199,26 +198,6 @@ def variables(compressed: Compressed) -> Any:
         return values(compressed.leaves[node], compressed.codebooks)
 
     return visit(compressed.structure)
-
-
-def check_sizes(header: Header, file_bytes: int) -> None:
-    total = header.size + sum(entry.size for entry in header.leaves)
-    if total != file_bytes:
-        raise FormatError(
-            f"the sections end at byte {total}, the file at {file_bytes}",
-            offset=min(total, file_bytes),
-            clause="C30",
-        )
-
-
-def _check_memory(entries: Iterable[Entry], max_bytes: int) -> None:
-    total = sum(entry.layout.size * entry.layout.dtype.itemsize for entry in entries)
-    if total > max_bytes:
-        raise FormatError(
-            f"the values take {total} bytes, above max_bytes={max_bytes}",
-            offset=0,
-            clause="C29",
-        )
 
 
 def _get_leaf(entry: Entry, file: bytes, start: int, header: Header) -> Dense | Shared:

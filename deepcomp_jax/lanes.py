@@ -1,8 +1,8 @@
 """The lanes of a Huffman stream, decoded side by side on the device.
 
 The same as `huffman.decode`, as one jitted loop: at each step every lane looks up its
-next 15 bits or fewer in a table that holds all of them. Sizes are rounded up to powers
-of two, so that streams of about one size share a compiled program.
+next 15 bits or fewer in a table that holds all of them. Sizes are rounded up, mostly to
+powers of two, so that streams of about one size share a compiled program.
 """
 
 import functools
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deepcomp_jax import huffman
 
 _SMALL_TABLE = 12  # bits; a table of this size fits the fastest cache
+_ROUNDINGS = 8  # numbers of steps, of those with as many bits, that have a program
 _MAX_BITS = 1 << 31  # of the words; positions are uint32 and may run on
 
 
@@ -41,15 +42,16 @@ def decode(data: bytes, pos: int, count: int) -> tuple[int, jax.Array]:
         return end, jnp.asarray(symbols)
     starts = _rounded(stream.starts[:-1].astype(np.uint32))
     steps, left = divmod(count, lanes)
+    grain = max(1, (1 << steps.bit_length()) // _ROUNDINGS)
     symbols, ends = _lock_step(
         jnp.asarray(_rounded(huffman.windows(data[stream.words : stream.end]))),
         jnp.asarray(_lookup(stream.lengths)),
         jnp.asarray(starts),
         jnp.array([steps, left]),
-        rows=1 << steps.bit_length(),
+        rows=-(-(steps + 1) // grain) * grain,
     )
     huffman.check_ends(stream, np.asarray(ends)[:lanes].astype(np.int64))
-    return stream.end, symbols[:, :lanes].reshape(-1)[:count]
+    return stream.end, _flat(symbols, lanes=lanes, count=count)
 
 
 def _rounded(values: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -105,3 +107,9 @@ def _lock_step(
     symbols, whole = jax.lax.fori_loop(0, steps, step, state)
     symbols, more = step(steps, (symbols, whole))
     return symbols, jnp.where(jnp.arange(starts.size) < left, more, whole)
+
+
+@functools.partial(jax.jit, static_argnames=("lanes", "count"))
+def _flat(symbols: jax.Array, *, lanes: int, count: int) -> jax.Array:
+    """The symbols in order, without the lanes and steps that were rounded up to."""
+    return symbols[:, :lanes].reshape(-1)[:count]

@@ -22,7 +22,7 @@ from experiments.runs import Row
 
 # Part of Figure 4, name, colour and marker of each method of sharing.
 METHODS = {
-    "kmeans": ("(a)", "k-means", ORANGE, "*"),
+    "kmeans": ("(a)", "k-means", ORANGE, "P"),
     "nonparametric": ("(b)", "non-parametric", GREEN, "D"),
 }
 
@@ -80,7 +80,8 @@ MEASURES = {
         lambda unique, _, parameters: 100 * unique / parameters,
     ),
     "fig3_parameters_per_unique": Measure(
-        'Accuracy against the slides\' "compression rate", no ratio of stored bytes',
+        "Accuracy against parameters per unique value\n"
+        '(the slides\' "compression rate", no ratio of stored bytes)',
         "all parameters / unique non-zero values",
         lambda unique, _, parameters: parameters / unique,
     ),
@@ -149,8 +150,9 @@ def accuracy_against(log: Log, measure: Measure) -> Figure | None:
             x, y, s=45, c=range(1, len(x) + 1), cmap="cividis", zorder=3, label=label
         )
         points.set_clim(1, max(len(x), 2))
-        bar = figure.colorbar(points, ax=ax, label="iteration of pruning")
-        bar.locator = MaxNLocator(integer=True)
+        if len(x) > 1:
+            bar = figure.colorbar(points, ax=ax, label="iteration of pruning")
+            bar.locator = MaxNLocator(integer=True)
     for method, row in tuned.items():
         _, name, color, marker = METHODS[method]
         x.append(measure.of(row["unique"], row["nonzero"], log.parameters))
@@ -184,7 +186,7 @@ def fine_tuning(log: Log, method: str) -> Figure | None:
         ax.plot(
             [r["epoch"] for r in epochs], [100 - r["train_error"] for r in epochs],
             "s--", color=color, alpha=0.6, markerfacecolor="white",
-            label="training data, as trained on",
+            label="training data, mean over the epoch",
         )  # fmt: skip
     pruned = log.iterations()[-1:]
     _horizontal(ax, pruned[0] if pruned else None, "pruned network", BLUE, "-.")
@@ -227,35 +229,49 @@ def training(log: Log) -> Figure | None:
     figure = plotting.figure(
         "Error and learning rate over all epochs of the run", (10, 6)
     )
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    names, edges = [], [0]
-    for i, (name, group) in enumerate(groupby(rows, key=lambda r: r["phase"])):
-        phase = list(group)
-        x = edges[-1] + 1 + np.arange(len(phase))
-        label = {} if i else {"label": f"{log.watched_on} data"}
-        top.plot(x, [r["watch_error"] for r in phase], ".-", color=ORANGE, **label)
-        label = {} if i else {"label": "training data, as trained on"}
-        top.plot(x, [r["train_error"] for r in phase], ".--", color=BLUE, **label)
-        bottom.plot(x, [r["rate"] for r in phase], ".-", color=GREY)
-        names.append(METHODS[name][1] if name in METHODS else name)
-        edges.append(edges[-1] + len(phase))
-        if i % 2:
-            for ax in (top, bottom):
-                ax.axvspan(edges[-2] + 0.5, edges[-1] + 0.5, color="#e8eef4", zorder=0)
-    # A name takes 0.14 of the 9 inches: phases that are shorter go unnamed.
-    named = [i for i in range(len(names)) if np.diff(edges)[i] > 0.016 * edges[-1]]
-    middles = np.convolve(edges, (0.5, 0.5), "valid") + 0.5
-    phases = top.secondary_xaxis("top")
-    phases.set_xticks(middles[named], [names[i] for i in named], rotation=90)
-    phases.tick_params(length=0, labelsize=8)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(5, 2))
+    phases = [(name, list(g)) for name, g in groupby(rows, lambda r: r["phase"])]
+    edges = np.cumsum([0, *(len(group) for _, group in phases)])
+    size = float(np.clip(400 / len(rows), 1, 6))
+    for ax, key, style, color, label in (
+        (top, "watch_error", ".-", ORANGE, f"{log.watched_on} data"),
+        (top, "train_error", ".--", BLUE, "training data, mean over the epoch"),
+        (bottom, "rate", ".-", GREY, None),
+    ):
+        for start, (_, group) in zip(edges, phases, strict=False):
+            x, y = start + 1 + np.arange(len(group)), [r[key] for r in group]
+            ax.plot(x, y, style, color=color, markersize=size, label=label)
+            label = None
+    _shade(top, bottom, edges)
+    _name_phases(top, [name for name, _ in phases], edges)
     plotting.label(top, "", "error (%)")
-    plotting.label(
-        bottom, "epoch of the run", "learning rate,\nfirst step of the epoch"
-    )
-    bottom.set_yscale("log")
+    plotting.label(bottom, "epoch of the run", "learning rate,\nfirst step")
+    plotting.log_axis(bottom.yaxis, [r["rate"] for r in rows if r["rate"] > 0] or [1])
     bottom.set_xlim(0.5, edges[-1] + 0.5)
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
     return plotting.with_legend(figure)
+
+
+def _shade(top: Axes, bottom: Axes, edges: np.ndarray) -> None:
+    """Shades every second phase."""
+    for left, right in zip(edges[1:-1:2], edges[2::2], strict=False):
+        for ax in (top, bottom):
+            ax.axvspan(left + 0.5, right + 0.5, color="#e8eef4", zorder=0)
+
+
+def _name_phases(top: Axes, names: Sequence[str], edges: np.ndarray) -> None:
+    """Writes the names of the phases above them, where there is room."""
+    lengths = np.diff(edges)
+    # A name is 0.14 inches high, and the axes are 9 inches wide.
+    named = [i for i, length in enumerate(lengths) if length > 0.016 * edges[-1]]
+    axis = top.secondary_xaxis("top")
+    axis.set_xticks(
+        [edges[i] + 0.5 + lengths[i] / 2 for i in named],
+        [METHODS[names[i]][1] if names[i] in METHODS else names[i] for i in named],
+        rotation=90,
+    )
+    axis.tick_params(length=0, labelsize=8)
+    axis.spines["top"].set_visible(False)
 
 
 def _accuracy(log: Log) -> str:

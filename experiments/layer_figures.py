@@ -1,4 +1,4 @@
-"""Figures of the layers of a network: what the file holds of them, and their weights."""
+"""Figures of a network's layers: what the file holds of each, and the weights."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,8 @@ def compression(weights: Weights, tensors: Sequence[TensorRow]) -> Figure | None
     if not panels:
         return None
     made = plotting.figure(
-        "Compression in each layer of the file: weights kept, and bits", (12, 6.5)
+        "Compression in each layer: weights kept, and their bits in model.dcz",
+        (12, 6.5),
     )
     grid = made.subplots(
         2, len(panels), squeeze=False, sharex="col", sharey="row",
@@ -74,6 +75,7 @@ def compression(weights: Weights, tensors: Sequence[TensorRow]) -> Figure | None
     grid[0, 0].lines[0].set_label(
         f"all layers: {_kept(whole):.2f} % kept, {_ratio(whole):.1f} times fewer bits"
     )
+    made.align_xlabels()
     return plotting.with_legend(made)
 
 
@@ -104,8 +106,8 @@ def distributions(weights: Weights) -> Figure | None:
             highest = max(highest, _histogram(ax, value.ravel(), limits, STATES[state]))
         axes[0].set_ylabel(f"{name.removeprefix('params/')}\nnumber of weights")
         axes[0].set_yscale("log")
-        # Half of the height is left to the text.
-        axes[0].set_ylim(0.7, 2 * highest**2)
+        # A third of the height is left to the text.
+        axes[0].set_ylim(0.7, 2 * highest**1.5)
     for ax, state in zip(grid[0], STATES, strict=True):
         ax.set_title(state, fontsize=10)
     for ax in grid[-1]:

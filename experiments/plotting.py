@@ -49,9 +49,10 @@ def log_axis(axis: Axis, values: Sequence[float]) -> None:
     """
     low, high = min(values), max(values)
     middle, half = np.sqrt(low * high), max(np.sqrt(8.0), 1.25 * np.sqrt(high / low))
-    scale = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale
-    scale("log")
-    axis.set_view_interval(middle / half, middle * half, ignore=True)
+    if axis is axis.axes.xaxis:
+        axis.axes.set(xscale="log", xlim=(middle / half, middle * half))
+    else:
+        axis.axes.set(yscale="log", ylim=(middle / half, middle * half))
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if half < 30 else (1,)))
     axis.set_major_formatter(FuncFormatter(_plain))
     axis.set_minor_locator(NullLocator())

@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 import deepcomp_jax as dc
-from deepcomp_jax import account, trees
+from deepcomp_jax import account, container, trees
 from deepcomp_jax.share import SharedWeights, lookup
 from experiments import figures
 from experiments.data import Dataset
-from experiments.runs import versions, write_atomically
+from experiments.runs import versions
 from experiments.study import Study
 from experiments.train import evaluate, logits
 
@@ -35,9 +35,7 @@ class Networks(NamedTuple):
     shared: SharedWeights
 
 
-def finish(
-    study: Study, dataset: Dataset, networks: Networks, network: str
-) -> dict[str, Any]:
+def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]:
     """Writes `model.dcz`, loads it back, and writes the report and the figures.
 
     Args:
@@ -45,7 +43,6 @@ def finish(
         dataset: Its test set is read here, and nowhere else in a run that has a
             validation set.
         networks: Of the run.
-        network: Name of the architecture, for the report.
 
     Returns:
         What `report.json` holds.
@@ -64,7 +61,7 @@ def finish(
 
     measured = run.measure("test", errors)
     identity = {
-        "network": network,
+        "network": study.roles.network,
         "dataset": dataset.name,
         "preset": config.preset,
         "seed": config.seed,
@@ -78,8 +75,8 @@ def finish(
         "seconds": round(run.seconds(), 1),
     }
     text = "\n".join(_lines(report, networks.shared, accounted)) + "\n"
-    write_atomically(run.directory / "report.txt", text.encode())
-    write_atomically(
+    container.write(run.directory / "report.txt", text.encode())
+    container.write(
         run.directory / "report.json", (json.dumps(report, indent=2) + "\n").encode()
     )
     _draw(study, networks, decoded, accounted)

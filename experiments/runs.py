@@ -8,9 +8,7 @@ phase before left behind and is simply done again.
 
 import dataclasses
 import json
-import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -19,7 +17,10 @@ from typing import Any
 
 import flax.serialization
 import jax
+import numpy as np
 from tqdm import tqdm
+
+from deepcomp_jax import container
 
 Row = dict[str, Any]
 
@@ -70,7 +71,7 @@ class Run:
         if path.exists():
             saved = flax.serialization.msgpack_restore(path.read_bytes())
             start, rows = int(saved["epoch"]), json.loads(saved["rows"])
-            state = flax.serialization.from_state_dict(state, saved["state"])
+            state = _like(state, saved["leaves"])
         self._rows += rows
         self._bar.update(start)
         for epoch in range(start, epochs):
@@ -96,7 +97,7 @@ class Run:
             began = time.monotonic()
             row = {"phase": name} | compute()
             row["seconds"] = round(time.monotonic() - began, 3)
-            write_atomically(path, json.dumps(row).encode())
+            container.write(path, json.dumps(row).encode())
         row = json.loads(path.read_text())
         self._rows.append(row)
         self._write_metrics()
@@ -131,15 +132,15 @@ class Run:
                 f"{path} belongs to a run with other settings: give another --work-dir,"
                 " or the settings of that run"
             )
-        write_atomically(path, text.encode())
+        container.write(path, text.encode())
 
     def _save(self, path: Path, epoch: int, rows: list[Row], state: Any) -> None:
         saved = {
             "epoch": epoch,
             "rows": json.dumps(rows),
-            "state": flax.serialization.to_state_dict(jax.device_get(state)),
+            "leaves": [np.asarray(leaf) for leaf in jax.tree.leaves(state)],
         }
-        write_atomically(path, flax.serialization.msgpack_serialize(saved))
+        container.write(path, flax.serialization.msgpack_serialize(saved))
         self._write_metrics()
         self._bar.update()
 
@@ -150,20 +151,17 @@ class Run:
 
     def _write_metrics(self) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in self._rows)
-        write_atomically(self.directory / "metrics.jsonl", lines.encode())
+        container.write(self.directory / "metrics.jsonl", lines.encode())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never a part."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+def _like(state: Any, leaves: list[np.ndarray]) -> Any:
+    """Puts saved leaves where those of `state` are: containers and devices."""
+    now, treedef = jax.tree.flatten(state)
+    placed = [
+        jax.device_put(saved, leaf.sharding)
+        for saved, leaf in zip(leaves, now, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, placed)
 
 
 def versions() -> dict[str, str]:

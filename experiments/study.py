@@ -16,7 +16,7 @@ from deepcomp_jax import prune, retrain, share
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.runs import Row, Run
-from experiments.train import Trainer, TrainState, evaluate, sgd
+from experiments.train import Trainer, TrainState, evaluate, replicate, sgd
 
 Rules = list[tuple[str, Any, str | None]]
 
@@ -28,6 +28,22 @@ class Split(NamedTuple):
     labels: jax.Array
 
 
+class Roles(NamedTuple):
+    """What the parameters of a network are for.
+
+    Attributes:
+        network: Name of the architecture, for the report.
+        groups: Which biases and BatchNorm values share a codebook: pairs of a pattern
+            and the name of the group.
+        idle: Pattern of parameters that change nothing, such as biases that BatchNorm
+            subtracts again: they are pruned with the kernels.
+    """
+
+    network: str
+    groups: list[tuple[str, str]]
+    idle: str
+
+
 class Study(NamedTuple):
     """A run in progress.
 
@@ -37,10 +53,7 @@ class Study(NamedTuple):
         model: The network.
         train: What is trained on.
         watch: What is measured on while training and choosing.
-        groups: Rules for the sharing of biases and BatchNorm values: pairs of a
-            pattern and the name of its group.
-        idle: Pattern of parameters that change nothing, such as biases that BatchNorm
-            subtracts again: they are pruned with the kernels.
+        roles: What the parameters of the network are for.
     """
 
     config: Config
@@ -48,8 +61,7 @@ class Study(NamedTuple):
     model: nn.Module
     train: Split
     watch: Split
-    groups: list[tuple[str, str]]
-    idle: str
+    roles: Roles
 
     def error(self, variables: Any) -> float:
         """Error on `watch`, in percent."""
@@ -60,21 +72,20 @@ def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
     """What is trained on, and what is measured on along the way."""
     images, labels = dataset.train_images, dataset.train_labels
     if config.validation == 0:
-        test = Split(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels))
-        return Split(jnp.asarray(images), jnp.asarray(labels)), test
+        test = dataset.test_images, dataset.test_labels
+        return replicate((Split(images, labels), Split(*test)))
     order = np.random.default_rng(config.seed).permutation(len(labels))
     held, used = order[: config.validation], order[config.validation :]
-    return tuple(
-        Split(jnp.asarray(images[part]), jnp.asarray(labels[part]))
-        for part in (used, held)
-    )
+    parts = tuple(Split(images[part], labels[part]) for part in (used, held))
+    return replicate(parts)
 
 
 def train_dense(study: Study) -> Any:
     """Trains all weights; returns the network's variables."""
     config = study.config
     shape = (1, *study.train.images.shape[1:])
-    variables = study.model.init(jax.random.key(config.seed), jnp.zeros(shape))
+    init = jax.jit(study.model.init)
+    variables = init(jax.random.key(config.seed), jnp.zeros(shape))
     trainer = Trainer(study.model, sgd(), config.batch, config.augment, config.l2)
     state = _state(variables, trainer)
     state = _train(
@@ -122,7 +133,7 @@ def pruning_methods(study: Study, iteration: int) -> list[tuple[str, prune.Metho
         "global": prune.by_global_magnitude,
         "magnitude": prune.by_magnitude,
     }[config.pruning]
-    return [("kernel$", make(sparsity)), (study.idle, prune.by_magnitude(1.0))]
+    return [("kernel$", make(sparsity)), (study.roles.idle, prune.by_magnitude(1.0))]
 
 
 def sharing_rules(study: Study, method: str) -> Rules:
@@ -133,7 +144,7 @@ def sharing_rules(study: Study, method: str) -> Rules:
     else:
         kernels = share.kmeans(bits=config.kernel_bits)
         others = share.kmeans(bits=config.other_bits)
-    groups = [(pattern, others, group) for pattern, group in study.groups]
+    groups = [(pattern, others, group) for pattern, group in study.roles.groups]
     return [("kernel$", kernels, None), *groups]
 
 
@@ -149,9 +160,7 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     trainer = Trainer(
         study.model, sgd(), config.batch, config.augment, config.l2, _with_codebooks
     )
-    kernels = jax.tree.map(
-        jnp.array, {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
-    )
+    kernels = {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
     state = TrainState(kernels, shared, trainer.optimizer.init(kernels))
     state = _train(study, method, trainer, state, config.tune_epochs, config.tune_rate)
     shared = share.with_codebooks(shared, state.params)
@@ -178,7 +187,8 @@ def _train(
     def train_epoch(state: TrainState, epoch: int) -> tuple[TrainState, Row]:
         rates = config.learning_rates(rate, epoch=epoch, epochs=epochs, steps=steps)
         key = jax.random.fold_in(base, epoch)
-        state, metrics = trainer.epoch(state, *study.train, key, jnp.asarray(rates))
+        rates, key = replicate((rates, key))
+        state, metrics = trainer.epoch(state, *study.train, key, rates)
         row = {
             "rate": float(rates[0]),
             "loss": float(metrics["loss"]),
@@ -187,15 +197,12 @@ def _train(
         }
         return state, row
 
-    return study.run.phase(name, state, epochs, train_epoch)
+    return study.run.phase(name, replicate(state), epochs, train_epoch)
 
 
 def _state(variables: Any, trainer: Trainer) -> TrainState:
-    # A copy, because an epoch consumes its state and the variables are used again.
-    params, statistics = jax.tree.map(
-        jnp.array, (variables["params"], variables["batch_stats"])
-    )
-    return TrainState(params, statistics, trainer.optimizer.init(params))
+    params = variables["params"]
+    return TrainState(params, variables["batch_stats"], trainer.optimizer.init(params))
 
 
 def _variables(state: TrainState) -> Any:

@@ -7,7 +7,7 @@ weights, masked weights and codebooks are trained by the same step.
 
 import dataclasses
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -141,6 +141,7 @@ class Trainer:
         return TrainState(params, rest, opt_state), metrics
 
 
+@cache
 def sgd(momentum: float = 0.9) -> optax.GradientTransformation:
     """Nesterov's method; its learning rate is set anew at every step."""
     return optax.inject_hyperparams(optax.sgd, static_args=("momentum", "nesterov"))(
@@ -205,7 +206,16 @@ def evaluate(
     return 100.0 * int(wrong.sum()) / len(wrong), float(loss.mean())
 
 
-def on_devices() -> Mesh:
+def replicate(tree: Any) -> Any:
+    """Copies a pytree of arrays to every device, as an epoch takes and returns it.
+
+    An epoch consumes its state, so what goes in must not be needed again elsewhere.
+    """
+    sharding = NamedSharding(_mesh(), PartitionSpec())
+    return jax.tree.map(lambda x: jax.device_put(jnp.array(x), sharding), tree)
+
+
+def _mesh() -> Mesh:
     """All visible devices in a row; batches are split among them."""
     count = jax.device_count()
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,))
@@ -213,7 +223,7 @@ def on_devices() -> Mesh:
 
 def _shard(batch: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(
-        batch, NamedSharding(on_devices(), PartitionSpec("data"))
+        batch, NamedSharding(_mesh(), PartitionSpec("data"))
     )
 
 

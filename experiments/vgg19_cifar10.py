@@ -11,25 +11,26 @@ metrics, `model.dcz`, `report.txt`, `report.json` and the figures.
 """
 
 import argparse
-import dataclasses
-import json
 import sys
 from pathlib import Path
 
 import tyro
 
 import deepcomp_jax as dc
-from experiments import data, report, study
+from experiments import data, protocol
 from experiments.config import Config
-from experiments.runs import Run
+from experiments.study import Roles
 from experiments.train import evaluate
 from experiments.vgg import VGG19
 
-# The slides' groups besides the kernels: each convolution's bias and BatchNorm values
-# together. They have no group for the biases of the dense layers; here each has one.
-GROUPS = [(r"(?:conv|bn)(\d+_\d+)/", r"bn\1"), (r"(fc\d)/bias$", r"\1/bias")]
-# BatchNorm subtracts the mean of its input, and so any bias of the convolution.
-IDLE = r"^conv.*/bias$"
+ROLES = Roles(
+    network="VGG19_BN_drop_10",
+    # The slides' groups besides the kernels: each convolution's bias and BatchNorm
+    # values together. They have none for the dense layers' biases; here each has one.
+    groups=[(r"(?:conv|bn)(\d+_\d+)/", r"bn\1"), (r"(fc\d)/bias$", r"\1/bias")],
+    # BatchNorm subtracts the mean of its input, and so any bias of the convolution.
+    idle=r"^conv.*/bias$",
+)
 
 PRESETS = {
     # A narrow network on the 8x8 digits of scikit-learn, enlarged to 32x32x3.
@@ -110,25 +111,10 @@ def main(args: list[str] | None = None) -> None:
     if known.evaluate is not None:
         evaluate_file(known.evaluate, known.data_dir)
     else:
+        dataset = _dataset(config, known.data_dir)
+        model = VGG19(config.width, dataset.classes, config.dropout)
         directory = known.work_dir or Path("runs") / f"vgg19-{known.preset}"
-        run(config, _dataset(config, known.data_dir), directory)
-
-
-def run(config: Config, dataset: data.Dataset, directory: Path) -> dict[str, object]:
-    """Runs the whole study, or what is left of it, and returns `report.json`."""
-    print(json.dumps(dataclasses.asdict(config), indent=2))
-    model = VGG19(config.width, dataset.classes, config.dropout)
-    with Run(directory, config, epochs=config.total_epochs()) as saved:
-        train, watch = study.splits(dataset, config)
-        current = study.Study(config, saved, model, train, watch, GROUPS, IDLE)
-        trained = study.train_dense(current)
-        pruned = study.prune_and_retrain(current, trained)
-        shared = {
-            method: study.fine_tune(current, pruned, method)
-            for method in ("kmeans", "nonparametric")
-        }
-        networks = report.Networks(trained, pruned, shared[config.sharing])
-        return report.finish(current, dataset, networks, "VGG19_BN_drop_10")
+        protocol.run(config, model, ROLES, dataset, directory)
 
 
 def evaluate_file(path: Path, data_dir: Path | None) -> None:

@@ -14,7 +14,11 @@ DTYPES = {  # C18: code to name, bytes of a value, and format of `struct`
     **{3: ("int32", 4, "i"), 4: ("int64", 8, "q"), 5: ("uint8", 1, "B")},
     **{6: ("uint16", 2, "H"), 7: ("uint32", 4, "I"), 8: ("uint64", 8, "Q")},
     **{9: ("float16", 2, "e"), 10: ("bfloat16", 2, "H"), 11: ("float32", 4, "f")},
-    **{12: ("float64", 8, "d"), 13: ("complex64", 8, "2f"), 14: ("complex128", 16, "2d")},
+    **{
+        12: ("float64", 8, "d"),
+        13: ("complex64", 8, "2f"),
+        14: ("complex128", 16, "2d"),
+    },
 }
 
 
@@ -160,16 +164,17 @@ def codebook(data, pos):
 
 def numbers(raw, code):
     """Values as numbers; a bfloat16 is the upper half of a float32."""
-    name, width, kind = DTYPES[code]
+    name, _, kind = DTYPES[code]
     if name == "bfloat16":
         raw = b"".join(b"\0\0" + raw[i : i + 2] for i in range(0, len(raw), 2))
-        width, kind = 4, "f"
+        kind = "f"
     return [v for values in struct.iter_unpack("<" + kind, raw) for v in values]
 
 
 def layout(data, pos, books, seen):
-    pos, (code, ndim) = take(data, pos, 2)
+    pos, (code,) = take(data, pos, 1)
     need(code in DTYPES, "C18")
+    pos, (ndim,) = take(data, pos, 1)
     need(ndim <= 32, "C23")
     shape = []
     for _ in range(ndim):
@@ -292,6 +297,8 @@ def stream(data, pos, count):
             sizes[lane] += more
         pos = padded(data, at)
     need(8 * pos + sum(sizes) <= 8 * len(data), "H17")
+    need(sum(sizes) >= count, "H16")  # a word has at least one bit
+    stop = padded(data, 8 * pos + sum(sizes))
     at, symbols = 8 * pos, [0] * count
     for lane, lane_bits in enumerate(sizes):  # H15
         end = at + lane_bits
@@ -303,7 +310,7 @@ def stream(data, pos, count):
                 length, word = length + 1, word << 1 | bit
             symbols[i] = words[length, word]
         need(at == end, "H16")
-    return padded(data, at), symbols
+    return stop, symbols
 
 
 if __name__ == "__main__":

@@ -1,11 +1,23 @@
 """Adapters that run the examples of the specifications: text in, text out."""
 
+import ast
+import zlib
 from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import gaps, huffman, kmeans, prune, share
+from deepcomp_jax import (
+    _tree,
+    account,
+    bits,
+    container,
+    gaps,
+    huffman,
+    kmeans,
+    prune,
+    share,
+)
 from deepcomp_jax._errors import FormatError
 
 
@@ -151,4 +163,86 @@ ADAPTERS |= {
     "gaps": run_gaps,
     "lengths": run_lengths,
     "positions": run_positions,
+}
+
+
+def _hex(text: str) -> bytes:
+    """The bytes of all lines `hex ...`."""
+    lines = [line.removeprefix("hex ") for line in text.strip().splitlines()]
+    return bytes.fromhex(" ".join(lines))
+
+
+def run_varint(text: str) -> str:
+    """`number n` to `hex ...`, and back, or `error` and the clause broken."""
+    if text.startswith("number"):
+        return f"hex {bits.put_varint(int(text.split()[1])).hex(' ')}"
+    try:
+        return f"number {bits.get_varint(_hex(text), 0, clause='C3')[1]}"
+    except FormatError as error:
+        return f"error {error.clause}"
+
+
+def run_tree(text: str) -> str:
+    """A structure as a Python literal to the `hex ...` of its strings and tree."""
+    return f"hex {_tree.put(ast.literal_eval(text.strip())).hex(' ')}"
+
+
+def run_header(text: str) -> str:
+    """`hex ...` of a header to its tree and leaves, or `error` and the clause."""
+    fields = _hex(text)
+    front = b"\x89DCZ\x01" + bits.put_varint(len(fields)) + fields
+    try:
+        header = container.read_header(front + zlib.crc32(front).to_bytes(4, "little"))
+    except FormatError as error:
+        return f"error {error.clause}"
+    lines = [f"tree {header.structure!r}"]
+    for entry in header.leaves:
+        shape = "x".join(map(str, entry.layout.shape))
+        coding = ("raw", "shared", "sparse")[entry.layout.coding]
+        lines.append(f"leaf {entry.layout.dtype} {shape} {coding} {entry.size}")
+    return "\n".join(lines)
+
+
+def run_file(text: str) -> str:
+    """`hex ...` of a file to name, dtype and values of each leaf."""
+    data = _hex(text)
+    network = container.loads(data)
+    lines: list[str] = []
+    entries = container.read_header(data).leaves
+    for entry, leaf in zip(entries, network.leaves, strict=True):
+        values = container.values(leaf, network.codebooks)
+        lines.append(f"{entry.name} {values.dtype} {values.tolist()}")
+    return "\n".join(lines)
+
+
+def run_sharing(text: str) -> str:
+    """`nonzero`, `unique` and `parameters` to the slides' rates, as many digits."""
+    counts = {name: int(numbers[0]) for name, numbers in _fields(text).items()}
+    found = account.sharing_measures(**counts)
+    return (
+        f"unique / non-zero {found.unique_per_nonzero:.14f} %\n"
+        f"unique / parameters {found.unique_per_parameters:.16f} %\n"
+        f"parameters / unique {found.parameters_per_unique:.2f}"
+    )
+
+
+def run_equation_1(text: str) -> str:
+    """`n`, `k`, `b1` and `b2` to the rate of equation 1, 5 digits."""
+    given = {name: int(numbers[0]) for name, numbers in _fields(text).items()}
+    return f"{account.equation_1(**given):.5f}"
+
+
+def run_product(text: str) -> str:
+    """Levels to their product, 8 digits."""
+    return f"{account.product(*map(float, text.split())):.8f}"
+
+
+ADAPTERS |= {
+    "equation_1": run_equation_1,
+    "file": run_file,
+    "header": run_header,
+    "product": run_product,
+    "sharing": run_sharing,
+    "tree": run_tree,
+    "varint": run_varint,
 }

@@ -3,6 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from deepcomp_jax import container
+from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+
 # ---- kmeans -------------------------------------------------------------------------
 
 
@@ -68,3 +71,102 @@ def streams(draw: st.DrawFn, max_size: int = 600) -> tuple[np.ndarray, int | Non
     most = size // 16
     lanes = draw(st.none() | st.integers(1, most)) if most else None
     return symbols, lanes
+
+
+# ---- container, account -------------------------------------------------------------
+
+
+def _keys() -> st.SearchStrategy[str | int]:
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
+    return st.sampled_from(["conv1_1", "conv1_2", "bias"]) | text | st.integers(0, 300)
+
+
+def containers() -> st.SearchStrategy[Structure]:
+    """Structures whose leaves are all numbered 0; `networks` numbers them."""
+    return st.recursive(
+        st.just(0) | st.none(),
+        lambda child: (
+            st.dictionaries(_keys(), child, max_size=4)
+            | st.lists(child, max_size=3)
+            | st.lists(child, max_size=3).map(tuple)
+        ),
+        max_leaves=8,
+    )
+
+
+def shapes() -> st.SearchStrategy[tuple[int, ...]]:
+    """Shapes of at most 3 dimensions, some of them empty."""
+    return st.lists(st.integers(0, 9), max_size=3).map(tuple)
+
+
+@st.composite
+def dense_values(draw: st.DrawFn) -> np.ndarray:
+    """Any bits of any dtype of the format, often with many zeros."""
+    dtype, shape = draw(st.sampled_from(container.DTYPES)), draw(shapes())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    size = int(np.prod(shape))
+    if dtype.kind == "b":
+        values = rng.integers(0, 2, size).astype(bool)
+    else:
+        raw = rng.integers(0, 256, size * dtype.itemsize, np.uint8)
+        values = raw.view(dtype)
+    kept = rng.random(size) < draw(st.sampled_from([0.0, 0.1, 1.0]))
+    return np.where(kept, values, np.zeros(1, dtype)).astype(dtype).reshape(shape)
+
+
+@st.composite
+def codebooks(draw: st.DrawFn) -> np.ndarray:
+    """A codebook of any floating dtype, of 0 to 300 entries."""
+    dtype = draw(st.sampled_from(container.DTYPES[9:13]))
+    k = draw(st.integers(0, 5) | st.sampled_from([31, 254, 255, 256, 300]))
+    entries = np.arange(k) - draw(st.integers(0, k))
+    # Up to 256 in magnitude, bfloat16 has every integer; above, only every other one.
+    entries = np.unique((entries + (entries >= 0)).astype(dtype))
+    return entries * np.array(draw(st.sampled_from([1, 0.125])), dtype)
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Compressed:
+    """Whole networks, as a reader gives them back."""
+    books: list[np.ndarray] = []
+    leaves: list[Dense | Shared] = []
+
+    def leaf() -> Dense | Shared:
+        if draw(st.booleans()):
+            return Dense(draw(dense_values()))
+        number = draw(st.integers(0, len(books)))
+        if number == len(books):
+            books.append(draw(codebooks()))
+        k = books[number].size
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        shape = draw(shapes())
+        kept = rng.random(shape) < draw(st.sampled_from([0.0, 0.2, 1.0]))
+        labels = np.where(kept, rng.integers(min(1, k), k + 1, shape), 0)
+        bits = draw(st.integers(1, 16))
+        return Shared(labels.astype(np.min_scalar_type(k)), number, bits)
+
+    def number(node: Structure) -> Structure:
+        if isinstance(node, dict):
+            keys = sorted(node, key=lambda key: (isinstance(key, str), key))
+            return {key: number(node[key]) for key in keys}
+        if isinstance(node, (list, tuple)):
+            return type(node)(map(number, node))
+        if node is None:
+            return None
+        leaves.append(leaf())
+        return len(leaves) - 1
+
+    structure = number(draw(containers().filter(_names_differ)))
+    return Compressed(structure, tuple(leaves), tuple(books))
+
+
+def _names_differ(node: Structure) -> bool:
+    names = _paths(node)
+    return len(names) == len(set(names))
+
+
+def _paths(node: Structure) -> list[str]:
+    if node is None or isinstance(node, int):
+        return [] if node is None else [""]
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    return [f"{key}/{path}" for key, child in items for path in _paths(child)]

@@ -50,7 +50,8 @@ def test_imports_point_one_way(module: str):
     source = (PACKAGE / f"{module}.py").read_text()
     assert violations(module, source) == set()
     uses_jax = any(
-        isinstance(node, ast.Import) and any(a.name.startswith("jax") for a in node.names)
+        isinstance(node, ast.Import)
+        and any(a.name.startswith("jax") for a in node.names)
         for node in ast.walk(ast.parse(source))
     )
     assert not uses_jax or module in DEVICE

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from experiments import runs, vgg19_cifar10
+from deepcomp_jax import container
+from experiments import protocol, vgg19_cifar10
 from experiments.config import Config
 from experiments.data import Dataset
+from tests.small import ROLES, Small
 
 TINY = Config(
     preset="tiny",
@@ -39,10 +41,14 @@ def _dataset() -> Dataset:
     return Dataset("noise", images[:48], labels[:48], images[48:], labels[48:], 10)
 
 
+def _run(config: Config, directory: Path) -> dict[str, Any]:
+    return protocol.run(config, Small(), ROLES, _dataset(), directory)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
-    vgg19_cifar10.run(TINY, _dataset(), directory)
+    _run(TINY, directory)
     return directory
 
 
@@ -69,7 +75,9 @@ def test_every_output_is_there(finished: Path):
     assert names >= {"config.json", "metrics.jsonl", "model.dcz", "report.txt"}
     assert sum(name.endswith(".png") for name in names) >= 5
     assert json.loads((finished / "config.json").read_text())["preset"] == "tiny"
-    rows = [json.loads(x) for x in (finished / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(x) for x in (finished / "metrics.jsonl").read_text().splitlines()
+    ]
     phases = list(dict.fromkeys(row["phase"] for row in rows))
     assert phases == [
         "dense", "dense-end", "prune-01", "prune-01-end", "prune-02", "prune-02-end",
@@ -77,7 +85,7 @@ def test_every_output_is_there(finished: Path):
         "nonparametric-start", "nonparametric", "nonparametric-end", "test",
     ]  # fmt: skip
     text = (finished / "report.txt").read_text()
-    assert text.count("Initial clusters") == 38
+    assert text.count("Initial clusters") == 6
 
 
 def test_sparsity_and_codebooks_are_as_asked(finished: Path):
@@ -92,7 +100,7 @@ def test_sparsity_and_codebooks_are_as_asked(finished: Path):
 def test_killed_after_any_save_it_ends_with_the_same_file(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    write = runs.write_atomically
+    write = container.write
     saves = []
 
     def write_and_die(path: Path, data: bytes) -> None:
@@ -103,10 +111,10 @@ def test_killed_after_any_save_it_ends_with_the_same_file(
 
     while True:
         with monkeypatch.context() as patch:
-            patch.setattr(runs, "write_atomically", write_and_die)
+            patch.setattr(container, "write", write_and_die)
             before = len(saves)
             try:
-                vgg19_cifar10.run(TINY, _dataset(), tmp_path)
+                _run(TINY, tmp_path)
             except Killed:
                 assert len(saves) == before + 1
                 continue
@@ -125,17 +133,24 @@ def _timeless(directory: Path) -> list[dict[str, Any]]:
 def test_another_configuration_is_not_mixed_in(finished: Path):
     other = dataclasses.replace(TINY, l2=0.0)
     with pytest.raises(ValueError, match="other settings: give another --work-dir"):
-        vgg19_cifar10.run(other, _dataset(), finished)
+        _run(other, finished)
 
 
-def test_evaluate_measures_the_decoded_network(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_vgg19_from_the_command_line_and_its_file_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
+    monkeypatch.setattr(vgg19_cifar10.data, "digits", _dataset)
     monkeypatch.setattr(vgg19_cifar10.data, "cifar10", lambda _: _dataset())
-    vgg19_cifar10.main(["--evaluate", str(finished / "model.dcz")])
+    knobs = {"width": "0.03125", "validation": "16", "batch": "16", "epochs": "1"}
+    knobs |= {"dense-epochs": "1", "iterations": "1", "tune-epochs": "1"}
+    flags = [word for name, value in knobs.items() for word in (f"--{name}", value)]
+    vgg19_cifar10.main([*flags, "--work-dir", str(tmp_path)])
+    vgg19_cifar10.main(["--evaluate", str(tmp_path / "model.dcz")])
 
-    error = json.loads((finished / "report.json").read_text())["test_error"]
-    assert f"test error {error:.2f} %" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report["per_tensor"]) == 16 * 6 + 3 * 2
+    assert f"test error {report['test_error']:.2f} %" in capsys.readouterr().out
+    assert (tmp_path / "report.txt").read_text().count("Initial clusters") == 38
 
 
 def test_the_slides_learning_rates():
@@ -161,11 +176,12 @@ def test_a_cosine_falls_to_zero():
 
 def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = []
-    monkeypatch.setattr(vgg19_cifar10, "run", lambda *args: seen.append(args))
+    monkeypatch.setattr(vgg19_cifar10.protocol, "run", lambda *args: seen.append(args))
     vgg19_cifar10.main(
         ["--width", "0.5", "--epochs", "3", "4", "--work-dir", str(tmp_path)]
     )
-    (config, dataset, directory), = seen
+    ((config, model, _, dataset, directory),) = seen
+    assert model.width == 0.5
     assert (config.preset, config.width, config.epochs) == ("demo", 0.5, (3, 4))
     assert dataset.name == "digits"
     assert directory == tmp_path

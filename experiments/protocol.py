@@ -1,0 +1,47 @@
+"""A whole run: every phase in its order, then the file and the report."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+
+from experiments import report, study
+from experiments.config import Config
+from experiments.data import Dataset
+from experiments.runs import Run
+
+
+def run(
+    config: Config,
+    model: nn.Module,
+    roles: study.Roles,
+    dataset: Dataset,
+    directory: Path,
+) -> dict[str, Any]:
+    """Runs the whole study, or what is left of it.
+
+    Args:
+        config: All settings.
+        model: The network.
+        roles: What its parameters are for.
+        dataset: What it learns.
+        directory: Of the run. One that holds a run of the same settings is gone on
+            with.
+
+    Returns:
+        What `report.json` holds.
+    """
+    print(json.dumps(dataclasses.asdict(config), indent=2))
+    with Run(directory, config, epochs=config.total_epochs()) as saved:
+        train, watch = study.splits(dataset, config)
+        current = study.Study(config, saved, model, train, watch, roles)
+        trained = study.train_dense(current)
+        pruned = study.prune_and_retrain(current, trained)
+        shared = {
+            method: study.fine_tune(current, pruned, method)
+            for method in ("kmeans", "nonparametric")
+        }
+        networks = report.Networks(trained, pruned, shared[config.sharing])
+        return report.finish(current, dataset, networks)

@@ -1,0 +1,29 @@
+"""A network of the shape of VGG19 that compiles in a second."""
+
+import flax.linen as nn
+import jax
+
+from experiments.study import Roles
+from experiments.vgg import Conv3x3
+
+ROLES = Roles(
+    network="small",
+    groups=[(r"(?:conv|bn)(\d)/", r"bn\1"), (r"(fc)/bias$", r"\1/bias")],
+    idle=r"^conv.*/bias$",
+)
+
+
+class Small(nn.Module):
+    """Two convolutions with BatchNorm, and a dense layer."""
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, batch_statistics: bool = False
+    ) -> jax.Array:
+        """Maps images `[batch, height, width, channels]` to logits `[batch, 10]`."""
+        for i in (1, 2):
+            x = Conv3x3(8, dtype=x.dtype, name=f"conv{i}")(x)
+            normalize = nn.BatchNorm(not batch_statistics, name=f"bn{i}")
+            x = nn.relu(normalize(x))
+        x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))
+        return nn.Dense(10, name="fc")(x)
