@@ -93,7 +93,7 @@ def lloyd(
     )
 
 
-def nonparametric(penalty: float = 1.0) -> Method:
+def nonparametric(penalty: float = 0.02) -> Method:
     """Finds the number of centroids from the data: the slides' second method.
 
     Args:

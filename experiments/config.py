@@ -36,6 +36,8 @@ class Config:
         sharing: What ends up in the file: "kmeans" or "nonparametric".
         kernel_bits: Codebook of each kernel: 2 ** bits entries, by k-means.
         other_bits: Codebook of each group of biases and BatchNorm values, likewise.
+        penalty: Of the non-parametric method: what a further entry must save in squared
+            error, in variances of its group.
         tune_epochs: Of the fine-tuning of the codebooks, for each of both methods.
         tune_rate: Initial learning rate of the fine-tuning.
     """
@@ -62,6 +64,7 @@ class Config:
     sharing: Literal["kmeans", "nonparametric"] = "kmeans"
     kernel_bits: int = 4
     other_bits: int = 5
+    penalty: float = 0.02
     tune_epochs: int = 1
     tune_rate: float = 0.005
 
@@ -94,5 +97,6 @@ class Config:
             return np.full(steps, rate * factor, np.float32)
         done = (epoch + np.arange(steps) / steps) / epochs
         # The first steps of a phase, when moments are empty, are taken more gently.
-        warm = np.minimum(1.0, (epoch * steps + np.arange(steps) + 1) / 100)
+        gentle = min(100, epochs * steps // 10 + 1)
+        warm = np.minimum(1.0, (epoch * steps + np.arange(steps) + 1) / gentle)
         return (rate * warm * (1 + np.cos(np.pi * done)) / 2).astype(np.float32)

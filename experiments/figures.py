@@ -245,7 +245,7 @@ def training(log: Log) -> Figure | None:
     _shade(top, bottom, edges)
     _name_phases(top, [name for name, _ in phases], edges)
     plotting.label(top, "", "error (%)")
-    plotting.label(bottom, "epoch of the run", "learning rate,\nfirst step")
+    plotting.label(bottom, "epoch of the run", "learning rate,\nhighest")
     plotting.log_axis(bottom.yaxis, [r["rate"] for r in rows if r["rate"] > 0] or [1])
     bottom.set_xlim(0.5, edges[-1] + 0.5)
     bottom.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -140,7 +140,7 @@ def sharing_rules(study: Study, method: str) -> Rules:
     """Which leaves share a codebook, and how it is found."""
     config = study.config
     if method == "nonparametric":
-        kernels, others = share.nonparametric(), share.nonparametric()
+        kernels = others = share.nonparametric(config.penalty)
     else:
         kernels = share.kmeans(bits=config.kernel_bits)
         others = share.kmeans(bits=config.other_bits)
@@ -190,7 +190,7 @@ def _train(
         rates, key = replicate((rates, key))
         state, metrics = trainer.epoch(state, *study.train, key, rates)
         row = {
-            "rate": float(rates[0]),
+            "rate": float(rates.max()),
             "loss": float(metrics["loss"]),
             "train_error": float(metrics["error"]),
             "watch_error": study.error(trainer.expand(state.params, state.rest)),
