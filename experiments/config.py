@@ -1,9 +1,10 @@
 """Every knob of a run, in one frozen record."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+import tyro
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Config:
         tune_rate: Initial learning rate of the fine-tuning.
     """
 
-    preset: str
+    preset: Annotated[str, tyro.conf.Suppress]
     dataset: Literal["digits", "cifar10"]
     width: float = 1.0
     dropout: float = 0.5

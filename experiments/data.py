@@ -119,7 +119,7 @@ def digits() -> Dataset:
     """
     from sklearn.datasets import load_digits
 
-    loaded = load_digits()
+    loaded: Any = load_digits()
     small = np.minimum(loaded.images * 16, 255).astype(np.uint8)
     large = np.kron(small, np.ones((1, 4, 4), np.uint8))
     images = np.repeat(large[..., None], 3, axis=-1)

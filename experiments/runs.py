@@ -69,7 +69,7 @@ class Run:
         path = self._phases / f"{name}.msgpack"
         start, rows = 0, []
         if path.exists():
-            saved = flax.serialization.msgpack_restore(path.read_bytes())
+            saved: Any = flax.serialization.msgpack_restore(path.read_bytes())
             start, rows = int(saved["epoch"]), json.loads(saved["rows"])
             state = _like(state, saved["leaves"])
         self._rows += rows

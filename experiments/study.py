@@ -16,16 +16,16 @@ from deepcomp_jax import prune, retrain, share
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.runs import Row, Run
-from experiments.train import Trainer, TrainState, evaluate, replicate, sgd
+from experiments.train import Array, Trainer, TrainState, evaluate, replicate, sgd
 
 Rules = list[tuple[str, Any, str | None]]
 
 
 class Split(NamedTuple):
-    """Images and labels of one part of the data, on the device."""
+    """Images and labels of one part of the data."""
 
-    images: jax.Array
-    labels: jax.Array
+    images: Array
+    labels: Array
 
 
 class Roles(NamedTuple):

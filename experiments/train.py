@@ -8,7 +8,7 @@ weights, masked weights and codebooks are trained by the same step.
 import dataclasses
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,8 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 _EVALUATION_BATCH = 500
+
+Array: TypeAlias = jax.Array | np.ndarray
 
 
 class TrainState(NamedTuple):
@@ -178,7 +180,7 @@ def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def logits(model: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
+def logits(model: nn.Module, variables: Any, images: Array) -> jax.Array:
     """Logits of a network in inference, float32 `[n, classes]`.
 
     Args:
@@ -197,7 +199,7 @@ def logits(model: nn.Module, variables: Any, images: jax.Array) -> jax.Array:
 
 
 def evaluate(
-    model: nn.Module, variables: Any, images: jax.Array, labels: jax.Array
+    model: nn.Module, variables: Any, images: Array, labels: Array
 ) -> tuple[float, float]:
     """Test error in percent, and mean cross entropy in nats."""
     outputs = logits(model, variables, images)

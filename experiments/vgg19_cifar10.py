@@ -93,9 +93,7 @@ def main(args: list[str] | None = None) -> None:
     Args:
         args: Of the command line; None takes those of the process.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], add_help=False, allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--preset", choices=PRESETS, default="demo")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--work-dir", type=Path)
@@ -103,11 +101,7 @@ def main(args: list[str] | None = None) -> None:
     if "--help" in (sys.argv[1:] if args is None else args):
         parser.print_help()
     known, rest = parser.parse_known_args(args)
-    config = tyro.cli(
-        tyro.conf.configure(tyro.conf.AvoidSubcommands)(Config),
-        default=PRESETS[known.preset],
-        args=rest,
-    )
+    config = tyro.cli(Config, default=PRESETS[known.preset], args=rest)
     if known.evaluate is not None:
         evaluate_file(known.evaluate, known.data_dir)
     else:
