@@ -103,7 +103,7 @@ def summed(values: ArrayLike, importance: ArrayLike | None) -> Runs:
     if x.size == 0:
         zero = np.zeros(1)
         return Runs(x, zero, zero, 0.0, 0.0, 1.0, 0.0, 1.0, np.zeros(0, np.int64))
-    distinct = np.flatnonzero(np.diff(x, prepend=-np.inf) != 0)
+    distinct = np.flatnonzero(np.append(True, x[1:] != x[:-1])[: x.size])
     scale = _power_of_two(max(abs(x[0]), abs(x[-1])))
     weight, shrink = np.arange(x.size + 1.0), 1.0
     if weights is not None:

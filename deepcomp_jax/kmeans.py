@@ -226,7 +226,7 @@ def sse(
     points = np.asarray(centroids, np.float64).ravel()
     if ordered.size == 0:
         return 0.0
-    if points.size == 0 or not (np.diff(points) > 0).all():
+    if points.size == 0 or not (points[1:] > points[:-1]).all():
         raise ValueError("centroids must be strictly ascending and at least one")
     edges = _runs.nearest(ordered, points)
     errors = ordered - np.repeat(points, np.diff(edges))

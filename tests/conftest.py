@@ -4,6 +4,7 @@
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 
 import hypothesis
@@ -23,6 +24,13 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+
+# Programs that take long to compile are compiled once for all processes of a session.
+if "PYTEST_XDIST_TESTRUNUID" in os.environ:
+    session = "deepcomp-" + os.environ["PYTEST_XDIST_TESTRUNUID"]
+    os.environ.setdefault(
+        "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), session)
+    )
 
 # Flax adds biases by broadcasting, and so do the experiments.
 _BROADCASTING = {"test_study", "test_train"}

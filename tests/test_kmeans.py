@@ -224,7 +224,7 @@ def test_any_finite_size_of_value_works(size):
     values = np.array([-3.0, -2.0, 1.0, 2.0, 3.0]) * size
     codebook = kmeans.optimal(values, 2)
     assert codebook == pytest.approx(np.array([-2.5, 2]) * size, rel=0.2)
-    assert codebook.size == 2 and (np.diff(codebook) > 0).all()
+    assert codebook.size == 2 and codebook[0] < codebook[1]
 
 
 @pytest.mark.spec("S13")
