@@ -9,6 +9,7 @@ digest before it is used.
 
 import hashlib
 import io
+import os
 import pickle
 import tarfile
 import zlib
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar.html"
+ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 SHA256 = dict(
     zip(
@@ -96,9 +98,7 @@ def cifar10(data_dir: Path | None, *, digests: Digests = Digests()) -> Dataset:
         ValueError: A batch is truncated or altered.
         RuntimeError: `tensorflow-datasets` could not provide the data.
     """
-    if data_dir is None:
-        return _from_tensorflow_datasets()
-    found = _find(data_dir)
+    found = _downloaded() if data_dir is None else _find(data_dir)
     batches = [_read_batch(found, name, digests) for name in BATCHES]
     images = [images for images, _ in batches]
     labels = [labels for _, labels in batches]
@@ -145,7 +145,8 @@ def _find(data_dir: Path) -> _Source:
         kind = "bin" if binary else "py"
         first = f"{BATCHES[0]}.bin" if binary else BATCHES[0]
         for folder in (data_dir, data_dir / f"cifar-10-batches-{kind}"):
-            if (folder / first).is_file():
+            named = folder.name == f"cifar-10-batches-{kind}" and folder.is_dir()
+            if named or (folder / first).is_file():
                 return _Source(binary, str(folder), _reader(folder))
         archive = f"cifar-10-{'binary' if binary else 'python'}.tar.gz"
         if (data_dir / archive).is_file():
@@ -212,6 +213,8 @@ def _read_batch(
 def load_pickled_batch(data: bytes) -> dict[bytes, Any]:
     """Reads a pickled batch without running anything that it names.
 
+    It does not bound memory: check the digest first, as `cifar10` does.
+
     Returns:
         The batch; its array is under `b"data"`, as an `_Array`.
 
@@ -221,7 +224,14 @@ def load_pickled_batch(data: bytes) -> dict[bytes, Any]:
     """
     try:
         return _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, TypeError) as error:
+    except (
+        pickle.UnpicklingError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        OverflowError,
+        TypeError,
+    ) as error:
         raise ValueError(f"not a batch of CIFAR-10: {error}") from error
 
 
@@ -248,8 +258,9 @@ class _Array:
     values: np.ndarray
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, _, _, raw = state
-        self.values = np.frombuffer(raw, np.uint8).reshape(shape)
+        _, shape, _, fortran, raw = state
+        order = "F" if fortran else "C"
+        self.values = np.frombuffer(raw, np.uint8).reshape(shape, order=order)
 
 
 class _Dtype:
@@ -267,22 +278,21 @@ def _dtype(*_: Any) -> _Dtype:
     return _Dtype()
 
 
-def _from_tensorflow_datasets() -> Dataset:
+def _downloaded() -> _Source:
+    """The archive as `tensorflow-datasets` downloads and keeps it.
+
+    Its `load` would need TensorFlow to prepare CIFAR-10; its download does not.
+    """
     try:
         import tensorflow_datasets as tfds
 
-        parts = tfds.load("cifar10", split=["train", "test"], batch_size=-1)
-        train, test = tfds.as_numpy(parts)
+        home = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+        folder = Path(home).expanduser() / "downloads"
+        manager = tfds.download.DownloadManager(download_dir=folder)
+        archive = Path(manager.download(ARCHIVE))
     except Exception as error:
         raise RuntimeError(
             f"tensorflow-datasets could not provide CIFAR-10 ({error}): get "
             f"cifar-10-binary.tar.gz from {URL} and give its folder as --data-dir"
         ) from error
-    return Dataset(
-        "CIFAR-10",
-        train["image"],
-        train["label"].astype(np.int32),
-        test["image"],
-        test["label"].astype(np.int32),
-        10,
-    )
+    return _Source(True, str(archive), _members(archive).get)

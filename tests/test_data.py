@@ -6,6 +6,7 @@ import os
 import pickle
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,15 @@ def _binary(name: str) -> bytes:
 
 
 class _OldArray:
-    """Pickles as NumPy under Python 2 did."""
+    """Pickles as NumPy under Python 2 did, in either order of the bytes."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        self.array = array
+    def __init__(self, array: np.ndarray, *, fortran: bool = False) -> None:
+        self.array, self.fortran = array, fortran
 
     def __reduce__(self) -> Any:
         arguments = (_Name("numpy", "ndarray"), (0,), "b")
-        state = (1, self.array.shape, None, False, self.array.tobytes())
+        raw = self.array.tobytes(order="F" if self.fortran else "C")
+        state = (1, self.array.shape, None, self.fortran, raw)
         return _Name("numpy.core.multiarray", "_reconstruct"), arguments, state
 
 
@@ -126,9 +128,10 @@ def test_a_folder_without_the_data(tmp_path: Path):
 
 
 @pytest.mark.parametrize("form", ["binary folder itself", "python folder itself"])
-def test_a_missing_batch(form: str, tmp_path: Path):
+@pytest.mark.parametrize("position", [0, 2, 5])
+def test_a_missing_batch(form: str, position: int, tmp_path: Path):
     folder = _write(form, tmp_path)
-    lost = sorted(folder.iterdir())[2]
+    lost = sorted(folder.iterdir())[position]
     lost.unlink()
     with pytest.raises(FileNotFoundError, match=f"lacks {lost.name}"):
         data.cifar10(folder, digests=_digests())
@@ -157,6 +160,13 @@ def test_a_truncated_archive(tmp_path: Path):
         data.cifar10(tmp_path, digests=_digests())
 
 
+@pytest.mark.parametrize("fortran", [False, True])
+def test_the_order_of_a_pickled_array_is_kept(fortran: bool):
+    flat = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    batch = data.load_pickled_batch(_dumps({b"data": _OldArray(flat, fortran=fortran)}))
+    np.testing.assert_array_equal(batch[b"data"].values, flat)
+
+
 class _Attack:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -176,10 +186,10 @@ def test_a_pickle_is_not_executed(tmp_path: Path):
     assert not (tmp_path / "made").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"\x80\x02N", b"garbage" * 9])
+@pytest.mark.parametrize(
+    "content", [b"", b"x", b"\x80\x02N", b"\x80\x02h\x05.", b"garbage" * 9]
+)
 def test_what_is_no_pickled_batch(content: bytes):
-    if content == b"\x80\x02N":
-        content += b""
     with pytest.raises(ValueError, match="not a batch of CIFAR-10"):
         data.load_pickled_batch(content)
 
@@ -190,6 +200,32 @@ def test_without_a_folder_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(RuntimeError, match="give its folder as --data-dir"):
         data.cifar10(None)
+
+
+class _Manager:
+    """Stands for the download manager of tensorflow-datasets, with the archive."""
+
+    def __init__(self, download_dir: Path) -> None:
+        self.folder = download_dir
+
+    def download(self, url: str) -> Path:
+        self.folder.mkdir()
+        return _write("binary archive", self.folder) / url.rpartition("/")[2]
+
+
+def test_without_a_folder_the_archive_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    import sys
+
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    download = SimpleNamespace(DownloadManager=_Manager)
+    fake = SimpleNamespace(download=download)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
+
+    dataset = data.cifar10(None, digests=_digests())
+
+    np.testing.assert_array_equal(dataset.test_images, _images("test_batch")[0])
 
 
 def test_digits_are_real_and_in_a_fixed_order():

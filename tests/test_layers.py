@@ -27,16 +27,29 @@ DEVICE = {"trees", "prune", "share", "lanes", "retrain", "pipeline", "__init__"}
 
 
 def imported(source: str) -> set[str]:
-    """Modules of the package that a source imports when it is imported itself."""
+    """Modules of the package that a source imports, anywhere in it."""
+    own = (n.partition(".") for n in names(source))
+    return {module for package, _, module in own if package == "deepcomp_jax"}
+
+
+def names(source: str) -> set[str]:
+    """Dotted names of all that a source imports; no relative ones are allowed."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module == "deepcomp_jax":
+        if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            package, _, module = node.module.partition(".")
-            if package == "deepcomp_jax" and module:
-                found.add(module)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            module = str(node.module)
+            # `from deepcomp_jax import gaps` names a module, other imports its content.
+            inner = [f"{module}.{alias.name}" for alias in node.names]
+            found.update(inner if module == "deepcomp_jax" else [module])
     return found
+
+
+def uses_jax(source: str) -> bool:
+    """Whether a source imports JAX, or a library on top of it."""
+    return any(name.split(".")[0] in {"jax", "flax", "optax"} for name in names(source))
 
 
 def violations(module: str, source: str) -> set[str]:
@@ -49,12 +62,7 @@ def violations(module: str, source: str) -> set[str]:
 def test_imports_point_one_way(module: str):
     source = (PACKAGE / f"{module}.py").read_text()
     assert violations(module, source) == set()
-    uses_jax = any(
-        isinstance(node, ast.Import)
-        and any(a.name.startswith("jax") for a in node.names)
-        for node in ast.walk(ast.parse(source))
-    )
-    assert not uses_jax or module in DEVICE
+    assert not uses_jax(source) or module in DEVICE
 
 
 def test_every_module_has_a_layer():
@@ -64,6 +72,17 @@ def test_every_module_has_a_layer():
 def test_an_upward_import_would_be_seen():
     assert violations("gaps", "from deepcomp_jax import container") == {"container"}
     assert violations("bits", "from deepcomp_jax.share import check") == {"share"}
+    assert violations("bits", "import deepcomp_jax.share") == {"share"}
+    with pytest.raises(AssertionError, match="a relative import"):
+        violations("bits", "from .share import check")
+
+
+@pytest.mark.parametrize(
+    "source", ["import jax.numpy as jnp", "from jax import numpy", "import optax"]
+)
+def test_a_use_of_jax_would_be_seen(source: str):
+    assert uses_jax(source)
+    assert not uses_jax("import jaxtyping")
 
 
 @pytest.mark.parametrize(

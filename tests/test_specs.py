@@ -1,5 +1,7 @@
 """Clauses and tests name each other, and every example is true."""
 
+import re
+
 import pytest
 
 from deepcomp_jax import FormatError
@@ -25,6 +27,12 @@ def test_every_must_has_a_test_or_an_example():
     shown = specs.citations() | {example.clause for example in specs.examples()}
     demanded = {c.number for c in specs.clauses() if "MUST" in c.text}
     assert demanded - shown == set()
+
+
+def test_every_block_and_clause_is_read():
+    text = "\n".join(c.read_text() for c in specs.CHAPTERS if c.name != "README.md")
+    assert len(re.findall(r"^```example", text, re.M)) == len(specs.examples())
+    assert len(re.findall(r"^\W*\*\*[A-Z]\d+", text, re.M)) == len(specs.clauses())
 
 
 @pytest.mark.parametrize(
