@@ -40,7 +40,7 @@ class Config:
         penalty: Of the non-parametric method: what a further entry must save in squared
             error, in variances of its group.
         tune_epochs: Of the fine-tuning of the codebooks, for each of both methods.
-        tune_rate: Initial learning rate of the fine-tuning.
+        tune_rate: Initial learning rate of the fine-tuning, by Adam.
     """
 
     preset: Annotated[str, tyro.conf.Suppress]
@@ -67,7 +67,7 @@ class Config:
     other_bits: int = 5
     penalty: float = 0.02
     tune_epochs: int = 1
-    tune_rate: float = 0.005
+    tune_rate: float = 5e-4
 
     def epochs_of(self, iteration: int) -> int:
         """Epochs of an iteration, counted from 0."""

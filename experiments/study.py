@@ -16,7 +16,15 @@ from deepcomp_jax import prune, retrain, share
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.runs import Row, Run
-from experiments.train import Array, Trainer, TrainState, evaluate, replicate, sgd
+from experiments.train import (
+    Array,
+    Trainer,
+    TrainState,
+    adam,
+    evaluate,
+    replicate,
+    sgd,
+)
 
 Rules = list[tuple[str, Any, str | None]]
 
@@ -158,7 +166,7 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     shared = share.share(variables, sharing_rules(study, method))
     study.run.measure(f"{method}-start", partial(_measure_shared, study, shared))
     trainer = Trainer(
-        study.model, sgd(), config.batch, config.augment, config.l2, _with_codebooks
+        study.model, adam(), config.batch, config.augment, config.l2, _with_codebooks
     )
     kernels = {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
     state = TrainState(kernels, shared, trainer.optimizer.init(kernels))

@@ -151,6 +151,16 @@ def sgd(momentum: float = 0.9) -> optax.GradientTransformation:
     )
 
 
+@cache
+def adam() -> optax.GradientTransformation:
+    """Adam, for codebooks; its learning rate is set anew at every step.
+
+    The derivative of an entry is a sum over its members, so that entries of large and
+    small clusters differ by orders of magnitude; Adam makes their steps alike.
+    """
+    return optax.inject_hyperparams(optax.adam)(learning_rate=0.0)
+
+
 def normalize(images: jax.Array) -> jax.Array:
     """Maps uint8 images to float32 in about [-2, 2]."""
     return (images.astype(jnp.float32) - 127.5) / 64.0

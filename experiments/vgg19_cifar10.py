@@ -46,6 +46,7 @@ PRESETS = {
         epochs=(2,),
         sparsity=0.9,
         tune_epochs=2,
+        tune_rate=1e-3,
     ),
     # Real CIFAR-10 within 80 minutes on two cores.
     "cpu": Config(
