@@ -106,10 +106,8 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
         rules: For their `gap_bits`.
     """
     treedef = shared.treedef
-    counter = jax.tree.unflatten(treedef, list(range(treedef.num_leaves)))
-    in_order = list(trees.named_leaves(counter))
-    structure, order = trees.structure(counter)
-    names = [in_order[i] for i in order]
+    in_order = trees.names(treedef)
+    structure, names = trees.structure(jax.tree.unflatten(treedef, in_order))
     entries, labels = _canonical(shared)
     group_of = dict(shared.groups)
     groups = list(dict.fromkeys(group_of[name] for name in names if name in group_of))

@@ -215,8 +215,8 @@ def lookup(shared: SharedWeights) -> Any:
         codebook = shared.codebooks[group_of[name]]
         with_zero = jnp.concatenate([jnp.zeros(1, codebook.dtype), codebook])
         named[name] = with_zero[labels]
-    names = trees.named_leaves(jax.tree.unflatten(shared.treedef, _counter(shared)))
-    return jax.tree.unflatten(shared.treedef, [named[name] for name in names])
+    in_order = [named[name] for name in trees.names(shared.treedef)]
+    return jax.tree.unflatten(shared.treedef, in_order)
 
 
 def with_codebooks(
@@ -229,10 +229,6 @@ def with_codebooks(
         codebooks: Of some or all groups. Entries need not be ascending.
     """
     return replace(shared, codebooks=shared.codebooks | dict(codebooks))
-
-
-def _counter(shared: SharedWeights) -> list[int]:
-    return list(range(shared.treedef.num_leaves))
 
 
 def _groups(

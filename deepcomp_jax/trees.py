@@ -42,10 +42,16 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return named
 
 
+def names(treedef: Any) -> list[str]:
+    """Names of the leaves of a tree of which only the structure is at hand."""
+    leaves = range(treedef.num_leaves)
+    return list(named_leaves(jax.tree.unflatten(treedef, leaves)))
+
+
 def rebuild(tree: Any, leaves: Mapping[str, Any]) -> Any:
     """Replaces every leaf of `tree` by the one of its name in `leaves`."""
-    names = named_leaves(tree)
-    return jax.tree.unflatten(jax.tree.structure(tree), [leaves[n] for n in names])
+    treedef = jax.tree.structure(tree)
+    return jax.tree.unflatten(treedef, [leaves[name] for name in names(treedef)])
 
 
 def matches(pattern: str, name: str) -> re.Match[str] | None:
