@@ -4,11 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import huffman
-from deepcomp_jax._header import CHECKSUM_BYTES, Entry
-from deepcomp_jax._layout import RAW, Layout
-from deepcomp_jax._measures import entropy
-from deepcomp_jax._section import Section
+from deepcomp_jax._header import Entry
+from deepcomp_jax._layout import CODINGS, Layout
+from deepcomp_jax._types import Dense, Shared
+from deepcomp_jax.codings import Measured
+
+# The parts of a body, which are the first fields of `Measured`.
+_OF_BODY = (
+    *("positions", "indices", "tables", "lanes", "classes", "header", "padding"),
+)
 
 
 class Parts(NamedTuple):
@@ -16,11 +20,12 @@ class Parts(NamedTuple):
 
     Attributes:
         positions: Code words of the gaps.
-        indices: Code words of the indices into a codebook.
+        indices: Code words of the indices into a codebook, or of labels.
         values: Values that are stored one by one.
         codebook: Dtype, size and entries of a codebook.
-        tables: Huffman code tables.
-        lanes: Where the lanes of the streams begin.
+        tables: Code tables and frequencies.
+        classes: Classes of the density coding.
+        lanes: Where the lanes of the streams begin, and their states.
         header: What describes a tensor or the file; the number of gaps.
         checksum: Checksums.
         padding: Zero bits that fill bytes.
@@ -31,6 +36,7 @@ class Parts(NamedTuple):
     values: int = 0
     codebook: int = 0
     tables: int = 0
+    classes: int = 0
     lanes: int = 0
     header: int = 0
     checksum: int = 0
@@ -43,28 +49,33 @@ class Tensor(NamedTuple):
     Attributes:
         name: Its path.
         layout: Shape, dtype and coding.
+        coding: Its name.
         size: Number of values.
         kept: Values that are not zero.
         unique: Distinct values among them; NaNs count as one.
         stored: Values in the file: all if raw, else those kept. A -0.0 is stored.
         gaps: Gap symbols.
         fillers: Those among them that stand for zeros only.
+        gap_bits: Width of a gap symbol without a code, 0 if the coding has no such.
         clusters: Entries of the codebook, 0 if there is none.
         parts: Its bits. A codebook of several tensors is charged to the first.
-        entropy: Bits that gaps and indices need at their order-0 entropy.
+        ideal: Bits that gaps and indices need: at their order-0 entropy or, where a
+            stream has models, at the code length of those.
     """
 
     name: str
     layout: Layout
+    coding: str
     size: int
     kept: int
     unique: int
     stored: int
     gaps: int
     fillers: int
+    gap_bits: int
     clusters: int
     parts: Parts
-    entropy: float
+    ideal: float
 
     @property
     def bits(self) -> int:
@@ -73,49 +84,49 @@ class Tensor(NamedTuple):
 
 
 def count(
-    entry: Entry, section: Section, codebook: np.ndarray | None, codebook_bytes: int
+    entry: Entry,
+    leaf: Dense | Shared,
+    measured: Measured,
+    codebook: np.ndarray | None,
+    codebook_bytes: int,
 ) -> Tensor:
     """Counts a tensor.
 
     Args:
         entry: What the header says about it.
-        section: Its section.
+        leaf: What it holds.
+        measured: Of its body.
         codebook: Its codebook, if it has one.
         codebook_bytes: What the codebook adds to its bits.
     """
-    layout = entry.layout
-    parts = _parts(entry, section, codebook_bytes)
-    clusters = 0 if codebook is None else codebook.size
-    if layout.codebook is None:
-        stored = section.values.size
-        kept, unique = _distinct(section.values)
+    if isinstance(leaf, Dense):
+        kept, unique = _distinct(leaf.values.ravel())
+        raw = 8 * entry.size - sum(measured[: len(_OF_BODY)])
+        stored = raw // (8 * entry.layout.dtype.itemsize)
     else:
-        stored = kept = section.indices.size
-        unique = np.unique(section.indices).size
-    fillers = section.gaps.size - section.positions.size
-    bits = entropy(section.gaps) + entropy(section.indices)
-    counts = kept, unique, stored, section.gaps.size, fillers, clusters
-    return Tensor(entry.name, layout, layout.size, *counts, parts, bits)
-
-
-def _parts(entry: Entry, section: Section, codebook_bytes: int) -> Parts:
-    gap_parts = index_parts = huffman.Parts(0, 0, 0, 0)
-    if section.body and entry.layout.coding != RAW:
-        count = section.gaps.size
-        _, gap_parts = huffman.parts(section.body, section.gaps_at, count)
-        if entry.layout.codebook is not None:
-            count = section.indices.size
-            _, index_parts = huffman.parts(section.body, section.rest_at, count)
-    return Parts(
-        positions=gap_parts.words,
-        indices=index_parts.words,
-        values=8 * section.values.nbytes,
-        codebook=8 * codebook_bytes,
-        tables=gap_parts.table + index_parts.table,
-        lanes=gap_parts.lanes + index_parts.lanes,
-        header=8 * (entry.header_bytes + section.gaps_at),
-        checksum=8 * CHECKSUM_BYTES,
-        padding=gap_parts.padding + index_parts.padding,
+        raw = 0
+        used = np.bincount(leaf.labels.ravel(), minlength=1)[1:]
+        stored = kept = int(used.sum())
+        unique = int(np.count_nonzero(used))
+    own = {name: getattr(measured, name) for name in _OF_BODY}
+    parts = Parts(**own, values=raw, codebook=8 * codebook_bytes)._replace(
+        header=8 * entry.header_bytes + measured.header,
+        checksum=8 * entry.checksum_bytes,
+    )
+    return Tensor(
+        entry.name,
+        entry.layout,
+        CODINGS[entry.layout.coding],
+        size=entry.layout.size,
+        kept=kept,
+        unique=unique,
+        stored=stored,
+        gaps=measured.gaps,
+        fillers=measured.fillers,
+        gap_bits=measured.gap_bits,
+        clusters=0 if codebook is None else codebook.size,
+        parts=parts,
+        ideal=measured.ideal,
     )
 
 

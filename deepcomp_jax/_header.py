@@ -1,14 +1,16 @@
 """The header of a `.dcz` file: everything that is not a value of a tensor.
 
     front     = magic | u8 version | varint size | header | u32 checksum of all before
-    header    = strings | tree | codebooks | leaves
+    header    = strings | tree | codebooks | leaves | bodies
     codebooks = varint count, codebooks
-    leaves    = for each leaf of the tree: its layout, varint size of its section
+    leaves    = for each leaf of the tree: its layout, varint size of its body
+    bodies    = those of fewer than 256 bytes, one after the other
 
 Format notes:
 
 - Numbers are little-endian, sizes in bytes. A checksum is the CRC-32 of zlib and PNG.
-- The header alone gives names, shapes, dtypes and places of all tensors.
+- The header alone gives names, shapes, dtypes and places of all tensors. The checksum
+  of a section would be a good part of a small one, so small bodies are in the header.
 - Strings and tree are written in `_tree`, codebooks and layouts in `_layout`.
 """
 
@@ -26,6 +28,7 @@ from deepcomp_jax._types import Structure
 MAGIC = b"\x89DCZ"  # the first byte is no text, so that line endings stay as they are
 VERSION = 1
 CHECKSUM_BYTES = 4
+SMALL = 256  # bytes; a smaller body is in the header
 PREFIX_BYTES = len(MAGIC) + 1 + bits.MAX_VARINT_BYTES  # enough to know the header's end
 
 
@@ -35,8 +38,8 @@ class Entry(NamedTuple):
     Attributes:
         name: Its path, such as "params/fc1/kernel".
         layout: How it is stored.
-        offset: Where its section begins, in bytes from the start of the file.
-        size: Of its section with the checksum, in bytes.
+        offset: Where its body begins, in bytes from the start of the file.
+        size: Of its body, in bytes.
         header_bytes: What this description takes of the header.
     """
 
@@ -45,6 +48,11 @@ class Entry(NamedTuple):
     offset: int
     size: int
     header_bytes: int
+
+    @property
+    def checksum_bytes(self) -> int:
+        """Of the checksum after its body: none if that is in the header."""
+        return CHECKSUM_BYTES if self.size >= SMALL else 0
 
 
 class Header(NamedTuple):
@@ -76,19 +84,20 @@ def checksum(data: bytes) -> bytes:
 def put(
     tree: bytes,
     codebooks: Sequence[np.ndarray],
-    leaves: Sequence[tuple[Layout, int]],
+    leaves: Sequence[tuple[Layout, bytes]],
 ) -> bytes:
     """Writes everything in front of the sections.
 
     Args:
         tree: The strings and the tree.
         codebooks: In order of first use.
-        leaves: Layout and size of the section of each leaf.
+        leaves: Layout and body of each leaf.
     """
     out = [tree, bits.put_varint(len(codebooks))]
     out += map(_layout.put_codebook, codebooks)
-    for layout, size in leaves:
-        out += [_layout.put(layout), bits.put_varint(size)]
+    for layout, body in leaves:
+        out += [_layout.put(layout), bits.put_varint(len(body))]
+    out += [body for _, body in leaves if len(body) < SMALL]
     header = b"".join(out)
     front = MAGIC + bytes([VERSION]) + bits.put_varint(len(header)) + header
     return front + checksum(front)
@@ -132,7 +141,7 @@ def get(data: bytes) -> Header:
         data: A file, or its first bytes up to the first section at least.
 
     Raises:
-        FormatError: C1 to C28 or C31.
+        FormatError: C1 to C27, C28 or C31.
     """
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):
@@ -146,28 +155,39 @@ def get(data: bytes) -> Header:
         raise FormatError("the header is damaged", offset=stop, clause="C5")
     pos, structure, names = _tree.get(data, pos)
     pos, codebooks, codebook_bytes = _get_codebooks(data, pos)
-    leaves: list[Entry] = []
-    used, offset = 0, stop + CHECKSUM_BYTES
-    for name in names:
-        start = pos
-        pos, layout = _layout.get(data, pos, codebooks, used)
-        if layout.codebook == used:
-            used += 1
-        pos, size = bits.get_varint(data, pos, clause="C3")
-        if size < CHECKSUM_BYTES:
-            raise FormatError(
-                f"{name!r} has a section of {size} bytes", offset=start, clause="C31"
-            )
-        leaves.append(Entry(name, layout, offset, size, pos - start))
-        offset += size
-    if used < len(codebooks):
-        raise FormatError(f"codebook {used} is not used", offset=pos, clause="C22")
+    pos, leaves = _get_leaves(data, pos, names, codebooks)
     if pos != stop:
         raise FormatError(
             "the fields do not end where the header does", offset=pos, clause="C6"
         )
     first = stop + CHECKSUM_BYTES
-    return Header(structure, codebooks, tuple(leaves), first, codebook_bytes)
+    return Header(structure, codebooks, leaves, first, codebook_bytes)
+
+
+def _get_leaves(
+    data: bytes, pos: int, names: Sequence[str], codebooks: Sequence[np.ndarray]
+) -> tuple[int, tuple[Entry, ...]]:
+    """The position after the leaves and the small bodies, and the leaves."""
+    described: list[tuple[Layout, int, int]] = []
+    used = 0
+    for _ in names:
+        start = pos
+        pos, layout = _layout.get(data, pos, codebooks, used)
+        used += layout.codebook == used
+        pos, size = bits.get_varint(data, pos, clause="C3")
+        described.append((layout, size, pos - start))
+    if used < len(codebooks):
+        raise FormatError(f"codebook {used} is not used", offset=pos, clause="C22")
+    large = len(data) + CHECKSUM_BYTES
+    leaves: list[Entry] = []
+    for name, (layout, size, header_bytes) in zip(names, described, strict=True):
+        offset = pos if size < SMALL else large
+        leaves.append(Entry(name, layout, offset, size, header_bytes))
+        if size < SMALL:
+            pos += size
+        else:
+            large += size + CHECKSUM_BYTES
+    return pos, tuple(leaves)
 
 
 def check_sizes(header: Header, file_bytes: int) -> None:
@@ -180,7 +200,8 @@ def check_sizes(header: Header, file_bytes: int) -> None:
     Raises:
         FormatError: C30.
     """
-    total = header.size + sum(entry.size for entry in header.leaves)
+    large = [entry.size for entry in header.leaves if entry.checksum_bytes]
+    total = header.size + sum(large) + CHECKSUM_BYTES * len(large)
     if total != file_bytes:
         raise FormatError(
             f"the sections end at byte {total}, the file at {file_bytes}",

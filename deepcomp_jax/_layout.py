@@ -1,13 +1,18 @@
 """Codebooks and layouts of leaves in the header of a file: what arrays look like.
 
-    codebook = u8 dtype, varint k, k values
-    leaf     = u8 dtype, u8 ndim, varint dimensions...,
-               u8 coding, [varint codebook if shared], [u8 gap bits unless raw]
+    codebook = u8 dtype + 16 * storage, then either
+               varint 2 k, k values                     entry by entry
+               varint 2 k + 1, varint negatives, step   a uniform grid
+    leaf     = u8 dtype + 16 * coding, u8 ndim, varint dimensions...,
+               [varint codebook if labels are coded]
 
 Format notes:
 
 - Values are little-endian.
-- A dtype is its index in `DTYPES`, a coding 0 raw, 1 shared, 2 sparse.
+- A dtype or storage is its index in `DTYPES`, a coding its index in `CODINGS`.
+- Entries and step are in the dtype `storage`, which may be narrower than that of the
+  weights. Entry i of a grid with m negatives is step * (i - m), or step * (i - m + 1)
+  from i = m on, rounded once.
 """
 
 import math
@@ -17,7 +22,7 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
-from deepcomp_jax import bits, gaps
+from deepcomp_jax import bits
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._tree import Problem, get_byte, get_bytes
 
@@ -25,7 +30,8 @@ MAX_ENTRIES = 1 << 15  # of a codebook: as many words as a code of 15 bits has (
 MAX_DIMENSIONS = 32  # (C23)
 MAX_ARRAY_BYTES = (1 << 63) - 1  # with empty dimensions counted as 1: a NumPy limit
 
-RAW, SHARED, SPARSE = range(3)  # codings of a leaf
+RAW, SPARSE = 0, 1  # codings of a leaf without labels
+CODINGS = ("raw", "sparse", "packed", "relative", "dense", "density")
 
 DTYPES: tuple[np.dtype, ...] = tuple(
     np.dtype(name)
@@ -45,16 +51,14 @@ class Layout(NamedTuple):
     Attributes:
         shape: Of the leaf.
         dtype: Of its values, one of `DTYPES`.
-        coding: RAW, SHARED or SPARSE.
-        codebook: Index of the codebook, None unless shared.
-        gap_bits: Width of a gap symbol in bits, 0 if raw.
+        coding: Index in `CODINGS`.
+        codebook: Index of the codebook, None if raw or sparse.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     coding: int
     codebook: int | None = None
-    gap_bits: int = 0
 
     @property
     def size(self) -> int:
@@ -98,34 +102,60 @@ def from_little(data: bytes, dtype: np.dtype) -> np.ndarray:
     return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype)
 
 
+def _storages(dtype: np.dtype) -> tuple[np.dtype, ...]:
+    """What the entries of a codebook of this dtype may be stored in."""
+    narrower = [d for d in FLOATING if d.itemsize < dtype.itemsize]
+    return *narrower, dtype
+
+
+def _grid(step: np.ndarray, size: int, negatives: int, dtype: np.dtype) -> np.ndarray:
+    """A uniform grid without zero; products are rounded once."""
+    factors = np.arange(-negatives, size - negatives + 1)
+    # A step of 24 bits times a factor of 16 is exact in float64.
+    with np.errstate(over="ignore", invalid="ignore"):
+        grid = step.astype(np.float64) * factors[factors != 0]
+        return grid.astype(dtype)
+
+
+def _same(left: np.ndarray, right: np.ndarray) -> bool:
+    return bool(np.array_equal(left, right))
+
+
 # ---- writing ------------------------------------------------------------------------
 
 
 def put_codebook(codebook: np.ndarray) -> bytes:
-    """Writes a codebook."""
-    head = bytes([DTYPES.index(codebook.dtype)]) + bits.put_varint(codebook.size)
-    return head + little(codebook)
+    """Writes a codebook in the fewest bytes: entries or a grid, in a dtype that is exact.
+
+    Only a grid that has step or -step as an entry is recognised.
+    """
+    least = np.abs(codebook).min(initial=np.inf).astype(codebook.dtype)
+    negatives = int(np.count_nonzero(codebook < 0))
+    head = DTYPES.index(codebook.dtype)
+    out: list[bytes] = []
+    for storage in _storages(codebook.dtype):
+        kind = bytes([head + 16 * DTYPES.index(storage)])
+        if _same(codebook, codebook.astype(storage).astype(codebook.dtype)):
+            entries = little(codebook.astype(storage))
+            out.append(kind + bits.put_varint(2 * codebook.size) + entries)
+        step = least.astype(storage)
+        if _same(codebook, _grid(step, codebook.size, negatives, codebook.dtype)):
+            sizes = bits.put_varint(2 * codebook.size + 1) + bits.put_varint(negatives)
+            out.append(kind + sizes + little(step))
+    return min(out, key=len)
 
 
 def put(layout: Layout) -> bytes:
     """Writes the layout of a leaf."""
-    out = bytes([DTYPES.index(layout.dtype), len(layout.shape)])
-    out += b"".join(map(bits.put_varint, layout.shape)) + bytes([layout.coding])
+    kind = DTYPES.index(layout.dtype) + 16 * layout.coding
+    out = bytes([kind, len(layout.shape)])
+    out += b"".join(map(bits.put_varint, layout.shape))
     if layout.codebook is not None:
         out += bits.put_varint(layout.codebook)
-    if layout.coding != RAW:
-        out += bytes([layout.gap_bits])
     return out
 
 
 # ---- reading ------------------------------------------------------------------------
-
-
-def _get_dtype(data: bytes, pos: int) -> tuple[int, np.dtype]:
-    after, code = get_byte(data, pos)
-    if code >= len(DTYPES):
-        raise FormatError(f"a dtype of code {code}", offset=pos, clause="C18")
-    return after, DTYPES[code]
 
 
 def get_codebook(data: bytes, pos: int) -> tuple[int, np.ndarray]:
@@ -135,16 +165,28 @@ def get_codebook(data: bytes, pos: int) -> tuple[int, np.ndarray]:
         FormatError: C3, C6, or C18 to C21.
     """
     start = pos
-    pos, dtype = _get_dtype(data, pos)
-    if dtype not in FLOATING:
-        raise FormatError(f"a codebook of {dtype}", offset=start, clause="C19")
-    pos, entries = bits.get_varint(data, pos, clause="C3")
-    if entries > MAX_ENTRIES:
+    pos, kind = get_byte(data, pos)
+    dtype, storage = _dtype(kind % 16, start), _dtype(kind // 16, start)
+    if dtype not in FLOATING or storage not in _storages(dtype):
         raise FormatError(
-            f"a codebook of {entries} entries", offset=start, clause="C20"
+            f"a codebook of {dtype} stored as {storage}", offset=start, clause="C19"
         )
-    pos, raw = get_bytes(data, pos, entries * dtype.itemsize)
-    codebook = from_little(raw, dtype)
+    pos, number = bits.get_varint(data, pos, clause="C3")
+    size, is_grid = number // 2, number % 2
+    if size > MAX_ENTRIES:
+        raise FormatError(f"a codebook of {size} entries", offset=start, clause="C20")
+    if is_grid:
+        pos, negatives = bits.get_varint(data, pos, clause="C3")
+        pos, raw = get_bytes(data, pos, storage.itemsize)
+        step = from_little(raw, storage)[0]
+        if negatives > size:
+            raise FormatError(
+                f"{negatives} of {size} entries below zero", offset=start, clause="C21"
+            )
+        codebook = _grid(step, size, negatives, dtype)
+    else:
+        pos, raw = get_bytes(data, pos, size * storage.itemsize)
+        codebook = from_little(raw, storage).astype(dtype)
     if problem := codebook_problem(codebook):
         raise FormatError(problem.message, offset=start, clause=problem.clause)
     return pos, codebook
@@ -162,26 +204,27 @@ def get(
         used: The first so many of them are used by the leaves before.
 
     Raises:
-        FormatError: C3, C6, C18, or C22 to C28.
+        FormatError: C3, C6, C18, or C22 to C27.
     """
     start = pos
-    pos, dtype = _get_dtype(data, pos)
+    pos, kind = get_byte(data, pos)
+    dtype, coding = _dtype(kind % 16, start), kind // 16
     pos, shape = _get_shape(data, pos, dtype)
-    pos, coding = get_byte(data, pos)
-    if coding > SPARSE:
-        raise FormatError(f"a coding of number {coding}", offset=pos - 1, clause="C25")
-    if coding == RAW:
-        return pos, Layout(shape, dtype, RAW)
-    codebook = None
-    if coding == SHARED:
-        pos, codebook = bits.get_varint(data, pos, clause="C3")
-        clause, wrong = _codebook_of(codebook, dtype, codebooks, used)
-        if wrong:
-            raise FormatError(wrong, offset=start, clause=clause)
-    pos, gap_bits = get_byte(data, pos)
-    if not 1 <= gap_bits <= gaps.MAX_BITS:
-        raise FormatError(f"gaps of {gap_bits} bits", offset=pos - 1, clause="C28")
-    return pos, Layout(shape, dtype, coding, codebook, gap_bits)
+    if coding >= len(CODINGS):
+        raise FormatError(f"a coding of number {coding}", offset=start, clause="C25")
+    if coding in (RAW, SPARSE):
+        return pos, Layout(shape, dtype, coding)
+    pos, codebook = bits.get_varint(data, pos, clause="C3")
+    clause, wrong = _codebook_of(codebook, dtype, codebooks, used)
+    if wrong:
+        raise FormatError(wrong, offset=start, clause=clause)
+    return pos, Layout(shape, dtype, coding, codebook)
+
+
+def _dtype(code: int, pos: int) -> np.dtype:
+    if code >= len(DTYPES):
+        raise FormatError(f"a dtype of code {code}", offset=pos, clause="C18")
+    return DTYPES[code]
 
 
 def _get_shape(data: bytes, pos: int, dtype: np.dtype) -> tuple[int, tuple[int, ...]]:

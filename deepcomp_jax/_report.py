@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 _PARTS = (
-    *("positions", "indices", "values", "codebook", "tables", "lanes"),
+    *("positions", "indices", "values", "codebook", "tables", "classes", "lanes"),
     *("header", "checksum", "padding"),
 )
-_BITS_HEAD = ("bits", "shape", "dtype", "non-zero", "clusters", *_PARTS, "all", "bytes")
+_BITS_HEAD = ("bits", "shape", "dtype", "coding", "non-zero", "clusters", *_PARTS, "all", "bytes")
 _TABLE_HEAD = (
     *("per layer", "values", "stored %", "weight bits P+Q", "P+Q+H"),
     *("gap bits P+Q", "P+Q+H", "rate % P+Q", "P+Q+H"),
 )
-_BOUND = "bound: order-0 entropy of gaps and indices; tables, codebooks, values"
+_BOUND = "bound: ideal bits of gaps and indices; models, codebooks, values"
 # Name, key, how it is written, and what it does not count (A14).
 _MEASURES = (
     (
@@ -80,8 +80,8 @@ def _bits_row(tensor: dict[str, Any]) -> list[str]:
     bits = tensor["bits"]
     shape = "x".join(map(str, tensor["shape"])) or "-"
     clusters = str(tensor["clusters"] or "-")
-    start = [tensor["name"] or "-", shape, tensor["dtype"], str(tensor["nonzero"])]
-    return [*start, clusters, *_part_cells(bits), *_all(bits["total"])]
+    start = [tensor["name"] or "-", shape, tensor["dtype"], tensor["coding"]]
+    return [*start, str(tensor["nonzero"]), clusters, *_part_cells(bits), *_all(bits["total"])]
 
 
 def _part_cells(bits: dict[str, int]) -> list[str]:
@@ -94,9 +94,9 @@ def _all(total: int) -> list[str]:
 
 def _sums(report: dict[str, Any]) -> list[list[str]]:
     front, total = report["front_bits"], report["bits"]
-    blank = ["", "", "", ""]
+    blank = ["", "", "", "", ""]
     file_row = [*_part_cells(front), *_all(sum(front.values()))]
-    counts = ["", "", str(report["nonzero"]), ""]
+    counts = ["", "", "", str(report["nonzero"]), ""]
     total_row = [*_part_cells(total), *_all(8 * report["file_bytes"])]
     return [
         ["(names, containers)", *blank, *file_row],

@@ -21,14 +21,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import bits
+from deepcomp_jax import _index, bits
 from deepcomp_jax._code import MAX_LENGTH
 from deepcomp_jax._errors import FormatError
 
 MAX_ALPHABET = 1 << 16  # symbols are uint16 (H8)
 MIN_LANE = 16  # symbols of a lane, if it is not the only one (H13)
-MAX_FIELD_BITS = 32  # of a lane's own number (H14)
 
+_CLAUSES = _index.Clauses(
+    number="H7", lanes="H13", width="H14", padding="H11", cut="H17"
+)
 _MAX_RUN = 16  # unused symbols that a pair of nibbles can stand for
 _ONE_LANE_BELOW = 1 << 15  # symbols; shorter streams gain no speed from lanes
 _SHORT_LANE = 256  # symbols; shorter lanes would only make the index longer
@@ -76,17 +78,6 @@ def put_table(sizes: NDArray[np.uint8]) -> bytes:
             nibbles += [0, min(int(skipped) - first, _MAX_RUN) - 1]
         nibbles.append(int(sizes[symbol]))
     return bits.put_varint(sizes.size) + bits.pack_fixed(np.array(nibbles, np.uint8), 4)
-
-
-def put_lanes(spent: NDArray[np.int64]) -> bytes:
-    """The index of the lanes, from the bits of each."""
-    base = int(spent.min())
-    head = bits.put_varint(spent.size) + bits.put_varint(base)
-    if spent.size == 1:
-        return head
-    fields = spent - base
-    width = int(fields.max()).bit_length()
-    return head + bytes([width]) + bits.pack_fixed(fields.astype(np.uint64), width)
 
 
 def choose_lanes(spent: NDArray[np.uint8]) -> int:
@@ -141,7 +132,7 @@ def read(data: bytes, pos: int, count: int) -> Stream:
         return Stream(lengths, count, none, first, first, parts)
     words, starts, index = _get_lanes(data, first, count)
     total = int(starts[-1])
-    end = _after_bits(data, words, total)
+    end = _index.after_bits(data, words, total, _CLAUSES)
     parts = Parts(table, index, total, padding + -index % 8 + -total % 8)
     return Stream(lengths, count, starts, words, end, parts)
 
@@ -161,7 +152,7 @@ def _get_table(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint8
     symbol = taken = 0
     while symbol < size:
         if taken + 1 >= len(nibbles) and (taken == len(nibbles) or not nibbles[taken]):
-            raise _cut_off(data)
+            raise _index.cut_off(data, _CLAUSES.cut)
         if nibbles[taken]:
             lengths[symbol] = nibbles[taken]
             symbol, taken = symbol + 1, taken + 1
@@ -173,7 +164,7 @@ def _get_table(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint8
                     offset=first + (taken - 1) // 2,
                     clause="H9",
                 )
-    end = _after_bits(data, first, 4 * taken)
+    end = _index.after_bits(data, first, 4 * taken, _CLAUSES)
     _check_complete(lengths, pos)
     return end, lengths, 8 * (first - pos) + 4 * taken
 
@@ -194,48 +185,14 @@ def _check_complete(lengths: NDArray[np.uint8], pos: int) -> None:
 
 def _get_lanes(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.int64], int]:
     """The position after the index, where the lanes begin, and the index bits."""
-    first, lanes = bits.get_varint(data, pos, clause="H7")
-    if lanes != 1 and not MIN_LANE <= MIN_LANE * lanes <= count:
-        raise FormatError(
-            f"{lanes} lanes for {count} symbols", offset=pos, clause="H13"
-        )
-    first, base = bits.get_varint(data, first, clause="H7")
-    width, words = 0, first
-    if lanes > 1:
-        if first == len(data):
-            raise _cut_off(data)
-        width, first = data[first], first + 1
-        if width > MAX_FIELD_BITS:
-            raise FormatError(
-                f"a lane's number has {width} bits", offset=first - 1, clause="H14"
-            )
-        words = _after_bits(data, first, lanes * width)
-    # Lanes without numbers take no data: allocate for them only after these checks.
-    fields = bits.unpack_fixed(data[first:words], lanes if width else 0, width)
-    total = lanes * base + int(fields.sum())
+    words, sizes, size = _index.get(
+        data, pos, max_lanes=count // MIN_LANE, clauses=_CLAUSES
+    )
+    total = int(sizes.sum())
     if total > 8 * (len(data) - words):
-        raise _cut_off(data)
+        raise _index.cut_off(data, _CLAUSES.cut)
     if total < count:
         raise FormatError(
             f"{count} symbols cannot have {total} bits", offset=words, clause="H16"
         )
-    starts = np.full(lanes + 1, base, np.int64)
-    starts[0] = 0
-    starts[1 : 1 + fields.size] += fields.astype(np.int64)
-    return words, np.cumsum(starts), 8 * (first - pos) + lanes * width
-
-
-def _after_bits(data: bytes, pos: int, size: int) -> int:
-    """The position after `size` bits and their padding, which must be zero."""
-    end = pos + (size + 7) // 8
-    if end > len(data):
-        raise _cut_off(data)
-    if size % 8 and data[end - 1] & (0xFF >> size % 8):
-        raise FormatError("padding bits are not zero", offset=end - 1, clause="H11")
-    return end
-
-
-def _cut_off(data: bytes) -> FormatError:
-    return FormatError(
-        "the data end before the stream does", offset=len(data), clause="H17"
-    )
+    return words, np.cumsum(np.append(0, sizes)), size

@@ -2,12 +2,14 @@
 
     strings = varint count, then each: varint p, varint q, q bytes of UTF-8
     tree    = node
-    node    = 00 leaf | 01 None | 02 varint n, n keys each with its node (a dictionary)
-            | 03 varint n, n nodes (a list) | 04 varint n, n nodes (a tuple)
-    key     = varint v: strings[v / 2] if v is even, the integer (v - 1) / 2 if odd
+    node    = varint kind + 8 * n, and what follows: 0 leaf | 1 None
+            | 2 dictionary: n keys, each with its node | 3 list: n nodes
+            | 4 tuple: n nodes | 5 the same as the node before it in its container
+    key     = varint v: string v / 2 if v is even, the integer (v - 1) / 2 if odd
 
 Format notes:
 
+- Strings are numbered from `COMMON` on, which no file holds.
 - A string takes its first p bytes from the string before it, so that keys such as
   `conv1_1` and `conv1_2` cost little.
 - All limits here bound the memory that a small, malicious header can ask for.
@@ -23,7 +25,15 @@ from deepcomp_jax._types import Structure
 MAX_DEPTH = 64  # containers within each other, far below Python's recursion limit (C15)
 MAX_NAME_BYTES = 1024  # of a string and of a path: bounds what prefixes expand to (C10)
 
-_LEAF, _NONE, _DICT, _LIST, _TUPLE = range(5)
+MAX_NODES = 1 << 17  # of a tree: repeated nodes could multiply without end (C28)
+# What Flax and its users call things most often.
+COMMON = (
+    *("params", "batch_stats", "kernel", "bias", "scale", "mean", "var", "embedding"),
+    *("query", "key", "value", "out", "attention", "mlp", "norm", "layers"),
+)
+
+_COMMON_BYTES = {string.encode() for string in COMMON}
+_LEAF, _NONE, _DICT, _LIST, _TUPLE, _AGAIN = range(6)
 
 
 class Problem(NamedTuple):
@@ -53,13 +63,17 @@ def leaf_names(structure: Structure) -> tuple[list[str], Problem | None]:
 def _walk(node: Structure, path: str | None) -> Iterator[tuple[str, Structure]]:
     """Every node with its path, containers before their contents."""
     yield path or "", node
-    children: Iterator[tuple[str | int, Structure]] = iter(())
-    if isinstance(node, dict):
-        children = iter(_sorted_items(node))
-    elif isinstance(node, (list, tuple)):
-        children = iter(enumerate(node))
-    for key, child in children:
+    if node is None or isinstance(node, int):
+        return
+    for key, child in _children(node):
         yield from _walk(child, str(key) if path is None else f"{path}/{key}")
+
+
+def _children(
+    node: "dict[str | int, Structure] | list[Structure] | tuple[Structure, ...]",
+) -> list[tuple[str | int, Structure]]:
+    """What a container holds, in tree order."""
+    return _sorted_items(node) if isinstance(node, dict) else list(enumerate(node))
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -81,7 +95,7 @@ def put(structure: Structure) -> bytes:
             "leaves must be numbered 0, 1, 2... in tree order (dictionary keys sorted, "
             f"integers first), got {numbers[:20]}"
         )
-    strings = sorted(keys, key=_utf8)
+    strings = sorted(keys.difference(COMMON), key=_utf8)
     out = [bits.put_varint(len(strings))]
     before = b""
     for string in map(_utf8, strings):
@@ -89,7 +103,8 @@ def put(structure: Structure) -> bytes:
         rest = string[shared:]
         out += [bits.put_varint(shared), bits.put_varint(len(rest)), rest]
         before = string
-    _put_node(structure, {string: i for i, string in enumerate(strings)}, out)
+    index = {string: i for i, string in enumerate([*COMMON, *strings])}
+    out.append(_put_node(structure, index))
     return b"".join(out)
 
 
@@ -139,22 +154,23 @@ def _sorted_items(
     return sorted(node.items(), key=lambda item: (isinstance(item[0], str), item[0]))
 
 
-def _put_node(node: Structure, index: dict[str, int], out: list[bytes]) -> None:
+def _put_node(node: Structure, index: dict[str, int]) -> bytes:
     if node is None:
-        out.append(bytes([_NONE]))
-    elif isinstance(node, int):
-        out.append(bytes([_LEAF]))
-    elif isinstance(node, dict):
-        out += [bytes([_DICT]), bits.put_varint(len(node))]
-        for key, child in _sorted_items(node):
+        return bytes([_NONE])
+    if isinstance(node, int):
+        return bytes([_LEAF])
+    kind = {dict: _DICT, list: _LIST}.get(type(node), _TUPLE)
+    out = [bits.put_varint(kind + 8 * len(node))]
+    before = b""
+    for key, child in _children(node):
+        if isinstance(node, dict):
             number = 2 * index[key] if isinstance(key, str) else 2 * key + 1
             out.append(bits.put_varint(number))
-            _put_node(child, index, out)
-    else:
-        kind = _LIST if isinstance(node, list) else _TUPLE
-        out += [bytes([kind]), bits.put_varint(len(node))]
-        for child in node:
-            _put_node(child, index, out)
+        own = _put_node(child, index)
+        # One byte is a leaf, a None or an empty container: no longer than a repetition.
+        out.append(bytes([_AGAIN]) if own == before and len(own) > 1 else own)
+        before = own
+    return b"".join(out)
 
 
 def _common_prefix(left: bytes, right: bytes) -> int:
@@ -172,9 +188,10 @@ def _common_prefix(left: bytes, right: bytes) -> int:
 class _Tree(NamedTuple):
     """What is known while the nodes are read."""
 
-    strings: list[str]
+    strings: list[str]  # the common ones first
     used: set[int]  # strings that are some key
     leaves: list[int]  # where each leaf node lies
+    nodes: list[int]  # where each node lies, repeated ones again
 
 
 def get(data: bytes, pos: int) -> tuple[int, Structure, list[str]]:
@@ -191,9 +208,9 @@ def get(data: bytes, pos: int) -> tuple[int, Structure, list[str]]:
         FormatError: C3, C6 to C17.
     """
     start, strings = _get_strings(data, pos)
-    tree = _Tree(strings, set(), [])
+    tree = _Tree([*COMMON, *strings], set(), [], [])
     end, structure = _get_node(data, start, tree, 1)
-    for number, string in enumerate(strings):
+    for number, string in enumerate(strings, len(COMMON)):
         if number not in tree.used:
             raise FormatError(f"no key is {string!r}", offset=pos, clause="C11")
     names, problem = leaf_names(structure)
@@ -236,6 +253,8 @@ def _get_strings(data: bytes, pos: int) -> tuple[int, list[str]]:
         string = before[:shared] + rest
         if number and string <= before:
             raise FormatError("strings do not ascend", offset=start, clause="C8")
+        if string in _COMMON_BYTES:
+            raise FormatError("a common string", offset=start, clause="C31")
         if _common_prefix(before, string) != shared:
             raise FormatError(
                 f"{shared} is not the length of the common prefix",
@@ -254,44 +273,77 @@ def _get_strings(data: bytes, pos: int) -> tuple[int, list[str]]:
 
 def _get_node(data: bytes, pos: int, tree: _Tree, depth: int) -> tuple[int, Structure]:
     start = pos
-    pos, kind = get_byte(data, pos)
+    pos, number = bits.get_varint(data, pos, clause="C3")
+    kind, count = number % 8, number // 8
+    tree.nodes.append(start)
+    if len(tree.nodes) > MAX_NODES:
+        raise FormatError(
+            f"more than {MAX_NODES} nodes", offset=start, clause="C28"
+        )
+    if kind > _TUPLE or (kind in (_LEAF, _NONE) and count):
+        raise FormatError(f"a node of number {number}", offset=start, clause="C12")
     if kind == _LEAF:
         tree.leaves.append(start)
         return pos, len(tree.leaves) - 1
     if kind == _NONE:
         return pos, None
-    if kind > _TUPLE:
-        raise FormatError(f"a node of kind {kind}", offset=start, clause="C12")
     if depth > MAX_DEPTH:
         raise FormatError(
             f"containers nest deeper than {MAX_DEPTH}", offset=start, clause="C15"
         )
-    pos, count = bits.get_varint(data, pos, clause="C3")
     if kind == _DICT:
         return _get_dict(data, pos, count, tree, depth)
     nodes: list[Structure] = []
+    before = -1
     for _ in range(count):
-        pos, node = _get_node(data, pos, tree, depth + 1)
+        pos, before, node = _get_child(data, pos, before, tree, depth)
         nodes.append(node)
     return pos, nodes if kind == _LIST else tuple(nodes)
+
+
+def _get_child(
+    data: bytes, pos: int, before: int, tree: _Tree, depth: int
+) -> tuple[int, int, Structure]:
+    """Reads a node in a container, or the one before it again.
+
+    Args:
+        data: The file up to the end of the header.
+        pos: Where the node lies.
+        before: Where the node before it in the container lies, -1 if there is none.
+        tree: What is known.
+        depth: Of the container.
+
+    Returns:
+        The position after the node, where a repetition of it finds it, and the node.
+    """
+    again = data[pos : pos + 1] == bytes([_AGAIN])
+    if not again:
+        end, node = _get_node(data, pos, tree, depth + 1)
+        return end, pos, node
+    if before < 0:
+        raise FormatError("nothing to repeat", offset=pos, clause="C12")
+    _, node = _get_node(data, before, tree, depth + 1)
+    return pos + 1, before, node
 
 
 def _get_dict(
     data: bytes, pos: int, count: int, tree: _Tree, depth: int
 ) -> tuple[int, Structure]:
     found: dict[str | int, Structure] = {}
-    last = (-1, -1)
+    last: tuple[bool, str | int] = (False, -1)
+    before = -1
     for _ in range(count):
         start = pos
         pos, number = bits.get_varint(data, pos, clause="C3")
-        is_string, value = 1 - number % 2, number // 2
+        is_string, value = number % 2 == 0, number // 2
         if is_string and value >= len(tree.strings):
             raise FormatError(f"there is no string {value}", offset=start, clause="C13")
-        if (is_string, value) <= last:
-            raise FormatError("keys do not ascend", offset=start, clause="C14")
-        last = is_string, value
         key = tree.strings[value] if is_string else value
+        # Integers are before strings; two of one kind can be compared.
+        if (is_string, key) <= last:
+            raise FormatError("keys do not ascend", offset=start, clause="C14")
+        last = is_string, key
         if is_string:
             tree.used.add(value)
-        pos, found[key] = _get_node(data, pos, tree, depth + 1)
+        pos, before, found[key] = _get_child(data, pos, before, tree, depth)
     return pos, found

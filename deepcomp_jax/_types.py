@@ -31,12 +31,16 @@ class Shared(NamedTuple):
         labels: Unsigned integers in the shape of the leaf: 0 is a pruned weight,
             exactly zero, and j stands for `codebook[j - 1]`.
         codebook: Index in `Compressed.codebooks`. Several leaves may share one.
-        gap_bits: Width of a gap symbol, in bits (clause G1).
+        coding: How labels are coded, a name in `codings.ALL`; None takes the one that
+            makes the smallest file.
+        gap_bits: Width of a gap symbol of the paper's relative coding; None leaves it
+            to the coding.
     """
 
     labels: np.ndarray
     codebook: int
-    gap_bits: int
+    coding: str | None = None
+    gap_bits: int | None = None
 
 
 class Compressed(NamedTuple):

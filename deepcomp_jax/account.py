@@ -19,6 +19,7 @@ from deepcomp_jax._measures import equation_1 as equation_1
 from deepcomp_jax._measures import product as product
 from deepcomp_jax._measures import sharing_measures as sharing_measures
 from deepcomp_jax._report import render
+from deepcomp_jax._types import Dense
 
 DENSE_BITS = 32  # of a value in a dense fp32 file, whatever its dtype is here
 
@@ -70,10 +71,11 @@ class Account(NamedTuple):
 
     @property
     def bound(self) -> float:
-        """Order-0 entropy of gaps and indices, plus tables, codebooks and values."""
+        """Ideal bits of gaps and indices, plus models, codebooks and values."""
         total = self.total
-        entropies = math.fsum(tensor.entropy for tensor in self.tensors)
-        return entropies + total.tables + total.codebook + total.values
+        ideal = math.fsum(tensor.ideal for tensor in self.tensors)
+        models = total.tables + total.classes + total.codebook
+        return ideal + models + total.values
 
 
 class Row(NamedTuple):
@@ -87,9 +89,9 @@ class Row(NamedTuple):
         kept: Values stored / all values.
         weight_bits: Per value stored, P+Q.
         weight_bits_coded: The same, P+Q+H; code words only.
-        gap_bits: Per gap, P+Q.
+        gap_bits: Per gap, P+Q; None if some gaps have no fixed width.
         gap_bits_coded: The same, P+Q+H; code words only.
-        rate: Bits P+Q with the codebook, over 32 bits a value.
+        rate: Bits P+Q with the codebook, over 32 bits a value; likewise.
         rate_coded: All bits of the tensor, over 32 bits a value.
     """
 
@@ -122,21 +124,24 @@ def account(data: bytes, *, max_bytes: int = container.MAX_BYTES) -> Account:
     charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it
     alone = 0
     for entry in header.leaves:
-        raw = data[entry.offset : entry.offset + entry.size]
-        section = _section.get(entry, raw, header.codebooks)
-        number = entry.layout.codebook
-        if number is None:
-            tensors.append(count(entry, section, None, 0))
+        raw = data[entry.offset : entry.offset + entry.size + entry.checksum_bytes]
+        leaf = _section.get(entry, raw, header.codebooks)
+        body = raw[: entry.size]
+        measured = _section.measure(entry.layout, body, header.codebooks)
+        if isinstance(leaf, Dense):
+            tensors.append(count(entry, leaf, measured, None, 0))
             alone += tensors[-1].unique
         else:
-            charge = charges.pop(number, 0)
-            tensors.append(count(entry, section, header.codebooks[number], charge))
-            used[number].update(np.unique(section.indices).tolist())
+            codebook = header.codebooks[leaf.codebook]
+            charge = charges.pop(leaf.codebook, 0)
+            tensors.append(count(entry, leaf, measured, codebook, charge))
+            used[leaf.codebook].update(np.unique(leaf.labels).tolist())
     described = sum(entry.header_bytes for entry in header.leaves)
-    names = header.size - _header.CHECKSUM_BYTES - described
+    small = sum(e.size for e in header.leaves if not e.checksum_bytes)
+    names = header.size - _header.CHECKSUM_BYTES - described - small
     names -= sum(header.codebook_bytes)
     front = Parts(header=8 * names, checksum=8 * _header.CHECKSUM_BYTES)
-    unique = alone + sum(map(len, used))
+    unique = alone + sum(len(labels - {0}) for labels in used)
     return Account(len(data), tuple(tensors), front, unique)
 
 
@@ -158,7 +163,8 @@ def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
         for count in ("size", "stored", "gaps")
     )
     weight_bits = sum(tensor.stored * _fixed_bits(tensor) for tensor in tensors)
-    gap_bits = sum(tensor.gaps * tensor.layout.gap_bits for tensor in tensors)
+    fixed = all(tensor.gap_bits or not tensor.gaps for tensor in tensors)
+    gap_bits = sum(tensor.gaps * tensor.gap_bits for tensor in tensors)
     codebook = sum(tensor.parts.codebook for tensor in tensors)
     weight_bits_coded = sum(t.parts.indices + t.parts.values for t in tensors)
     return Row(
@@ -167,9 +173,11 @@ def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
         _divide(stored, size),
         _divide(weight_bits, stored),
         _divide(weight_bits_coded, stored),
-        _divide(gap_bits, gaps),
+        _divide(gap_bits, gaps) if fixed else None,
         _divide(sum(tensor.parts.positions for tensor in tensors), gaps),
-        _divide(weight_bits + gap_bits + codebook, DENSE_BITS * size),
+        _divide(weight_bits + gap_bits + codebook, DENSE_BITS * size)
+        if fixed
+        else None,
         _divide(bits, DENSE_BITS * size),
     )
 
@@ -207,6 +215,7 @@ def to_dict(account: Account) -> dict[str, Any]:
                 "name": tensor.name,
                 "shape": list(tensor.layout.shape),
                 "dtype": tensor.layout.dtype.name,
+                "coding": tensor.coding,
                 "size": tensor.size,
                 "nonzero": tensor.kept,
                 "unique": tensor.unique,
@@ -215,7 +224,7 @@ def to_dict(account: Account) -> dict[str, Any]:
                 "fillers": tensor.fillers,
                 "clusters": tensor.clusters,
                 "bits": tensor.parts._asdict() | {"total": tensor.bits},
-                "entropy": tensor.entropy,
+                "ideal": tensor.ideal,
                 "table": {k: v for k, v in row._asdict().items() if k != "name"},
             }
             for tensor, row in rows

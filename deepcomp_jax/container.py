@@ -1,6 +1,6 @@
 """The `.dcz` file: a compressed network to bytes, and back.
 
-    file = header | section...      one section for each leaf, in tree order
+    file = front | section...      one section for each large leaf, in tree order
 
 `specs/container.md` is the specification; its clauses are named C1, C2... here and in
 the errors. The header is read and written in `_header` and `_tree`, the sections in
@@ -38,7 +38,7 @@ def dumps(compressed: Compressed) -> bytes:
         The bytes of a `.dcz` file.
 
     Raises:
-        ValueError: The network breaks a limit or a rule of the format (C47); says
+        ValueError: The network breaks a limit or a rule of the format (C43); says
             which leaf or key and what to do.
         TypeError: The structure or a leaf is of the wrong type.
     """
@@ -52,14 +52,15 @@ def dumps(compressed: Compressed) -> bytes:
             "are given"
         )
     _check_codebooks(compressed)
-    layouts: list[tuple[Layout, int]] = []
-    sections: list[bytes] = []
-    for name, leaf in zip(names, compressed.leaves, strict=True):
-        layout, section = _section.put(name, leaf, compressed.codebooks)
-        layouts.append((layout, len(section)))
-        sections.append(section)
-    front = _header.put(tree, compressed.codebooks, layouts)
-    return b"".join([front, *sections])
+    leaves = [
+        _section.put(name, leaf, compressed.codebooks)
+        for name, leaf in zip(names, compressed.leaves, strict=True)
+    ]
+    out = [_header.put(tree, compressed.codebooks, leaves)]
+    for _, body in leaves:
+        if len(body) >= _header.SMALL:
+            out += [body, _header.checksum(body)]
+    return b"".join(out)
 
 
 def write(path: str | PathLike[str], data: bytes) -> None:
@@ -124,7 +125,8 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
     _header.check_sizes(header, len(data))
     _header.check_memory(header.leaves, max_bytes)
     leaves = tuple(
-        _get_leaf(entry, data, entry.offset, header) for entry in header.leaves
+        _section.get(entry, _section_of(entry, data), header.codebooks)
+        for entry in header.leaves
     )
     return Compressed(header.structure, leaves, header.codebooks)
 
@@ -165,9 +167,10 @@ def load_leaf(
         if name not in named:
             raise ValueError(f"{path} has no leaf {name!r}, only {', '.join(named)}")
         _header.check_memory([named[name]], max_bytes)
-        file.seek(named[name].offset)
-        section = file.read(named[name].size)
-    return values(_get_leaf(named[name], section, 0, header), header.codebooks)
+        entry = named[name]
+        file.seek(entry.offset)
+        section = file.read(entry.size + entry.checksum_bytes)
+    return values(_section.get(entry, section, header.codebooks), header.codebooks)
 
 
 def values(leaf: Dense | Shared, codebooks: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -200,7 +203,5 @@ def variables(compressed: Compressed) -> Any:
     return visit(compressed.structure)
 
 
-def _get_leaf(entry: Entry, file: bytes, start: int, header: Header) -> Dense | Shared:
-    """Decodes the section of a leaf, whose bytes begin at `start` of `file`."""
-    section = _section.get(entry, file[start : start + entry.size], header.codebooks)
-    return _section.leaf(entry.layout, section, header.codebooks)
+def _section_of(entry: Entry, data: bytes) -> bytes:
+    return data[entry.offset : entry.offset + entry.size + entry.checksum_bytes]

@@ -28,16 +28,20 @@ from deepcomp_jax._errors import FormatError
 MAX_BITS = 16
 
 
-def encode(positions: NDArray[np.integer], *, bits: int) -> NDArray[np.uint16]:
-    """Gap symbols of the kept weights of a tensor.
+def encode(
+    positions: NDArray[np.integer], *, bits: int, low_bits: int = 0
+) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
+    """Gap symbols of the kept weights of a tensor, and the low bits of their gaps.
 
     Args:
         positions: Indices of the kept weights in the flattened tensor, ascending,
             int[n].
         bits: Width of a symbol, 1 to 16.
+        low_bits: Of a gap, that are no part of its symbol; the symbol counts units of
+            2**low_bits zeros.
 
     Returns:
-        uint16[n + fillers].
+        The symbols, uint16[n + fillers], and the low bits, uint64[n].
 
     Raises:
         ValueError: if the positions are negative or not strictly ascending, or the
@@ -51,21 +55,30 @@ def encode(positions: NDArray[np.integer], *, bits: int) -> NDArray[np.uint16]:
             "positions must be non-negative and strictly ascending, but "
             f"positions[{at}] is {int(positions[at])}"
         )
-    fillers = zeros // cap
+    units = zeros >> low_bits
+    low = (zeros - (units << low_bits)).astype(np.uint64)
+    fillers = units // cap
     last = np.cumsum(fillers + 1) - 1
     symbols = np.full(last[-1] + 1 if last.size else 0, cap, np.uint16)
-    symbols[last] = zeros - fillers * cap
-    return symbols
+    symbols[last] = units - fillers * cap
+    return symbols, low
 
 
 def decode(
-    symbols: NDArray[np.unsignedinteger], *, bits: int, offset: int = 0
+    symbols: NDArray[np.unsignedinteger],
+    low: NDArray[np.uint64],
+    *,
+    bits: int,
+    low_bits: int = 0,
+    offset: int = 0,
 ) -> NDArray[np.int64]:
-    """Positions of the kept weights, from their gap symbols.
+    """Positions of the kept weights, from the symbols and low bits of their gaps.
 
     Args:
         symbols: Gap symbols, uint[g].
+        low: Low bits, uint64[n].
         bits: Width of a symbol, 1 to 16.
+        low_bits: Number of low bits.
         offset: Where the symbols lie in the file, in bytes, for the error.
 
     Returns:
@@ -79,8 +92,8 @@ def decode(
     cap = _cap(bits)
     _check(symbols, cap, offset)
     weight = symbols != cap
-    after = np.cumsum(symbols.astype(np.int64) + weight)
-    return after[weight] - 1
+    after = np.cumsum(symbols.astype(np.int64))[weight] << low_bits
+    return after + np.cumsum(low.astype(np.int64) + 1) - 1
 
 
 def decode_slow(symbols: NDArray[np.unsignedinteger], *, bits: int) -> list[int]:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import _stream, bits
+from deepcomp_jax import _index, _stream, bits
 from deepcomp_jax._code import MAX_LENGTH as MAX_LENGTH
 from deepcomp_jax._code import code as code
 from deepcomp_jax._code import lengths as lengths
@@ -72,7 +72,7 @@ def encode(symbols: NDArray[np.unsignedinteger], *, lanes: int | None = None) ->
     spent = sizes[by_lane]
     spent[symbols.size - by_lane.size + lanes :, -1] = 0  # the places left over
     words = bits.pack((code(sizes)[by_lane] * (spent > 0)).ravel(), spent.ravel())
-    index = _stream.put_lanes(spent.sum(axis=1, dtype=np.int64))
+    index = _index.put(spent.sum(axis=1, dtype=np.int64))
     return head + index + words
 
 

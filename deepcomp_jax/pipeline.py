@@ -33,14 +33,18 @@ class Rule:
         share: Sharing method, such as `share.kmeans(bits=5)`; None keeps every value.
         group: Name of the group of leaves that share one codebook, in which `\\1`
             stands for the pattern's first group; None makes each leaf a group.
-        gap_bits: Width of the symbols that code positions, 1 to 16; None takes the
-            paper's 8 for convolutions (over two dimensions) and 5 for dense layers.
+        coding: How labels are written, a name in `codings.ALL`; None takes what makes
+            the smallest file. "relative" is the paper's.
+        gap_bits: Of the relative coding: width of the symbols that code positions, 1 to
+            16; None takes the paper's 8 for convolutions (over two dimensions) and 5
+            for dense layers.
     """
 
     pattern: str
     prune: PruningMethod | None = None
     share: SharingMethod | None = None
     group: str | None = None
+    coding: str | None = None
     gap_bits: int | None = None
 
 
@@ -103,7 +107,7 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
 
     Args:
         shared: The network, as `share.share` made it or fine-tuning left it.
-        rules: For their `gap_bits`.
+        rules: For their `coding` and `gap_bits`.
     """
     treedef = shared.treedef
     in_order = trees.names(treedef)
@@ -114,11 +118,9 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     leaves: list[Dense | Shared] = []
     for name in names:
         if name in labels:
-            rule = _rule(rules, name)
-            bits = rule.gap_bits if rule else None
-            if bits is None:
-                bits = 8 if labels[name].ndim > 2 else 5
-            leaves.append(Shared(labels[name], groups.index(group_of[name]), bits))
+            number = groups.index(group_of[name])
+            how = _coding(_rule(rules, name), labels[name].ndim)
+            leaves.append(Shared(labels[name], number, *how))
         else:
             leaves.append(Dense(np.asarray(shared.rest[name])))
     return Compressed(structure, tuple(leaves), tuple(entries[g] for g in groups))
@@ -178,6 +180,12 @@ def report(path: str | PathLike[str]) -> account.Account:
 def _rule(rules: Sequence[Rule], name: str) -> Rule | None:
     matching = (rule for rule in rules if trees.matches(rule.pattern, name))
     return next(matching, None)
+
+
+def _coding(rule: Rule | None, ndim: int) -> tuple[str | None, int | None]:
+    if rule is None or rule.coding != "relative":
+        return (rule.coding if rule else None), None
+    return rule.coding, rule.gap_bits or (8 if ndim > 2 else 5)
 
 
 def _canonical(

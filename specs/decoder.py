@@ -192,9 +192,9 @@ def layout(data, pos, books, seen):
         need(book <= seen, "C22")
     if coding:
         pos, (gap_bits,) = take(data, pos, 1)
-        need(1 <= gap_bits <= 16, "C28")
+        need(1 <= gap_bits <= 16, "C28OLD")
     pos, size = varint(data, pos)
-    need(size >= 4, "C31")
+    need(size >= 4, "C31OLD")
     entry = dict(dtype=dtype, width=width, shape=tuple(shape), size=math.prod(shape))
     return pos, entry | dict(
         coding=coding, codebook=book, gap_bits=gap_bits, section=size
@@ -209,22 +209,22 @@ def section(data, entry, books):
         need(len(body) == size * width, "C34")
         return booleans(body, entry)
     pos, count = varint(body, 0)
-    need(count <= size, "C36")
+    need(count <= size, "L6")
     pos, symbols = stream(body, pos, count)
     positions = gaps(symbols, entry["gap_bits"])
-    need(not positions or positions[-1] < size, "C37")
+    need(not positions or positions[-1] < size, "L7")
     if entry["coding"] == 1:
         values = books[entry["codebook"]][1]
         pos, indices = stream(body, pos, len(positions))
-        need(all(i < len(values) for i in indices), "C38")
+        need(all(i < len(values) for i in indices), "L4")
         kept = [values[i] for i in indices]
     else:
-        end, raw = take(body, pos, len(positions) * width, "C40")
+        end, raw = take(body, pos, len(positions) * width, "L1")
         booleans(raw, entry)
         kept = [raw[i : i + width] for i in range(0, len(raw), width)]
-        need(all(any(value) for value in kept), "C39")
+        need(all(any(value) for value in kept), "C36")
         pos = end
-    need(pos == len(body), "C40")
+    need(pos == len(body), "L1")
     dense = [bytes(width)] * size
     for position, value in zip(positions, kept):  # noqa: B905
         dense[position] = value

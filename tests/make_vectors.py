@@ -256,14 +256,14 @@ def _invalid_layouts() -> Iterator[tuple[str, bytes]]:
     yield "C25-coding-3", leaf(b"", vector(1, 0, b"\3"))
     yield "C26-no-codebook", leaf(b"", vector(9, 0, SHARED))
     yield "C27-other-dtype", leaf(b"", vector(11, 0, SHARED), k=0)
-    yield "C28-0-bits", leaf(b"", vector(1, 0, b"\2\0"))
-    yield "C28-17-bits", leaf(b"", vector(1, 0, b"\2\x11"))
+    yield "C28OLD-0-bits", leaf(b"", vector(1, 0, b"\2\0"))
+    yield "C28OLD-17-bits", leaf(b"", vector(1, 0, b"\2\x11"))
     yield "C29-4-gib", leaf(b"\0\0", vector(0, 2**32 + 1, SPARSE))
     yield "C30-trailing-byte", leaf(b"", vector(1, 0, RAW), more=b"\0")
     yield "C30-cut", leaf(b"", vector(1, 0, RAW))[:-1]
     yield "C30-no-leaves", header() + b"\0"
     tiny = header(tree=LEAF, leaves=vector(1, 0, RAW) + b"\3")
-    yield "C31-3-bytes", tiny + bytes(3)
+    yield "C31OLD-3-bytes", tiny + bytes(3)
 
 
 def _invalid_sections() -> Iterator[tuple[str, bytes]]:
@@ -277,16 +277,16 @@ def _invalid_sections() -> Iterator[tuple[str, bytes]]:
     yield "C34-too-long", leaf(b"\1\2", vector(1, 1, RAW))
     yield "C35-raw", leaf(b"\2", vector(0, 1, RAW))
     yield "C35-sparse", leaf(b"\1" + ZERO + b"\2", vector(0, 1, SPARSE))
-    yield "C36-two-gaps", leaf(b"\2" + ZERO + b"\1\1", vector(1, 1, SPARSE))
-    yield "C36-63-bits", leaf(varint(2**63 - 1) + ZERO, vector(1, 1, SPARSE))
-    yield "C37-sparse", leaf(b"\1" + SECOND + b"\1", vector(1, 1, SPARSE))
-    yield "C37-shared", leaf(b"\1" + SECOND + ZERO, vector(9, 1, SHARED), k=1)
-    yield "C38-above", leaf(b"\1" + ZERO + SECOND, vector(9, 1, SHARED), k=1)
-    yield "C38-empty-codebook", leaf(b"\1" + ZERO + ZERO, vector(9, 1, SHARED), k=0)
-    yield "C39-zero", leaf(b"\1" + ZERO + b"\0", vector(1, 1, SPARSE))
-    yield "C40-no-value", leaf(b"\1" + ZERO, vector(1, 1, SPARSE))
-    yield "C40-two-values", leaf(b"\1" + ZERO + b"\1\1", vector(1, 1, SPARSE))
-    yield "C40-shared", leaf(b"\1" + ZERO * 2 + b"\0", vector(9, 1, SHARED), k=1)
+    yield "L6-two-gaps", leaf(b"\2" + ZERO + b"\1\1", vector(1, 1, SPARSE))
+    yield "L6-63-bits", leaf(varint(2**63 - 1) + ZERO, vector(1, 1, SPARSE))
+    yield "L7-sparse", leaf(b"\1" + SECOND + b"\1", vector(1, 1, SPARSE))
+    yield "L7-shared", leaf(b"\1" + SECOND + ZERO, vector(9, 1, SHARED), k=1)
+    yield "L4-above", leaf(b"\1" + ZERO + SECOND, vector(9, 1, SHARED), k=1)
+    yield "L4-empty-codebook", leaf(b"\1" + ZERO + ZERO, vector(9, 1, SHARED), k=0)
+    yield "C36-zero", leaf(b"\1" + ZERO + b"\0", vector(1, 1, SPARSE))
+    yield "L1-no-value", leaf(b"\1" + ZERO, vector(1, 1, SPARSE))
+    yield "L1-two-values", leaf(b"\1" + ZERO + b"\1\1", vector(1, 1, SPARSE))
+    yield "L1-shared", leaf(b"\1" + ZERO * 2 + b"\0", vector(9, 1, SHARED), k=1)
     yield "C3-no-count", leaf(b"", vector(1, 1, SPARSE))
 
 

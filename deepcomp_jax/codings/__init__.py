@@ -1,0 +1,75 @@
+"""Codings of labels: each a pair of pure inverse functions, and the choice among them.
+
+The law: `decode(encode(labels, leaf), leaf)` is `labels`, for every coding that applies.
+`specs/codings.md` says what every bit of a body is.
+
+    packed     every label in the same number of bits
+    relative   gaps and indices by Huffman, the paper's and without a cap
+    dense      a label for every weight by rANS
+    density    gaps within groups of equally dense weights, and indices, by rANS
+"""
+
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax.codings import dense, density, packed, relative
+from deepcomp_jax.codings._body import Leaf as Leaf
+from deepcomp_jax.codings._body import Measured as Measured
+
+_MARGIN = 64  # bits that an estimate may be too high
+
+ALL: dict[str, ModuleType] = {
+    "packed": packed,
+    "relative": relative,
+    "dense": dense,
+    "density": density,
+}
+
+
+def encode(
+    labels: NDArray[np.unsignedinteger],
+    leaf: Leaf,
+    coding: str | None = None,
+    gap_bits: int | None = None,
+) -> tuple[str, bytes]:
+    """Writes labels in a coding, or in the one that makes the smallest body.
+
+    Args:
+        labels: uint[size], 0 to `leaf.entries`.
+        leaf: What they belong to.
+        coding: A name in `ALL`; None tries all that could be the smallest.
+        gap_bits: For the relative coding, see there.
+
+    Returns:
+        The name of the coding, and the body.
+
+    Raises:
+        ValueError: The coding cannot hold the leaf.
+    """
+    if coding == "relative":
+        return coding, relative.encode(labels, leaf, gap_bits=gap_bits)
+    if coding is not None:
+        if not ALL[coding].applies(leaf):
+            raise ValueError(
+                f"the {coding} coding cannot hold a codebook of {leaf.entries} "
+                "entries: share with fewer clusters, or choose no coding"
+            )
+        return coding, ALL[coding].encode(labels, leaf)
+    return _smallest(labels, leaf)
+
+
+def _smallest(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> tuple[str, bytes]:
+    """The density coding, or another that is expected to be as small and is smaller."""
+    bodies: dict[str, bytes] = {}
+    if density.applies(leaf):
+        bodies["density"] = density.encode(labels, leaf)
+    for name, module in ALL.items():
+        if name in bodies or not module.applies(leaf):
+            continue
+        least = min(map(len, bodies.values()), default=None)
+        if least is None or module.estimate(labels, leaf) < 8 * least + _MARGIN:
+            bodies[name] = module.encode(labels, leaf)
+    best = min(bodies, key=lambda name: len(bodies[name]))
+    return best, bodies[best]

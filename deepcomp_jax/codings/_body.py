@@ -1,0 +1,114 @@
+"""What all codings of labels have in common: the leaf they hold, the bits they take."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax import _index, bits
+from deepcomp_jax._errors import FormatError
+
+CLAUSES = _index.Clauses(number="C3", lanes="", width="", padding="L2", cut="L1")
+
+
+class Leaf(NamedTuple):
+    """What is known of labels before their body is read.
+
+    Attributes:
+        shape: Of the leaf; no dimension is 0.
+        entries: Of the codebook. Labels are 0, a pruned weight, to `entries`.
+    """
+
+    shape: tuple[int, ...]
+    entries: int
+
+    @property
+    def size(self) -> int:
+        """Number of labels."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest unsigned dtype that holds every label."""
+        return np.min_scalar_type(self.entries)
+
+
+class Measured(NamedTuple):
+    """What the bits of a body are spent on, and what they could be.
+
+    Attributes:
+        positions: Code words of gaps or, in part, of labels.
+        indices: Code words of indices, of labels where there are no gaps.
+        tables: Models: code tables, frequencies.
+        lanes: Where the lanes of the streams begin, and their states.
+        classes: Classes of the indices of axes.
+        header: Numbers and widths of gaps.
+        padding: Zero bits that fill bytes.
+        ideal: Bits of positions and indices at the order-0 entropy of their symbols or,
+            where a stream has models, at the code length of those.
+        gaps: Gap symbols.
+        fillers: Those among them that stand for zeros only.
+        gap_bits: Width of a gap symbol if it had no code, 0 if there is none.
+    """
+
+    positions: int = 0
+    indices: int = 0
+    tables: int = 0
+    lanes: int = 0
+    classes: int = 0
+    header: int = 0
+    padding: int = 0
+    ideal: float = 0.0
+    gaps: int = 0
+    fillers: int = 0
+    gap_bits: int = 0
+
+
+def get_byte(data: bytes, pos: int) -> tuple[int, int]:
+    """The position after a byte of a body, and the byte."""
+    if pos >= len(data):
+        raise cut_off(data)
+    return pos + 1, data[pos]
+
+
+def get_fields(
+    data: bytes, pos: int, count: int, width: int
+) -> tuple[int, NDArray[np.uint64]]:
+    """The position after numbers of `width` bits and their padding, and the numbers."""
+    end = _index.after_bits(data, pos, count * width, CLAUSES)
+    return end, bits.unpack_fixed(data[pos:end], count, width)
+
+
+def check_end(data: bytes, end: int) -> None:
+    """Rejects a body that goes on after its last part."""
+    if end != len(data):
+        raise FormatError(f"{len(data) - end} bytes too many", offset=end, clause="L1")
+
+
+def cut_off(data: bytes) -> FormatError:
+    """The error of a body that ends too early."""
+    return _index.cut_off(data, CLAUSES.cut)
+
+
+def to_labels(
+    positions: NDArray[np.int64], indices: NDArray[np.uint16], leaf: Leaf, at: int
+) -> NDArray[np.unsignedinteger]:
+    """Labels, uint[size], from positions and indices.
+
+    Args:
+        positions: In the flattened leaf, each once.
+        indices: Of the entries of the codebook, counted from 0.
+        leaf: What they belong to.
+        at: Where the indices are in the body, for the error.
+
+    Raises:
+        FormatError: L4, an index without an entry.
+    """
+    if indices.size and indices.max() >= leaf.entries:
+        raise FormatError(
+            f"there is no entry {indices.max()} in the codebook", offset=at, clause="L4"
+        )
+    labels = np.zeros(leaf.size, leaf.dtype)
+    labels[positions] = indices + 1
+    return labels

@@ -1,0 +1,120 @@
+"""Groups of equally dense values: which values of a tensor are coded together.
+
+Each index of an axis has a class, and the group of a value is the sum of the classes of
+its indices. The values of a group are numbered in C order: their *rank*.
+
+A tensor is seen as a matrix here: a row for all axes but the last, a column for the
+last. In a row, the columns of one class belong to one group; so ranks and positions
+follow from each other without a look at every value.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Classes = tuple[NDArray[np.uint8] | None, ...]  # of each axis; None: all are 0
+
+
+class Groups(NamedTuple):
+    """The groups of a tensor.
+
+    Attributes:
+        rows: Group of each row, without that of the column; uint8[rows].
+        columns: Class of each column, uint8[columns].
+        ranks: Number of columns of the same class before each column, int64[columns].
+        order: Columns by class, int64[columns].
+        first: Where each class begins in `order`, and the last one ends.
+        sizes: Number of values of each group, int64[groups].
+    """
+
+    rows: NDArray[np.uint8]
+    columns: NDArray[np.uint8]
+    ranks: NDArray[np.int64]
+    order: NDArray[np.int64]
+    first: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+def groups(shape: Sequence[int], classes: Classes) -> Groups:
+    """The groups of a tensor, from the classes of its axes."""
+    rows = np.zeros(1, np.uint8)
+    for size, axis in zip(shape[:-1], classes[:-1], strict=True):
+        own = np.zeros(size, np.uint8) if axis is None else axis
+        rows = (rows[:, None] + own).ravel()
+    width = shape[-1] if shape else 1
+    last = classes[-1] if classes else None
+    columns = np.zeros(width, np.uint8) if last is None else last
+    order = np.argsort(columns, kind="stable")
+    each = np.bincount(columns)
+    first = np.append(0, np.cumsum(each))
+    ranks = np.empty(width, np.int64)
+    ranks[order] = np.arange(width) - first[columns[order]]
+    sizes = np.convolve(np.bincount(rows), each)
+    return Groups(rows, columns, ranks, order, first, sizes)
+
+
+def split(
+    positions: NDArray[np.int64], found: Groups
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.intp]]:
+    """Sorts positions of a tensor by group and rank.
+
+    Args:
+        positions: In the flattened tensor, ascending, int64[n].
+        found: The groups.
+
+    Returns:
+        The group and the rank of each, and the order in which to take `positions`.
+    """
+    if found.sizes.size == 1:
+        return np.zeros(positions.size, np.uint8), positions, np.arange(positions.size)
+    row, column = np.divmod(positions, found.columns.size)
+    member = found.rows[row] + found.columns[column]
+    order = np.argsort(member, kind="stable")
+    member, row, column = member[order], row[order], column[order]
+    ranks = found.ranks[column]
+    for group, part in parts(np.bincount(member, minlength=found.sizes.size)):
+        ranks[part] += _before(found, group)[row[part]]
+    return member, ranks, order
+
+
+def join(
+    ranks: NDArray[np.int64], kept: NDArray[np.integer], found: Groups
+) -> NDArray[np.int64]:
+    """The inverse of `split`: positions in the flattened tensor, group after group.
+
+    Args:
+        ranks: Of all groups, int64[n], below the size of their group.
+        kept: How many belong to each group, int[groups].
+        found: The groups.
+    """
+    if found.sizes.size == 1:
+        return ranks
+    positions = np.empty(ranks.size, np.int64)
+    for group, part in parts(kept):
+        before = _before(found, group)
+        row = np.searchsorted(before, ranks[part], side="right") - 1
+        at = found.first[group - found.rows[row].astype(np.int64)]
+        column = found.order[at + ranks[part] - before[row]]
+        positions[part] = row * found.columns.size + column
+    return positions
+
+
+def _before(found: Groups, group: int) -> NDArray[np.int64]:
+    """How many values of a group are in the rows before each row, int64[rows]."""
+    widths = np.diff(found.first)
+    of_column = group - found.rows.astype(np.int64)
+    fits = (of_column >= 0) & (of_column < widths.size)
+    here = np.where(fits, widths[np.where(fits, of_column, 0)], 0)
+    return np.cumsum(here) - here
+
+
+def parts(counts: NDArray[np.integer]) -> list[tuple[int, slice]]:
+    """Where the members of each group are, of those that have some."""
+    ends = np.cumsum(counts).tolist()
+    return [
+        (group, slice(end - int(count), end))
+        for group, (count, end) in enumerate(zip(counts, ends, strict=True))
+        if count
+    ]

@@ -1,0 +1,68 @@
+"""The dense coding: the label of every weight by rANS, all with one model.
+
+    body = frequencies | rANS stream of one segment, the labels
+
+Format notes:
+
+- Frequencies: 6 bits for each label from 0 to the number of entries.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax import rans
+from deepcomp_jax.codings import _body, _models
+from deepcomp_jax.codings._body import Leaf, Measured
+
+
+def applies(leaf: Leaf) -> bool:
+    """Whether this coding can hold a leaf."""
+    return leaf.entries < _models.MAX_SYMBOLS
+
+
+def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
+    """Bits that a body has, roughly."""
+    counts = np.bincount(labels, minlength=leaf.entries + 1)[None]
+    table = rans.models(_models.frequencies(_models.quantise(counts)))
+    return rans.estimate(counts, table) + _models.CODE_BITS * counts.size
+
+
+def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
+    """Writes labels, uint[size]."""
+    codes = _models.quantise(np.bincount(labels, minlength=leaf.entries + 1)[None])
+    table = rans.models(_models.frequencies(codes))
+    one = np.zeros(labels.size, np.uint8)
+    return _models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
+
+
+def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
+    """Reads labels, uint[size].
+
+    Raises:
+        FormatError: L1 to L3, or a clause of the stream (E); the offset is that in the
+            body.
+    """
+    start, codes = _models.get(data, 0, 1, leaf.entries + 1)
+    end, state = rans.begin(data, start)
+    table = rans.models(_models.frequencies(codes))
+    state, labels = rans.take(state, table, np.zeros(leaf.size, np.uint8))
+    rans.finish(state)
+    _body.check_end(data, end)
+    return labels.astype(leaf.dtype)
+
+
+def measure(data: bytes, leaf: Leaf) -> Measured:
+    """What the bits of a valid body are spent on."""
+    labels = decode(data, leaf)
+    start, codes = _models.get(data, 0, 1, leaf.entries + 1)
+    _, state = rans.begin(data, start)
+    table = rans.models(_models.frequencies(codes))
+    words = 16 * int(state.ends[-1])
+    tables = _models.CODE_BITS * codes.size
+    return Measured(
+        indices=words,
+        tables=tables,
+        lanes=8 * (len(data) - start) - words,
+        padding=-tables % 8,
+        ideal=rans.estimate(np.bincount(labels, minlength=codes.size)[None], table),
+    )

@@ -1,0 +1,56 @@
+"""The packed coding: every label in the same number of bits, no model.
+
+    body = labels, w bits each
+
+Format notes:
+
+- w is the least number of bits that holds the number of entries of the codebook.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax import bits
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.codings import _body
+from deepcomp_jax.codings._body import Leaf, Measured
+
+
+def applies(leaf: Leaf) -> bool:
+    """Whether this coding can hold a leaf."""
+    del leaf
+    return True
+
+
+def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
+    """Bits that a body has, exactly."""
+    return 8.0 * -(-labels.size * leaf.entries.bit_length() // 8)
+
+
+def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
+    """Writes labels, uint[size]."""
+    return bits.pack_fixed(labels, leaf.entries.bit_length())
+
+
+def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
+    """Reads labels, uint[size].
+
+    Raises:
+        FormatError: L1, L2 or L4; the offset is that in the body.
+    """
+    width = leaf.entries.bit_length()
+    end, fields = _body.get_fields(data, 0, leaf.size, width)
+    _body.check_end(data, end)
+    if not width:
+        return np.zeros(leaf.size, leaf.dtype)
+    if fields.max() > leaf.entries:
+        raise FormatError(
+            f"label {fields.max()} of {leaf.entries}", offset=0, clause="L4"
+        )
+    return fields.astype(leaf.dtype)
+
+
+def measure(data: bytes, leaf: Leaf) -> Measured:
+    """What the bits of a valid body are spent on."""
+    words = leaf.size * leaf.entries.bit_length()
+    return Measured(indices=words, padding=8 * len(data) - words, ideal=float(words))

@@ -1,0 +1,186 @@
+"""The relative coding: gaps and indices by Huffman, as in the paper.
+
+Han, Mao and Dally, arXiv 1510.00149, sections 2 and 4. With low bits it has no cap: a
+gap is cut into units of 2**m zeros, of which the code has a symbol, and m low bits that
+are stored as they are (Golomb's code with an optimal quotient).
+
+    body = u8 bits of a gap symbol | u8 m | varint G | stream of G gap symbols
+           | low bits | stream of indices
+
+Format notes:
+
+- Gap symbols are those of `gaps`, of units in place of zeros.
+- Low bits, m each, are those of the gaps that end at a weight, in order.
+- There is an index for each such gap; it stands for label - 1.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax import bits, gaps, huffman
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax._measures import entropy
+from deepcomp_jax.codings import _body
+from deepcomp_jax.codings._body import Leaf, Measured
+
+MAX_LOW_BITS = 32
+FREE_BITS = 8  # of a gap symbol where nobody asks for a width
+
+
+class Positions(NamedTuple):
+    """The gaps of a body.
+
+    Attributes:
+        positions: In the flattened leaf, ascending, int64[kept].
+        symbols: Gap symbols, uint16[G].
+        gap_bits: Width of a symbol.
+        low_bits: Width of the low bits.
+        stream: Where the stream of symbols begins.
+        low: Where the low bits begin.
+        end: Where they end.
+    """
+
+    positions: NDArray[np.int64]
+    symbols: NDArray[np.uint16]
+    gap_bits: int
+    low_bits: int
+    stream: int
+    low: int
+    end: int
+
+
+# ---- writing ------------------------------------------------------------------------
+
+
+def applies(leaf: Leaf) -> bool:
+    """Whether this coding can hold a leaf: it holds every one."""
+    del leaf
+    return True
+
+
+def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
+    """Bits that a body has, roughly."""
+    positions = np.flatnonzero(labels)
+    low_bits = choose_low_bits(positions)
+    symbols, _ = gaps.encode(positions, bits=FREE_BITS, low_bits=low_bits)
+    tables = 4 * (leaf.entries + np.unique(symbols).size)
+    words = entropy(symbols) + entropy(labels[positions])
+    return words + positions.size * low_bits + tables
+
+
+def encode(
+    labels: NDArray[np.unsignedinteger], leaf: Leaf, *, gap_bits: int | None = None
+) -> bytes:
+    """Writes labels, uint[size].
+
+    Args:
+        labels: The labels.
+        leaf: What they belong to.
+        gap_bits: For the paper's gaps of so many bits, 1 to 16, without low bits; None
+            takes low bits that make the body small.
+    """
+    del leaf
+    positions = np.flatnonzero(labels)
+    indices = (labels[positions] - 1).astype(np.uint16)
+    return put_positions(positions, gap_bits) + huffman.encode(indices)
+
+
+def put_positions(positions: NDArray[np.int64], gap_bits: int | None) -> bytes:
+    """Writes the gaps of weights at these positions, ascending."""
+    low_bits = choose_low_bits(positions) if gap_bits is None else 0
+    width = gap_bits or FREE_BITS
+    symbols, low = gaps.encode(positions, bits=width, low_bits=low_bits)
+    head = bytes([width, low_bits]) + bits.put_varint(symbols.size)
+    return head + huffman.encode(symbols) + bits.pack_fixed(low, low_bits)
+
+
+def choose_low_bits(positions: NDArray[np.int64]) -> int:
+    """The low bits that leave about eight units to a gap."""
+    if not positions.size:
+        return 0
+    mean = (int(positions[-1]) + 1) // positions.size
+    return max(mean.bit_length() - 3, 0)
+
+
+# ---- reading ------------------------------------------------------------------------
+
+
+def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
+    """Reads labels, uint[size].
+
+    Raises:
+        FormatError: L1, L2, L4 to L7, or a clause of the gaps (G) or streams (H); the
+            offset is that in the body.
+    """
+    found = get_positions(data, leaf.size)
+    end, indices = huffman.decode(data, found.end, found.positions.size)
+    _body.check_end(data, end)
+    return _body.to_labels(found.positions, indices, leaf, found.end)
+
+
+def gap_bits(body: bytes) -> int | None:
+    """The width of the gap symbols of a valid body, None if it has low bits."""
+    return None if body[1] else body[0]
+
+
+def get_positions(data: bytes, size: int) -> Positions:
+    """Reads the gaps of a leaf of `size` values.
+
+    Raises:
+        FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
+    """
+    pos, gap_bits = _body.get_byte(data, 0)
+    pos, low_bits = _body.get_byte(data, pos)
+    if not 1 <= gap_bits <= gaps.MAX_BITS or low_bits > MAX_LOW_BITS:
+        raise FormatError(
+            f"a gap of {gap_bits} and {low_bits} bits", offset=0, clause="L5"
+        )
+    start, count = bits.get_varint(data, pos, clause="C3")
+    if count > size:
+        raise FormatError(f"{count} gaps for {size} values", offset=pos, clause="L6")
+    low_at, symbols = huffman.decode(data, start, count)
+    kept = count - gaps.fillers(symbols, bits=gap_bits)
+    end, low = _body.get_fields(data, low_at, kept, low_bits)
+    positions = gaps.decode(
+        symbols, low, bits=gap_bits, low_bits=low_bits, offset=start
+    )
+    if positions.size and positions[-1] >= size:
+        raise FormatError(
+            f"gaps reach position {positions[-1]} of {size}", offset=start, clause="L7"
+        )
+    return Positions(positions, symbols, gap_bits, low_bits, start, low_at, end)
+
+
+def measure(data: bytes, leaf: Leaf) -> Measured:
+    """What the bits of a valid body are spent on."""
+    found = get_positions(data, leaf.size)
+    _, indices = huffman.decode(data, found.end, found.positions.size)
+    measured = measure_positions(data, found)
+    _, parts = huffman.parts(data, found.end, found.positions.size)
+    return measured._replace(
+        indices=parts.words,
+        tables=measured.tables + parts.table,
+        lanes=measured.lanes + parts.lanes,
+        padding=measured.padding + parts.padding,
+        ideal=measured.ideal + entropy(indices),
+    )
+
+
+def measure_positions(data: bytes, found: Positions) -> Measured:
+    """What the bits of the gaps are spent on."""
+    _, parts = huffman.parts(data, found.stream, found.symbols.size)
+    low = found.positions.size * found.low_bits
+    return Measured(
+        positions=parts.words + low,
+        tables=parts.table,
+        lanes=parts.lanes,
+        header=8 * found.stream,
+        padding=parts.padding + -low % 8,
+        ideal=entropy(found.symbols) + low,
+        gaps=found.symbols.size,
+        fillers=found.symbols.size - found.positions.size,
+        gap_bits=found.gap_bits + found.low_bits,
+    )
+
