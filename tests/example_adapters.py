@@ -12,6 +12,7 @@ from deepcomp_jax import (
     account,
     bits,
     container,
+    fold,
     gaps,
     huffman,
     kmeans,
@@ -85,11 +86,29 @@ def run_assign(text: str) -> str:
     return _row("labels", share.assign(jnp.array(fields["weights"]), codebook))
 
 
+def run_fold(text: str) -> str:
+    """`epsilon` and rows of a BatchNorm, perhaps `layer_bias ...`, to those rows."""
+    fields = _fields(text)
+    (epsilon,) = fields.pop("epsilon")
+    tensors = {name: jnp.array(numbers) for name, numbers in fields.items()}
+    layer = {"bias": tensors.pop("layer_bias")} if "layer_bias" in tensors else {}
+    pairs = [("layer", "norm")] if layer else []
+    try:
+        folded = fold.batchnorm(
+            {"layer": layer, "norm": tensors}, epsilon=epsilon, bias_of=pairs
+        )
+    except ValueError:
+        return "error"
+    rows = folded["norm"] | {f"layer_{name}": b for name, b in folded["layer"].items()}
+    return "\n".join(_row(name, rows[name]) for name in fields)
+
+
 ADAPTERS |= {
     "assign": run_assign,
     "by_magnitude": run_by_magnitude,
     "by_std": run_by_std,
     "cubic_schedule": run_cubic_schedule,
+    "fold": run_fold,
 }
 
 

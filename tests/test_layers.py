@@ -15,7 +15,7 @@ LAYERS = [
     {"bits", "_code", "_measures", "_report"},
     {"_stream", "_runs", "_tree", "trees"},
     {"gaps", "huffman", "kmeans"},
-    {"_layout", "prune", "share", "lanes"},
+    {"_layout", "fold", "prune", "share", "lanes"},
     {"_header"},
     {"_section"},
     {"container", "_counting"},
@@ -23,7 +23,9 @@ LAYERS = [
     {"pipeline"},
     {"__init__"},
 ]
-DEVICE = {"trees", "prune", "share", "lanes", "retrain", "pipeline", "__init__"}
+DEVICE = {
+    "trees", "fold", "prune", "share", "lanes", "retrain", "pipeline", "__init__",
+}  # fmt: skip
 
 
 def imported(source: str) -> set[str]:
