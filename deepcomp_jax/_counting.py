@@ -99,16 +99,16 @@ def count(
         codebook: Its codebook, if it has one.
         codebook_bytes: What the codebook adds to its bits.
     """
+    own: dict[str, int] = {name: getattr(measured, name) for name in _OF_BODY}
     if isinstance(leaf, Dense):
         kept, unique = _distinct(leaf.values.ravel())
-        raw = 8 * entry.size - sum(measured[: len(_OF_BODY)])
+        raw = 8 * entry.size - sum(own.values())
         stored = raw // (8 * entry.layout.dtype.itemsize)
     else:
         raw = 0
         used = np.bincount(leaf.labels.ravel(), minlength=1)[1:]
         stored = kept = int(used.sum())
         unique = int(np.count_nonzero(used))
-    own = {name: getattr(measured, name) for name in _OF_BODY}
     parts = Parts(**own, values=raw, codebook=8 * codebook_bytes)._replace(
         header=8 * entry.header_bytes + measured.header,
         checksum=8 * entry.checksum_bytes,

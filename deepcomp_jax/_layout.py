@@ -2,7 +2,7 @@
 
     codebook = u8 dtype + 16 * storage, then either
                varint 2 k, k values                     entry by entry
-               varint 2 k + 1, varint negatives, step   a uniform grid
+               varint 2 k + 1, step, varint a, varint b, [a + b bits]    a grid
     leaf     = u8 dtype + 16 * coding, u8 ndim, varint dimensions...,
                [varint codebook if labels are coded]
 
@@ -11,8 +11,8 @@ Format notes:
 - Values are little-endian.
 - A dtype or storage is its index in `DTYPES`, a coding its index in `CODINGS`.
 - Entries and step are in the dtype `storage`, which may be narrower than that of the
-  weights. Entry i of a grid with m negatives is step * (i - m), or step * (i - m + 1)
-  from i = m on, rounded once.
+  weights. The entries of a grid are step times -a to -1 and 1 to b, rounded once, but
+  those whose bit is 0. The bits are left out if all would be 1.
 """
 
 import math
@@ -21,12 +21,14 @@ from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
 from deepcomp_jax import bits
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._tree import Problem, get_byte, get_bytes
 
 MAX_ENTRIES = 1 << 15  # of a codebook: as many words as a code of 15 bits has (C20)
+MAX_FACTOR = 1 << 16  # of the step of a grid (C44)
 MAX_DIMENSIONS = 32  # (C23)
 MAX_ARRAY_BYTES = (1 << 63) - 1  # with empty dimensions counted as 1: a NumPy limit
 
@@ -108,13 +110,17 @@ def _storages(dtype: np.dtype) -> tuple[np.dtype, ...]:
     return *narrower, dtype
 
 
-def _grid(step: np.ndarray, size: int, negatives: int, dtype: np.dtype) -> np.ndarray:
-    """A uniform grid without zero; products are rounded once."""
-    factors = np.arange(-negatives, size - negatives + 1)
+def _grid(step: np.ndarray, factors: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Multiples of a step, rounded once."""
     # A step of 24 bits times a factor of 16 is exact in float64.
     with np.errstate(over="ignore", invalid="ignore"):
-        grid = step.astype(np.float64) * factors[factors != 0]
-        return grid.astype(dtype)
+        return (step.astype(np.float64) * factors).astype(dtype)
+
+
+def _span(below: int, above: int) -> NDArray[np.int64]:
+    """The factors -below to -1 and 1 to above."""
+    factors = np.arange(-below, above + 1)
+    return factors[factors != 0]
 
 
 def _same(left: np.ndarray, right: np.ndarray) -> bool:
@@ -125,12 +131,10 @@ def _same(left: np.ndarray, right: np.ndarray) -> bool:
 
 
 def put_codebook(codebook: np.ndarray) -> bytes:
-    """Writes a codebook in the fewest bytes: entries or a grid, in a dtype that is exact.
+    """Writes a codebook in the fewest bytes: entries or a grid, in an exact dtype.
 
-    Only a grid that has step or -step as an entry is recognised.
+    A grid is recognised if its step is the least entry or difference of two entries.
     """
-    least = np.abs(codebook).min(initial=np.inf).astype(codebook.dtype)
-    negatives = int(np.count_nonzero(codebook < 0))
     head = DTYPES.index(codebook.dtype)
     out: list[bytes] = []
     for storage in _storages(codebook.dtype):
@@ -138,11 +142,26 @@ def put_codebook(codebook: np.ndarray) -> bytes:
         if _same(codebook, codebook.astype(storage).astype(codebook.dtype)):
             entries = little(codebook.astype(storage))
             out.append(kind + bits.put_varint(2 * codebook.size) + entries)
-        step = least.astype(storage)
-        if _same(codebook, _grid(step, codebook.size, negatives, codebook.dtype)):
-            sizes = bits.put_varint(2 * codebook.size + 1) + bits.put_varint(negatives)
-            out.append(kind + sizes + little(step))
+        grid = _put_grid(codebook, storage) if codebook.size else b""
+        if grid:
+            out.append(kind + bits.put_varint(2 * codebook.size + 1) + grid)
     return min(out, key=len)
+
+
+def _put_grid(codebook: np.ndarray, storage: np.dtype) -> bytes:
+    """A grid after its size; nothing if the codebook is none."""
+    wide = codebook.astype(np.float64)
+    step = np.append(np.diff(wide), np.abs(wide)).min().astype(storage)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        factors = np.rint(wide / step.astype(np.float64))
+    if not np.abs(factors).max() <= MAX_FACTOR:
+        return b""
+    if not _same(codebook, _grid(step, factors, codebook.dtype)):
+        return b""
+    below, above = int(max(-factors[0], 0)), int(max(factors[-1], 0))
+    mask = np.isin(_span(below, above), factors)
+    out = little(step) + bits.put_varint(below) + bits.put_varint(above)
+    return out + (b"" if mask.all() else bits.pack_fixed(mask.astype(np.uint8), 1))
 
 
 def put(layout: Layout) -> bytes:
@@ -176,20 +195,39 @@ def get_codebook(data: bytes, pos: int) -> tuple[int, np.ndarray]:
     if size > MAX_ENTRIES:
         raise FormatError(f"a codebook of {size} entries", offset=start, clause="C20")
     if is_grid:
-        pos, negatives = bits.get_varint(data, pos, clause="C3")
-        pos, raw = get_bytes(data, pos, storage.itemsize)
-        step = from_little(raw, storage)[0]
-        if negatives > size:
-            raise FormatError(
-                f"{negatives} of {size} entries below zero", offset=start, clause="C21"
-            )
-        codebook = _grid(step, size, negatives, dtype)
+        pos, codebook = _get_grid(data, pos, size, (storage, dtype))
     else:
         pos, raw = get_bytes(data, pos, size * storage.itemsize)
         codebook = from_little(raw, storage).astype(dtype)
     if problem := codebook_problem(codebook):
         raise FormatError(problem.message, offset=start, clause=problem.clause)
     return pos, codebook
+
+
+def _get_grid(
+    data: bytes, pos: int, size: int, dtypes: tuple[np.dtype, np.dtype]
+) -> tuple[int, np.ndarray]:
+    """The position after a grid of `size` entries, and the grid."""
+    start, (storage, dtype) = pos, dtypes
+    pos, raw = get_bytes(data, pos, storage.itemsize)
+    pos, below = bits.get_varint(data, pos, clause="C3")
+    pos, above = bits.get_varint(data, pos, clause="C3")
+    if not size <= below + above or max(below, above) > MAX_FACTOR:
+        raise FormatError(
+            f"{size} entries of a grid from -{below} to {above}",
+            offset=start,
+            clause="C44",
+        )
+    factors = _span(below, above)
+    if size < factors.size:
+        pos, packed = get_bytes(data, pos, -(-factors.size // 8))
+        mask = np.unpackbits(np.frombuffer(packed, np.uint8)).astype(bool)
+        if mask.sum() != size or mask[factors.size :].any():
+            raise FormatError(
+                f"{mask.sum()} bits for {size} entries", offset=start, clause="C44"
+            )
+        factors = factors[mask[: factors.size]]
+    return pos, _grid(from_little(raw, storage)[0], factors, dtype)
 
 
 def get(

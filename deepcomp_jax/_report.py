@@ -7,7 +7,17 @@ _PARTS = (
     *("positions", "indices", "values", "codebook", "tables", "classes", "lanes"),
     *("header", "checksum", "padding"),
 )
-_BITS_HEAD = ("bits", "shape", "dtype", "coding", "non-zero", "clusters", *_PARTS, "all", "bytes")
+_BITS_HEAD = (
+    "bits",
+    "shape",
+    "dtype",
+    "coding",
+    "non-zero",
+    "clusters",
+    *_PARTS,
+    "all",
+    "bytes",
+)
 _TABLE_HEAD = (
     *("per layer", "values", "stored %", "weight bits P+Q", "P+Q+H"),
     *("gap bits P+Q", "P+Q+H", "rate % P+Q", "P+Q+H"),
@@ -81,7 +91,13 @@ def _bits_row(tensor: dict[str, Any]) -> list[str]:
     shape = "x".join(map(str, tensor["shape"])) or "-"
     clusters = str(tensor["clusters"] or "-")
     start = [tensor["name"] or "-", shape, tensor["dtype"], tensor["coding"]]
-    return [*start, str(tensor["nonzero"]), clusters, *_part_cells(bits), *_all(bits["total"])]
+    return [
+        *start,
+        str(tensor["nonzero"]),
+        clusters,
+        *_part_cells(bits),
+        *_all(bits["total"]),
+    ]
 
 
 def _part_cells(bits: dict[str, int]) -> list[str]:

@@ -50,6 +50,10 @@ def put(
     return layout, body
 
 
+def _described(shape: tuple[int, ...], codebook: np.ndarray) -> codings.Leaf:
+    return codings.Leaf(shape, codebook.size, int(np.count_nonzero(codebook < 0)))
+
+
 def _put_shared(name: str, leaf: Shared, codebook: np.ndarray) -> tuple[Layout, bytes]:
     labels = np.asarray(leaf.labels)
     if labels.dtype.kind not in "iu":
@@ -67,7 +71,7 @@ def _put_shared(name: str, leaf: Shared, codebook: np.ndarray) -> tuple[Layout, 
             f"leaf {name!r}: a gap must have 1 to {gaps.MAX_BITS} bits, got "
             f"{leaf.gap_bits}"
         )
-    described = codings.Leaf(labels.shape, codebook.size)
+    described = _described(labels.shape, codebook)
     coding, body = leaf.coding or "packed", b""
     if labels.size:
         flat = labels.ravel().astype(described.dtype)
@@ -147,7 +151,7 @@ def _get(
         values = _get_raw(layout, body) if empty else _get_sparse(layout, body)
         return Dense(values.reshape(layout.shape))
     name = CODINGS[layout.coding]
-    leaf = codings.Leaf(layout.shape, codebooks[layout.codebook].size)
+    leaf = _described(layout.shape, codebooks[layout.codebook])
     labels, gap_bits = np.zeros(0, leaf.dtype), None
     if layout.size:
         labels = codings.ALL[name].decode(body, leaf)
@@ -155,9 +159,7 @@ def _get(
     return Shared(labels.reshape(layout.shape), layout.codebook, name, gap_bits)
 
 
-def measure(
-    layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]
-) -> Measured:
+def measure(layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]) -> Measured:
     """What the bits of a valid body are spent on, without values one by one."""
     if layout.size == 0 or layout.coding == RAW:
         return Measured()
@@ -165,7 +167,7 @@ def measure(
         return relative.measure_positions(
             body, relative.get_positions(body, layout.size)
         )
-    leaf = codings.Leaf(layout.shape, codebooks[layout.codebook].size)
+    leaf = _described(layout.shape, codebooks[layout.codebook])
     return codings.ALL[CODINGS[layout.coding]].measure(body, leaf)
 
 

@@ -277,9 +277,7 @@ def _get_node(data: bytes, pos: int, tree: _Tree, depth: int) -> tuple[int, Stru
     kind, count = number % 8, number // 8
     tree.nodes.append(start)
     if len(tree.nodes) > MAX_NODES:
-        raise FormatError(
-            f"more than {MAX_NODES} nodes", offset=start, clause="C28"
-        )
+        raise FormatError(f"more than {MAX_NODES} nodes", offset=start, clause="C28")
     if kind > _TUPLE or (kind in (_LEAF, _NONE) and count):
         raise FormatError(f"a node of number {number}", offset=start, clause="C12")
     if kind == _LEAF:

@@ -103,7 +103,8 @@ def compress(
 def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     """Brings a network with shared weights to the host, ready to be written.
 
-    Codebooks are put in ascending order; entries that no weight uses are left out.
+    Codebooks are put in ascending order; entries that no weight uses are left out. A
+    leaf that is not shared but holds one value only becomes a codebook of one entry.
 
     Args:
         shared: The network, as `share.share` made it or fine-tuning left it.
@@ -114,16 +115,31 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     structure, names = trees.structure(jax.tree.unflatten(treedef, in_order))
     entries, labels = _canonical(shared)
     group_of = dict(shared.groups)
-    groups = list(dict.fromkeys(group_of[name] for name in names if name in group_of))
+    codebooks: dict[object, np.ndarray] = {}  # in order of first use
     leaves: list[Dense | Shared] = []
     for name in names:
         if name in labels:
-            number = groups.index(group_of[name])
-            how = _coding(_rule(rules, name), labels[name].ndim)
-            leaves.append(Shared(labels[name], number, *how))
+            key: object = group_of[name]
+            codebook, own = entries[group_of[name]], labels[name]
         else:
-            leaves.append(Dense(np.asarray(shared.rest[name])))
-    return Compressed(structure, tuple(leaves), tuple(entries[g] for g in groups))
+            leaf = np.asarray(shared.rest[name])
+            if not _is_constant(leaf):
+                leaves.append(Dense(leaf))
+                continue
+            codebook, own = leaf.ravel()[:1], np.ones(leaf.shape, np.uint8)
+            key = codebook.dtype, codebook.tobytes()
+        codebooks.setdefault(key, codebook)
+        how = _coding(_rule(rules, name), own.ndim)
+        leaves.append(Shared(own, list(codebooks).index(key), *how))
+    return Compressed(structure, tuple(leaves), tuple(codebooks.values()))
+
+
+def _is_constant(leaf: np.ndarray) -> bool:
+    """Whether a floating leaf holds one finite value other than zero, many times."""
+    if leaf.size < 2 or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return False
+    first = leaf.ravel()[0]
+    return bool(np.isfinite(first) and first != 0 and (leaf == first).all())
 
 
 def decompress(compressed: Compressed) -> Any:

@@ -31,9 +31,7 @@ TOTAL = 1 << PRECISION
 
 _LOW = 1 << 16  # least state; also that after the last symbol
 _STATE_BYTES = 4
-_CLAUSES = _index.Clauses(
-    number="E2", lanes="E3", width="E4", padding="E5", cut="E6"
-)
+_CLAUSES = _index.Clauses(number="E2", lanes="E3", width="E4", padding="E5", cut="E6")
 _LANE_BITS = 40  # what one more lane adds to a stream, roughly
 _LANE_SHARE = 0.003  # of the bits of a stream that lanes may add
 _MAX_LANES = 4096
@@ -175,7 +173,9 @@ def _put_lane_by_lane(
     after: list[int] = []
     for lane, x in enumerate(states.tolist()):
         words = emitted[:, lane]
-        pairs = zip(frequencies[::-1, lane].tolist(), starts[::-1, lane].tolist())
+        pairs = zip(
+            frequencies[::-1, lane].tolist(), starts[::-1, lane].tolist(), strict=True
+        )
         for step, (f, start) in enumerate(pairs, 1):
             if x >= f << (32 - PRECISION):
                 words[-step] = x & 0xFFFF

@@ -105,6 +105,26 @@ def nonparametric(penalty: float = 0.02) -> Method:
     )
 
 
+def with_precision(shared: SharedWeights, dtype: Any) -> SharedWeights:
+    """The same network with codebooks rounded to a narrower floating type.
+
+    They keep their own dtype; a file stores them in the narrowest that is exact.
+
+    Args:
+        shared: The network.
+        dtype: For example "float16" or "bfloat16".
+
+    Raises:
+        ValueError: An entry overflows.
+    """
+    codebooks: dict[str, jax.Array] = {}
+    for group, codebook in shared.codebooks.items():
+        codebooks[group] = codebook.astype(dtype).astype(codebook.dtype)
+        if not bool(jnp.isfinite(codebooks[group]).all()):
+            raise ValueError(f"the codebook of {group!r} overflows {np.dtype(dtype)}")
+    return with_codebooks(shared, codebooks)
+
+
 def share(
     variables: Any,
     methods: Sequence[tuple[str, Method | None, str | None]],

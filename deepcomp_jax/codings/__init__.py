@@ -1,4 +1,4 @@
-"""Codings of labels: each a pair of pure inverse functions, and the choice among them.
+"""Codings of labels: each a pair of pure inverse functions, and the choice of one.
 
 The law: `decode(encode(labels, leaf), leaf)` is `labels`, for every coding that applies.
 `specs/codings.md` says what every bit of a body is.
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deepcomp_jax.codings import dense, density, packed, relative
 from deepcomp_jax.codings._body import Leaf as Leaf
 from deepcomp_jax.codings._body import Measured as Measured
+from deepcomp_jax.codings._prices import prices as prices
 
 _MARGIN = 64  # bits that an estimate may be too high
 

@@ -18,10 +18,12 @@ class Leaf(NamedTuple):
     Attributes:
         shape: Of the leaf; no dimension is 0.
         entries: Of the codebook. Labels are 0, a pruned weight, to `entries`.
+        negatives: Entries below zero.
     """
 
     shape: tuple[int, ...]
     entries: int
+    negatives: int
 
     @property
     def size(self) -> int:

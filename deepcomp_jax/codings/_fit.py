@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import rans
 from deepcomp_jax.codings import _models
+from deepcomp_jax.codings._body import Leaf
 from deepcomp_jax.codings._groups import Classes
 
 _MAX_CLASSES = 12  # of an axis
@@ -32,7 +32,9 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
     axes = [a for a, size in enumerate(shape) if size > 1]
     if len(axes) < 2 or not positions.size:
         return none
-    where = dict(zip(range(len(shape)), np.unravel_index(positions, shape), strict=True))
+    where = dict(
+        zip(range(len(shape)), np.unravel_index(positions, shape), strict=True)
+    )
     best, least = none, _bits(none, where, shape)
     for some in _subsets(axes, shape):
         for step in _STEPS:
@@ -45,51 +47,53 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
 
 
 def tables(
-    member: NDArray[np.uint8], indices: NDArray[np.uint16], groups: int, entries: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Which groups share a table of indices, and the tables.
+    member: NDArray[np.uint8],
+    indices: NDArray[np.integer],
+    groups: int,
+    leaf: Leaf,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Which groups share a table of indices.
 
     Args:
-        member: Group of each weight that is kept, uint8[n].
-        indices: Of its entry, uint16[n].
+        member: Group of each weight that is kept, uint8[n], n > 0.
+        indices: Of its entry, uint[n].
         groups: Their number.
-        entries: Of the codebook.
+        leaf: What they belong to.
 
     Returns:
-        The table of each group, uint8[groups], ascending; and the codes of the
-        frequencies, uint8[tables, entries].
+        The table of each group, uint8[groups], ascending; and how often each entry is
+        used with each table, int64[tables, entries].
     """
-    pairs = member.astype(np.int64) * entries + indices
-    counts = np.bincount(pairs, minlength=groups * entries).reshape(groups, entries)
-    ends = _split(counts)
+    pairs = member.astype(np.int64) * leaf.entries + indices
+    counts = np.bincount(pairs, minlength=groups * leaf.entries)
+    counts = counts.reshape(groups, leaf.entries)
+    ends = _split(counts, leaf.negatives)
     chosen = np.zeros(groups, np.uint8)
     chosen[ends] = 1
     merged = np.add.reduceat(counts, [0, *ends], axis=0)
-    return np.cumsum(chosen).astype(np.uint8), _models.quantise(merged)
+    return np.cumsum(chosen).astype(np.uint8), merged
 
 
-def _split(counts: NDArray[np.int64]) -> list[int]:
+def _split(counts: NDArray[np.int64], negatives: int) -> list[int]:
     """Where a new table pays, between rows of counts; each part has some counts."""
     sums = np.cumsum(counts, axis=0)
-    total = _table_bits(sums[-1:])[0]
+    total = _models.fit(sums[-1:], negatives)[1][0]
     before, after = sums[:-1], sums[-1] - sums[:-1]
     possible = before.any(axis=1) & after.any(axis=1)
     if not possible.any():
         return []
-    both = np.where(possible, _table_bits(before) + _table_bits(after), np.inf)
+    both = np.full(len(before), np.inf)
+    parts = [_models.fit(part[possible], negatives)[1] for part in (before, after)]
+    both[possible] = parts[0] + parts[1]
     at = int(both.argmin())
     if both[at] >= total:
         return []
     low, high = counts[: at + 1], counts[at + 1 :]
-    return [*_split(low), at + 1, *(at + 1 + end for end in _split(high))]
-
-
-def _table_bits(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Bits of a table and of all indices that it codes, for each row of counts."""
-    used = np.where(counts.any(axis=1)[:, None], counts, 1)
-    frequencies = _models.frequencies(_models.quantise(used))
-    words = used * (rans.PRECISION - np.log2(np.maximum(frequencies, 1)))
-    return words.sum(axis=1) + _models.CODE_BITS * counts.shape[1]
+    return [
+        *_split(low, negatives),
+        at + 1,
+        *(at + 1 + end for end in _split(high, negatives)),
+    ]
 
 
 def _subsets(axes: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]:
@@ -148,9 +152,7 @@ def _histogram(
     return sizes.size, sizes
 
 
-def _sums(
-    found: Sequence[NDArray[np.uint8] | None], where: Where
-) -> NDArray[np.intp]:
+def _sums(found: Sequence[NDArray[np.uint8] | None], where: Where) -> NDArray[np.intp]:
     """The group of each kept weight."""
     total = np.zeros(where[0].size, np.intp)
     for axis, own in enumerate(found):

@@ -55,6 +55,12 @@ def groups(shape: Sequence[int], classes: Classes) -> Groups:
     return Groups(rows, columns, ranks, order, first, sizes)
 
 
+def members(positions: NDArray[np.int64], found: Groups) -> NDArray[np.uint8]:
+    """The group of each position of the flattened tensor."""
+    row, column = np.divmod(positions, found.columns.size)
+    return found.rows[row] + found.columns[column]
+
+
 def split(
     positions: NDArray[np.int64], found: Groups
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.intp]]:

@@ -29,8 +29,8 @@ def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
 
 def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     """Writes labels, uint[size]."""
-    codes = _models.quantise(np.bincount(labels, minlength=leaf.entries + 1)[None])
-    table = rans.models(_models.frequencies(codes))
+    codes = _models.quantise(np.bincount(labels, minlength=leaf.entries + 1))
+    table = rans.models(_models.frequencies(codes[None]))
     one = np.zeros(labels.size, np.uint8)
     return _models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
 
@@ -42,9 +42,9 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
         FormatError: L1 to L3, or a clause of the stream (E); the offset is that in the
             body.
     """
-    start, codes = _models.get(data, 0, 1, leaf.entries + 1)
+    start, codes = _models.get(data, 0, leaf.entries + 1)
     end, state = rans.begin(data, start)
-    table = rans.models(_models.frequencies(codes))
+    table = rans.models(_models.frequencies(codes[None]))
     state, labels = rans.take(state, table, np.zeros(leaf.size, np.uint8))
     rans.finish(state)
     _body.check_end(data, end)
@@ -54,9 +54,9 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
 def measure(data: bytes, leaf: Leaf) -> Measured:
     """What the bits of a valid body are spent on."""
     labels = decode(data, leaf)
-    start, codes = _models.get(data, 0, 1, leaf.entries + 1)
+    start, codes = _models.get(data, 0, leaf.entries + 1)
     _, state = rans.begin(data, start)
-    table = rans.models(_models.frequencies(codes))
+    table = rans.models(_models.frequencies(codes[None]))
     words = 16 * int(state.ends[-1])
     tables = _models.CODE_BITS * codes.size
     return Measured(

@@ -1,22 +1,23 @@
 """The density coding: groups of equally dense weights, gaps within them, by rANS.
 
-Rows and columns of a trained and pruned tensor are not equally dense. Here each index of
-an axis has a small class, which is in the file; the sum of the classes of a weight's
+Rows and columns of a trained and pruned tensor are not equally dense. Here each index
+of an axis has a small class, which is in the file; the sum of the classes of a weight's
 indices says which group it is in. Within a group weights are kept more or less at
-random, so gaps follow from the group's size and its number of gaps alone; which is
-the ideal code length of a model that knows each group's density, at the price of one
-symbol for each weight that is kept instead of one for each weight.
+random, so gaps follow from the group's size and its number of gaps alone. That has the
+ideal code length of a model that knows each group's density, at the price of a symbol
+for each weight that is kept instead of one for each weight.
 
     body   = varint axes | classes... | varint gaps of each group that has values
-             | varint splits | frequencies | rANS stream | low bits
+             | varint splits | tables | rANS stream | low bits
     classes = for each axis in `axes` (bit a for axis a): a Huffman stream
 
 Format notes:
 
-- A gap is cut into units of 2**m zeros and m low bits (`_models.gap_bits`). Symbol u is
-  u units and then a weight; 32 is 32 units and no weight.
+- A gap is cut into units of 2**m zeros and m low bits (`_models.gap_bits`). Symbol u
+  is u units and then a weight; 32 is 32 units and no weight.
 - Bit d of `splits` says that group d begins a new table of indices; group 0 always does.
-- Frequencies: 6 bits for each entry of the codebook, for each table.
+- A table: u8 code; if that is 0, 6 bits for the frequency of each entry; else the code
+  of `_models.falling`.
 - The stream has two segments, the gaps of all groups and the indices of all weights.
 - Low bits: those of the gaps that end at a weight, in order.
 """
@@ -42,18 +43,20 @@ class _Front(NamedTuple):
         groups: The groups.
         gaps: Gap symbols of each, int64[groups].
         tables: Which table the indices of each group have, uint8[groups].
-        codes: Codes of the frequencies, uint8[tables, entries].
+        frequencies: Of the tables, uint32[tables, entries].
         sides: Bytes that the classes take, with what says which axes have some.
         counts: Bytes that the numbers of gaps take.
+        models: Where the tables begin.
         end: Where the stream begins.
     """
 
     groups: Groups
     gaps: NDArray[np.int64]
     tables: NDArray[np.uint8]
-    codes: NDArray[np.uint8]
+    frequencies: NDArray[np.uint32]
     sides: int
     counts: int
+    models: int
     end: int
 
 
@@ -82,14 +85,16 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     )
     if not gaps.any():
         return head
-    tables, codes = _fit.tables(member, indices, found.sizes.size, leaf.entries)
+    tables, counts = _fit.tables(member, indices, found.sizes.size, leaf)
     new = np.diff(tables.astype(np.int64), prepend=0)
     head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))
-    head += bits.pack_fixed(codes.ravel(), _models.CODE_BITS)
+    models = _models.put_tables(_models.fit(counts, leaf.negatives)[0])
+    head += models
+    _, frequencies = _models.get_tables(models, 0, len(counts), leaf)
     stream = rans.encode(
         [
             rans.Segment(symbols, _gap_models(found.sizes, gaps), gap_groups),
-            rans.Segment(indices, rans.models(_models.frequencies(codes)), tables[member]),
+            rans.Segment(indices, rans.models(frequencies), tables[member]),
         ]
     )
     widths = _widths(found.sizes, gaps)[member]
@@ -177,14 +182,16 @@ def _get_front(data: bytes, leaf: Leaf) -> _Front:
             )
     counts = pos - sides
     tables = np.zeros(gaps.size, np.uint8)
-    codes = np.zeros((0, leaf.entries), np.uint8)
+    frequencies = np.zeros((0, leaf.entries), np.uint32)
+    models = pos
     if gaps.any():
         pos, splits = bits.get_varint(data, pos, clause="C3")
         if splits % 2 or splits.bit_length() > gaps.size:
             raise FormatError("no such group", offset=pos - 1, clause="L10")
         tables = np.cumsum([splits >> d & 1 for d in range(gaps.size)]).astype(np.uint8)
-        pos, codes = _models.get(data, pos, int(tables[-1]) + 1, leaf.entries)
-    return _Front(found, gaps, tables, codes, sides, counts, pos)
+        models = pos
+        pos, frequencies = _models.get_tables(data, pos, int(tables[-1]) + 1, leaf)
+    return _Front(found, gaps, tables, frequencies, sides, counts, models, pos)
 
 
 def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
@@ -224,7 +231,7 @@ def _get_stream(
     weight = symbols < _models.CAP
     kept = np.bincount(of_gaps, weight, count).astype(np.int64)
     chosen = np.repeat(front.tables, kept)
-    table = rans.models(_models.frequencies(front.codes))
+    table = rans.models(front.frequencies)
     state, indices = rans.take(state, table, chosen)
     rans.finish(state)
     return symbols, indices, kept, end
@@ -268,27 +275,25 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
     """
     front = _get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front)
-    shared = Measured(classes=8 * front.sides, header=8 * front.counts)
+    shared = Measured(classes=8 * front.sides, header=8 * (front.models - front.sides))
     if not symbols.size:
         return shared
     gap_table = _gap_models(front.groups.sizes, front.gaps)
-    of_gaps = np.repeat(np.arange(front.gaps.size), front.gaps)
+    of_gaps = np.repeat(np.arange(front.gaps.size, dtype=np.uint8), front.gaps)
     chosen = np.repeat(front.tables, kept)
-    index_table = rans.models(_models.frequencies(front.codes))
+    index_table = rans.models(front.frequencies)
     gap_cost = rans.cost(rans.Segment(symbols, gap_table, of_gaps))
     index_cost = rans.cost(rans.Segment(indices, index_table, chosen))
     low = int(kept @ _widths(front.groups.sizes, front.gaps).astype(np.int64))
     _, state = rans.begin(data, front.end)
     words = 16 * int(state.ends[-1])
     to_gaps = round(words * gap_cost / max(gap_cost + index_cost, 1e-9))
-    tables = _models.CODE_BITS * front.codes.size
-    splits = 8 * (front.end - front.sides - front.counts) - tables - -tables % 8
     return shared._replace(
         positions=to_gaps + low,
         indices=words - to_gaps,
-        tables=tables + splits,
+        tables=8 * (front.end - front.models),
         lanes=8 * (low_at - front.end) - words,
-        padding=-tables % 8 + -low % 8,
+        padding=-low % 8,
         ideal=gap_cost + index_cost + low,
         gaps=symbols.size,
         fillers=symbols.size - indices.size,

@@ -183,4 +183,3 @@ def measure_positions(data: bytes, found: Positions) -> Measured:
         fillers=found.symbols.size - found.positions.size,
         gap_bits=found.gap_bits + found.low_bits,
     )
-

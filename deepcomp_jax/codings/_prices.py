@@ -1,0 +1,37 @@
+"""What labels would cost in the density coding, before they are chosen."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax.codings import _fit, _groups
+from deepcomp_jax.codings._body import Leaf
+
+
+def prices(
+    labels: NDArray[np.integer], leaf: Leaf, *, at: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """What labels cost under the models that this coding would have for them.
+
+    Args:
+        labels: All labels of the leaf, int[size].
+        leaf: What they belong to.
+        at: For which positions, int64[n].
+
+    Returns:
+        Bits of a pruned weight, float32[n]; bits of the position of one that is kept,
+        float32[n]; and bits of each index, float32[n, entries].
+    """
+    positions = np.flatnonzero(labels)
+    found = _groups.groups(leaf.shape, _fit.classes(positions, leaf.shape))
+    member, group = _groups.members(positions, found), _groups.members(at, found)
+    kept = np.bincount(member, minlength=found.sizes.size)
+    density = (kept + 0.5) / (found.sizes + 1.0)
+    indices = labels[positions] - 1
+    tables, counts = _fit.tables(member, indices, found.sizes.size, leaf)
+    smooth = counts + 0.1
+    share = smooth / smooth.sum(axis=1, keepdims=True)
+    return (
+        -np.log2(1 - density)[group].astype(np.float32),
+        -np.log2(density)[group].astype(np.float32),
+        -np.log2(share)[tables[group]].astype(np.float32),
+    )
