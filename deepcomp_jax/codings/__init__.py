@@ -1,6 +1,6 @@
 """Codings of labels: each a pair of pure inverse functions, and the choice of one.
 
-The law: `decode(encode(labels, leaf), leaf)` is `labels`, for every coding that applies.
+The law: `decode(encode(labels, leaf), leaf)` is `labels`, for each that applies.
 `specs/codings.md` says what every bit of a body is.
 
     packed     every label in the same number of bits

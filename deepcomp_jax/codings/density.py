@@ -15,7 +15,7 @@ Format notes:
 
 - A gap is cut into units of 2**m zeros and m low bits (`_models.gap_bits`). Symbol u
   is u units and then a weight; 32 is 32 units and no weight.
-- Bit d of `splits` says that group d begins a new table of indices; group 0 always does.
+- Bit d of `splits` says that group d begins a new table of indices, as group 0 does.
 - A table: u8 code; if that is 0, 6 bits for the frequency of each entry; else the code
   of `_models.falling`.
 - The stream has two segments, the gaps of all groups and the indices of all weights.
