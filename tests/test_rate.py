@@ -1,0 +1,180 @@
+"""Rate-distortion quantisation, and the budgets that rest on it."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import deepcomp_jax as dc
+from deepcomp_jax import budget, container, rate, share
+
+
+def network(seed: int = 0) -> dict[str, jax.Array]:
+    """A pruned matrix of Laplacian weights, and a vector."""
+    rng = np.random.default_rng(seed)
+    weights = rng.laplace(size=(60, 50)).astype(np.float32)
+    weights[np.abs(weights) < 1] = 0
+    return {"kernel": jnp.asarray(weights), "bias": jnp.asarray(weights[0])}
+
+
+def size(shared: share.SharedWeights) -> int:
+    return len(container.dumps(dc.pack(shared)))
+
+
+@pytest.mark.spec("Q1")
+@pytest.mark.parametrize("penalty", [0.0, 0.01, 0.5, 1e6])
+def test_what_is_zero_stays_zero(penalty: float):
+    variables = network()
+    shared = share.share(variables, [("kernel", share.kmeans(8), None)])
+    found = rate.optimise(shared, variables, penalty=penalty)
+    zero = np.asarray(variables["kernel"]) == 0
+    assert (np.asarray(found.labels["kernel"])[zero] == 0).all()
+    assert found.codebooks["kernel"] is shared.codebooks["kernel"]
+    assert np.array_equal(share.lookup(found)["bias"], variables["bias"])
+
+
+@pytest.mark.spec("Q2")
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9))
+def test_bits_that_cost_nothing(seed: int, k: int):
+    variables = {"w": jnp.asarray(np.random.default_rng(seed).normal(size=40), "f4")}
+    shared = share.share(variables, [("w", share.kmeans(k), None)])
+    found = rate.optimise(shared, variables, penalty=0)
+    entries = np.append(np.asarray(shared.codebooks["w"]), 0)
+    weights = np.asarray(variables["w"])
+    errors = np.abs(np.asarray(share.lookup(found)["w"]) - weights)
+    nearest = np.abs(weights[:, None] - entries).min(axis=1)
+    assert errors == pytest.approx(nearest, rel=1e-5, abs=1e-7)
+
+
+def test_a_higher_penalty_makes_a_smaller_and_worse_file():
+    variables = network()
+    weights = np.asarray(variables["kernel"])
+    sizes, errors = [], []
+    for penalty in (1e-4, 1e-3, 1e-2, 1e-1, 1.0):
+        found = rate.quantise(variables, ["kernel"], penalty=penalty)
+        sizes.append(size(found))
+        change = np.asarray(share.lookup(found)["kernel"]) - weights
+        errors.append(float(np.square(change).sum()))
+    assert sizes == sorted(sizes, reverse=True)
+    assert errors == sorted(errors)
+
+
+def test_it_is_better_than_the_nearest_entry():
+    """At the size of k-means with the nearest entry, less distortion."""
+    variables = network()
+    weights = np.asarray(variables["kernel"])
+
+    def distortion(shared: share.SharedWeights) -> float:
+        return float(np.square(np.asarray(share.lookup(shared)["kernel"]) - weights).sum())
+
+    nearest = share.share(variables, [("kernel", share.kmeans(8), None)])
+    best = budget.within_bytes(variables, size(nearest), ["kernel"])
+    found = np.asarray(dc.decompress(best.compressed)["kernel"])
+    assert float(np.square(found - weights).sum()) < 0.9 * distortion(nearest)
+
+
+@pytest.mark.spec("Q3")
+def test_unimportant_weights_get_cheap_labels():
+    variables = network()
+    importance = {"kernel": np.ones((60, 50), np.float32), "bias": np.ones(50)}
+    importance["kernel"][:, :25] = 0
+    found = rate.quantise(variables, ["kernel"], penalty=0.01, importance=importance)
+    labels = np.asarray(found.labels["kernel"])
+    assert np.unique(labels[:, :25]).size <= 2
+    assert np.unique(labels[:, 25:]).size > 5
+
+
+@pytest.mark.spec("Q4")
+@pytest.mark.parametrize(
+    ("values", "step", "entries"),
+    [
+        ([0.1, 1.0], 0.5, [-0.5, 0.5, 1.0]),
+        ([-1.2, 0.9], 0.5, [-1.0, -0.5, 0.5, 1.0]),
+        ([3.0], 2.0, [-2.0, 2.0, 4.0]),
+        ([0.01], 2.0, [-2.0, 2.0]),
+    ],
+)
+def test_grids(values: list[float], step: float, entries: list[float]):
+    assert rate.grid(step)(np.array(values), None).tolist() == entries
+
+
+def test_grids_have_an_end():
+    assert rate.grid(1e-9)(np.array([-1.0, 1.0]), None).size <= 1002
+    for step in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="positive and finite"):
+            rate.grid(step)
+
+
+@pytest.mark.spec("Q5")
+def test_the_step_that_suits_a_penalty():
+    importance = np.array([1.0, 3.0])
+    step = rate.suited(0.5)(np.array([-9.0, 9.0]), importance)[-1] / 9
+    expected = math.sqrt(6 * 0.5 / (math.log(2) * 2.0))
+    assert rate.suited(0.5)(np.array([0.1, 0.1]), importance)[-1] == pytest.approx(
+        expected, rel=1e-3
+    )
+    assert step == pytest.approx(expected * round(9 / expected) / 9, rel=1e-3)
+
+
+@pytest.mark.spec("Q6")
+@pytest.mark.parametrize("limit", [300, 600, 1200])
+def test_a_budget_of_bytes(limit: int):
+    found = budget.within_bytes(network(), limit)
+    assert found.file_bytes == len(container.dumps(found.compressed)) <= limit
+    assert found.file_bytes > 0.9 * limit
+
+
+@pytest.mark.spec("Q7")
+def test_a_budget_of_error():
+    variables = network()
+    weights = np.asarray(variables["kernel"])
+
+    def error(decoded: dict[str, np.ndarray]) -> float:
+        return float(np.abs(decoded["kernel"] - weights).mean())
+
+    found = budget.within_error(variables, error, 0.1)
+    assert 0.08 < error(dc.decompress(found.compressed)) <= 0.1
+    worse = budget.within_error(variables, error, 0.2)
+    assert worse.file_bytes < found.file_bytes
+
+
+@pytest.mark.spec("Q6", "Q7")
+def test_budgets_out_of_reach():
+    with pytest.raises(ValueError, match="a file of 20 bytes is out of reach"):
+        budget.within_bytes(network(), 20)
+    with pytest.raises(ValueError, match="an error of -1 is out of reach"):
+        budget.within_error(network(), lambda _: 0.0, -1)
+
+
+@pytest.mark.parametrize("penalty", [-1.0, math.nan, math.inf])
+def test_penalties_that_are_none(penalty: float):
+    variables = network()
+    shared = share.share(variables, [("kernel", share.kmeans(8), None)])
+    with pytest.raises(ValueError, match="penalty must be"):
+        rate.optimise(shared, variables, penalty=penalty)
+    with pytest.raises(ValueError, match="penalty must be"):
+        rate.quantise(variables, penalty=penalty)
+
+
+def test_leaves_that_are_no_floating_numbers_are_left_alone():
+    variables = {"w": jnp.ones(50), "step": jnp.arange(3)}
+    found = dc.decompress(budget.point(variables, penalty=1e-6).compressed)
+    assert found["step"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.spec("Q8")
+def test_squared_gradients():
+    params = {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
+
+    def loss(params: dict[str, jax.Array], batch: jax.Array) -> jax.Array:
+        return (params["a"] * batch).sum() + params["b"] ** 2
+
+    found = rate.squared_gradients(loss, params, jnp.array([[1.0, 0.0], [3.0, 2.0]]))
+    assert found["a"].tolist() == [5.0, 2.0]
+    assert found["b"] == 36.0
+    with pytest.raises(ValueError, match="at least one batch"):
+        rate.squared_gradients(loss, params, [])
