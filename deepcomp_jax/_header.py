@@ -141,7 +141,7 @@ def get(data: bytes) -> Header:
         data: A file, or its first bytes up to the first section at least.
 
     Raises:
-        FormatError: C1 to C27, C28 or C31.
+        FormatError: C1 to C30, C17 or C11.
     """
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):
@@ -158,7 +158,9 @@ def get(data: bytes) -> Header:
     pos, leaves = _get_leaves(data, pos, names, codebooks)
     if pos != stop:
         raise FormatError(
-            "the fields do not end where the header does", offset=pos, clause="C6"
+            "the fields do not end where the header does",
+            offset=min(pos, stop),
+            clause="C6"
         )
     first = stop + CHECKSUM_BYTES
     return Header(structure, codebooks, leaves, first, codebook_bytes)
@@ -177,7 +179,7 @@ def _get_leaves(
         pos, size = bits.get_varint(data, pos, clause="C3")
         described.append((layout, size, pos - start))
     if used < len(codebooks):
-        raise FormatError(f"codebook {used} is not used", offset=pos, clause="C22")
+        raise FormatError(f"codebook {used} is not used", offset=pos, clause="C25")
     large = len(data) + CHECKSUM_BYTES
     leaves: list[Entry] = []
     for name, (layout, size, header_bytes) in zip(names, described, strict=True):
@@ -198,7 +200,7 @@ def check_sizes(header: Header, file_bytes: int) -> None:
         file_bytes: Its size.
 
     Raises:
-        FormatError: C30.
+        FormatError: C32.
     """
     large = [entry.size for entry in header.leaves if entry.checksum_bytes]
     total = header.size + sum(large) + CHECKSUM_BYTES * len(large)
@@ -206,7 +208,7 @@ def check_sizes(header: Header, file_bytes: int) -> None:
         raise FormatError(
             f"the sections end at byte {total}, the file at {file_bytes}",
             offset=min(total, file_bytes),
-            clause="C30",
+            clause="C32",
         )
 
 
@@ -218,7 +220,7 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
         max_bytes: What their values may take together.
 
     Raises:
-        FormatError: C29.
+        FormatError: C31.
     """
     layouts = [entry.layout for entry in leaves]
     total = sum(layout.size * layout.dtype.itemsize for layout in layouts)
@@ -226,7 +228,7 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
         raise FormatError(
             f"the values take {total} bytes, above max_bytes={max_bytes}",
             offset=0,
-            clause="C29",
+            clause="C31",
         )
 
 

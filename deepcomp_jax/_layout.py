@@ -27,9 +27,9 @@ from deepcomp_jax import bits
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._tree import Problem, get_byte, get_bytes
 
-MAX_ENTRIES = 1 << 15  # of a codebook: as many words as a code of 15 bits has (C20)
-MAX_FACTOR = 1 << 16  # of the step of a grid (C44)
-MAX_DIMENSIONS = 32  # (C23)
+MAX_ENTRIES = 1 << 15  # of a codebook: as many words as a code of 15 bits has (C22)
+MAX_FACTOR = 1 << 16  # of the step of a grid (C24)
+MAX_DIMENSIONS = 32  # (C26)
 MAX_ARRAY_BYTES = (1 << 63) - 1  # with empty dimensions counted as 1: a NumPy limit
 
 RAW, SPARSE = 0, 1  # codings of a leaf without labels
@@ -75,9 +75,9 @@ def shape_problem(shape: Sequence[int], dtype: np.dtype) -> Problem | None:
     """The rule that a shape breaks, if any."""
     if len(shape) > MAX_DIMENSIONS:
         text = f"has {len(shape)} dimensions, above {MAX_DIMENSIONS}"
-        return Problem("C23", text)
+        return Problem("C26", text)
     if math.prod(size or 1 for size in shape) * dtype.itemsize > MAX_ARRAY_BYTES:
-        return Problem("C24", f"has shape {tuple(shape)}, above 2**63 bytes")
+        return Problem("C27", f"has shape {tuple(shape)}, above 2**63 bytes")
     return None
 
 
@@ -85,13 +85,13 @@ def codebook_problem(codebook: np.ndarray) -> Problem | None:
     """The rule that the entries of a codebook break, if any."""
     if codebook.size > MAX_ENTRIES:
         text = f"a codebook of {codebook.size} entries, above {MAX_ENTRIES}"
-        return Problem("C20", text)
+        return Problem("C22", text)
     fine = bool(np.isfinite(codebook).all())
     if fine:
         wide = codebook.astype(np.float64)
         fine = bool(wide.all() and (np.diff(wide) > 0).all())
     text = "entries of a codebook are not finite, non-zero and strictly ascending"
-    return None if fine else Problem("C21", text)
+    return None if fine else Problem("C23", text)
 
 
 def little(array: np.ndarray) -> bytes:
@@ -113,8 +113,14 @@ def _storages(dtype: np.dtype) -> tuple[np.dtype, ...]:
 def _grid(step: np.ndarray, factors: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Multiples of a step, rounded once."""
     # A step of 24 bits times a factor of 16 is exact in float64.
+    with np.errstate(invalid="ignore"):
+        return _cast(step.astype(np.float64) * factors, dtype)
+
+
+def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values in another dtype; what is too large becomes infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return (step.astype(np.float64) * factors).astype(dtype)
+        return np.asarray(values).astype(dtype)
 
 
 def _span(below: int, above: int) -> NDArray[np.int64]:
@@ -139,8 +145,9 @@ def put_codebook(codebook: np.ndarray) -> bytes:
     out: list[bytes] = []
     for storage in _storages(codebook.dtype):
         kind = bytes([head + 16 * DTYPES.index(storage)])
-        if _same(codebook, codebook.astype(storage).astype(codebook.dtype)):
-            entries = little(codebook.astype(storage))
+        narrow = _cast(codebook, storage)
+        if _same(codebook, narrow.astype(codebook.dtype)):
+            entries = little(narrow)
             out.append(kind + bits.put_varint(2 * codebook.size) + entries)
         grid = _put_grid(codebook, storage) if codebook.size else b""
         if grid:
@@ -151,8 +158,8 @@ def put_codebook(codebook: np.ndarray) -> bytes:
 def _put_grid(codebook: np.ndarray, storage: np.dtype) -> bytes:
     """A grid after its size; nothing if the codebook is none."""
     wide = codebook.astype(np.float64)
-    step = np.append(np.diff(wide), np.abs(wide)).min().astype(storage)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    step = _cast(np.append(np.diff(wide), np.abs(wide)).min(), storage)
+    with np.errstate(divide="ignore", invalid="ignore"):
         factors = np.rint(wide / step.astype(np.float64))
     if not np.abs(factors).max() <= MAX_FACTOR:
         return b""
@@ -181,19 +188,19 @@ def get_codebook(data: bytes, pos: int) -> tuple[int, np.ndarray]:
     """Reads a codebook.
 
     Raises:
-        FormatError: C3, C6, or C18 to C21.
+        FormatError: C3, C6, or C20 to C23.
     """
     start = pos
     pos, kind = get_byte(data, pos)
     dtype, storage = _dtype(kind % 16, start), _dtype(kind // 16, start)
     if dtype not in FLOATING or storage not in _storages(dtype):
         raise FormatError(
-            f"a codebook of {dtype} stored as {storage}", offset=start, clause="C19"
+            f"a codebook of {dtype} stored as {storage}", offset=start, clause="C21"
         )
     pos, number = bits.get_varint(data, pos, clause="C3")
     size, is_grid = number // 2, number % 2
     if size > MAX_ENTRIES:
-        raise FormatError(f"a codebook of {size} entries", offset=start, clause="C20")
+        raise FormatError(f"a codebook of {size} entries", offset=start, clause="C22")
     if is_grid:
         pos, codebook = _get_grid(data, pos, size, (storage, dtype))
     else:
@@ -216,7 +223,7 @@ def _get_grid(
         raise FormatError(
             f"{size} entries of a grid from -{below} to {above}",
             offset=start,
-            clause="C44",
+            clause="C24",
         )
     factors = _span(below, above)
     if size < factors.size:
@@ -224,7 +231,7 @@ def _get_grid(
         mask = np.unpackbits(np.frombuffer(packed, np.uint8)).astype(bool)
         if mask.sum() != size or mask[factors.size :].any():
             raise FormatError(
-                f"{mask.sum()} bits for {size} entries", offset=start, clause="C44"
+                f"{mask.sum()} bits for {size} entries", offset=start, clause="C24"
             )
         factors = factors[mask[: factors.size]]
     return pos, _grid(from_little(raw, storage)[0], factors, dtype)
@@ -242,14 +249,14 @@ def get(
         used: The first so many of them are used by the leaves before.
 
     Raises:
-        FormatError: C3, C6, C18, or C22 to C27.
+        FormatError: C3, C6, C20, or C25 to C30.
     """
     start = pos
     pos, kind = get_byte(data, pos)
     dtype, coding = _dtype(kind % 16, start), kind // 16
     pos, shape = _get_shape(data, pos, dtype)
     if coding >= len(CODINGS):
-        raise FormatError(f"a coding of number {coding}", offset=start, clause="C25")
+        raise FormatError(f"a coding of number {coding}", offset=start, clause="C28")
     if coding in (RAW, SPARSE):
         return pos, Layout(shape, dtype, coding)
     pos, codebook = bits.get_varint(data, pos, clause="C3")
@@ -261,7 +268,7 @@ def get(
 
 def _dtype(code: int, pos: int) -> np.dtype:
     if code >= len(DTYPES):
-        raise FormatError(f"a dtype of code {code}", offset=pos, clause="C18")
+        raise FormatError(f"a dtype of code {code}", offset=pos, clause="C20")
     return DTYPES[code]
 
 
@@ -270,7 +277,7 @@ def _get_shape(data: bytes, pos: int, dtype: np.dtype) -> tuple[int, tuple[int, 
     pos, ndim = get_byte(data, pos)
     shape: list[int] = []
     if ndim > MAX_DIMENSIONS:
-        raise FormatError(f"{ndim} dimensions", offset=start, clause="C23")
+        raise FormatError(f"{ndim} dimensions", offset=start, clause="C26")
     for _ in range(ndim):
         pos, dimension = bits.get_varint(data, pos, clause="C3")
         shape.append(dimension)
@@ -286,9 +293,9 @@ def _codebook_of(
 ) -> tuple[str, str]:
     """The clause broken by a leaf's use of a codebook, and how; empty if none is."""
     if codebook >= len(codebooks):
-        return "C26", f"there is no codebook {codebook}"
+        return "C29", f"there is no codebook {codebook}"
     if codebooks[codebook].dtype != dtype:
-        return "C27", f"a leaf of {dtype} with codebook {codebook} of another dtype"
+        return "C30", f"a leaf of {dtype} with codebook {codebook} of another dtype"
     if codebook > used:
-        return "C22", f"codebook {codebook} is used before codebook {used}"
+        return "C25", f"codebook {codebook} is used before codebook {used}"
     return "", ""

@@ -119,7 +119,7 @@ def get(
         codebooks: Those of the file.
 
     Raises:
-        FormatError: C3, C32 to C35, C36, or a clause of the codings (L), the gaps (G)
+        FormatError: C3, C33 to C36, C37, or a clause of the codings (L), the gaps (G)
             or the streams (E, H); the offset is that in the file.
     """
     try:
@@ -137,7 +137,7 @@ def _body(entry: Entry, section: bytes) -> bytes:
     body, found = section[: entry.size], section[entry.size :]
     expected = checksum(body) if entry.checksum_bytes else b""
     if len(body) != entry.size or found != expected:
-        raise FormatError("the section is damaged", offset=len(body), clause="C32")
+        raise FormatError("the section is damaged", offset=len(body), clause="C33")
     return body
 
 
@@ -145,7 +145,7 @@ def _get(
     layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]
 ) -> Dense | Shared:
     if layout.size == 0 and body:
-        raise FormatError("a leaf without values has some", offset=0, clause="C33")
+        raise FormatError("a leaf without values has some", offset=0, clause="C34")
     if layout.codebook is None:
         empty = layout.size == 0 or layout.coding == RAW
         values = _get_raw(layout, body) if empty else _get_sparse(layout, body)
@@ -176,7 +176,7 @@ def _get_raw(layout: Layout, body: bytes) -> np.ndarray:
         raise FormatError(
             f"{len(body)} bytes for {layout.size} values of {layout.dtype}",
             offset=len(body),
-            clause="C34",
+            clause="C35",
         )
     return _get_values(body, 0, layout)
 
@@ -189,12 +189,12 @@ def _get_sparse(layout: Layout, body: bytes) -> np.ndarray:
         raise FormatError(
             f"{len(body) - found.end} bytes for {count} values of {layout.dtype}",
             offset=min(end, len(body)),
-            clause="C34",
+            clause="C35",
         )
     kept = _get_values(body, found.end, layout)
     if not _nonzero_bits(kept).all():
         raise FormatError(
-            "a kept value is all zero bits", offset=found.end, clause="C36"
+            "a kept value is all zero bits", offset=found.end, clause="C37"
         )
     flat = np.zeros(layout.size, layout.dtype)
     flat[found.positions] = kept
@@ -205,6 +205,6 @@ def _get_values(body: bytes, start: int, layout: Layout) -> np.ndarray:
     raw = body[start:]
     if layout.dtype.kind == "b" and raw.translate(None, b"\x00\x01"):
         raise FormatError(
-            "a boolean that is neither 0 nor 1", offset=start, clause="C35"
+            "a boolean that is neither 0 nor 1", offset=start, clause="C36"
         )
     return _layout.from_little(raw, layout.dtype)

@@ -22,10 +22,10 @@ from deepcomp_jax import bits
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import Structure
 
-MAX_DEPTH = 64  # containers within each other, far below Python's recursion limit (C15)
+MAX_DEPTH = 64  # containers within each other, far below Python's recursion limit (C16)
 MAX_NAME_BYTES = 1024  # of a string and of a path: bounds what prefixes expand to (C10)
 
-MAX_NODES = 1 << 17  # of a tree: repeated nodes could multiply without end (C28)
+MAX_NODES = 1 << 17  # of a tree: repeated nodes could multiply without end (C17)
 # What Flax and its users call things most often.
 COMMON = (
     *("params", "batch_stats", "kernel", "bias", "scale", "mean", "var", "embedding"),
@@ -52,10 +52,10 @@ def leaf_names(structure: Structure) -> tuple[list[str], Problem | None]:
     for path, node in _walk(structure, None):
         if len(path.encode()) > MAX_NAME_BYTES:
             text = f"the path {path[:40]!r}... has more than {MAX_NAME_BYTES} bytes"
-            return list(names), Problem("C17", text)
+            return list(names), Problem("C19", text)
         if isinstance(node, int):
             if path in names:
-                return list(names), Problem("C16", f"two leaves are named {path!r}")
+                return list(names), Problem("C18", f"two leaves are named {path!r}")
             names[path] = None
     return list(names), None
 
@@ -205,14 +205,14 @@ def get(data: bytes, pos: int) -> tuple[int, Structure, list[str]]:
         The position after the tree, the structure, and the names of its leaves.
 
     Raises:
-        FormatError: C3, C6 to C17.
+        FormatError: C3, C6 to C19.
     """
     start, strings = _get_strings(data, pos)
     tree = _Tree([*COMMON, *strings], set(), [], [])
     end, structure = _get_node(data, start, tree, 1)
     for number, string in enumerate(strings, len(COMMON)):
         if number not in tree.used:
-            raise FormatError(f"no key is {string!r}", offset=pos, clause="C11")
+            raise FormatError(f"no key is {string!r}", offset=pos, clause="C12")
     names, problem = leaf_names(structure)
     if problem:
         raise FormatError(problem.message, offset=start, clause=problem.clause)
@@ -254,7 +254,7 @@ def _get_strings(data: bytes, pos: int) -> tuple[int, list[str]]:
         if number and string <= before:
             raise FormatError("strings do not ascend", offset=start, clause="C8")
         if string in _COMMON_BYTES:
-            raise FormatError("a common string", offset=start, clause="C31")
+            raise FormatError("a common string", offset=start, clause="C11")
         if _common_prefix(before, string) != shared:
             raise FormatError(
                 f"{shared} is not the length of the common prefix",
@@ -277,9 +277,9 @@ def _get_node(data: bytes, pos: int, tree: _Tree, depth: int) -> tuple[int, Stru
     kind, count = number % 8, number // 8
     tree.nodes.append(start)
     if len(tree.nodes) > MAX_NODES:
-        raise FormatError(f"more than {MAX_NODES} nodes", offset=start, clause="C28")
+        raise FormatError(f"more than {MAX_NODES} nodes", offset=start, clause="C17")
     if kind > _TUPLE or (kind in (_LEAF, _NONE) and count):
-        raise FormatError(f"a node of number {number}", offset=start, clause="C12")
+        raise FormatError(f"a node of number {number}", offset=start, clause="C13")
     if kind == _LEAF:
         tree.leaves.append(start)
         return pos, len(tree.leaves) - 1
@@ -287,7 +287,7 @@ def _get_node(data: bytes, pos: int, tree: _Tree, depth: int) -> tuple[int, Stru
         return pos, None
     if depth > MAX_DEPTH:
         raise FormatError(
-            f"containers nest deeper than {MAX_DEPTH}", offset=start, clause="C15"
+            f"containers nest deeper than {MAX_DEPTH}", offset=start, clause="C16"
         )
     if kind == _DICT:
         return _get_dict(data, pos, count, tree, depth)
@@ -319,7 +319,7 @@ def _get_child(
         end, node = _get_node(data, pos, tree, depth + 1)
         return end, pos, node
     if before < 0:
-        raise FormatError("nothing to repeat", offset=pos, clause="C12")
+        raise FormatError("nothing to repeat", offset=pos, clause="C13")
     _, node = _get_node(data, before, tree, depth + 1)
     return pos + 1, before, node
 
@@ -335,11 +335,11 @@ def _get_dict(
         pos, number = bits.get_varint(data, pos, clause="C3")
         is_string, value = number % 2 == 0, number // 2
         if is_string and value >= len(tree.strings):
-            raise FormatError(f"there is no string {value}", offset=start, clause="C13")
+            raise FormatError(f"there is no string {value}", offset=start, clause="C14")
         key = tree.strings[value] if is_string else value
         # Integers are before strings; two of one kind can be compared.
         if (is_string, key) <= last:
-            raise FormatError("keys do not ascend", offset=start, clause="C14")
+            raise FormatError("keys do not ascend", offset=start, clause="C15")
         last = is_string, key
         if is_string:
             tree.used.add(value)

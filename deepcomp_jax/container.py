@@ -22,7 +22,7 @@ from deepcomp_jax._layout import DTYPES as DTYPES
 from deepcomp_jax._layout import Layout as Layout
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 
-MAX_BYTES = 1 << 32  # of decoded values, if the caller does not say otherwise (C29)
+MAX_BYTES = 1 << 32  # of decoded values, if the caller does not say otherwise (C31)
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def dumps(compressed: Compressed) -> bytes:
         The bytes of a `.dcz` file.
 
     Raises:
-        ValueError: The network breaks a limit or a rule of the format (C43); says
+        ValueError: The network breaks a limit or a rule of the format (C44); says
             which leaf or key and what to do.
         TypeError: The structure or a leaf is of the wrong type.
     """

@@ -14,6 +14,9 @@ position, each kept weight stores the number of zeros before it. A gap symbol ha
                    |   no zero and a weight
                    two zeros and a weight; the zeros at the end are not coded
 
+With m low bits, a symbol counts units of 2**m zeros, and the m bits that are left of each
+gap follow by themselves (Golomb's code): so a symbol need not be wide for long gaps.
+
 Format notes:
 
 - The paper's filler is a weight of value zero, which needs an index in the codebook
@@ -66,7 +69,7 @@ def encode(
 
 def decode(
     symbols: NDArray[np.unsignedinteger],
-    low: NDArray[np.uint64],
+    low: NDArray[np.uint64] | None = None,
     *,
     bits: int,
     low_bits: int = 0,
@@ -76,7 +79,7 @@ def decode(
 
     Args:
         symbols: Gap symbols, uint[g].
-        low: Low bits, uint64[n].
+        low: Low bits, uint64[n]; None if there are none.
         bits: Width of a symbol, 1 to 16.
         low_bits: Number of low bits.
         offset: Where the symbols lie in the file, in bytes, for the error.
@@ -93,18 +96,27 @@ def decode(
     _check(symbols, cap, offset)
     weight = symbols != cap
     after = np.cumsum(symbols.astype(np.int64))[weight] << low_bits
-    return after + np.cumsum(low.astype(np.int64) + 1) - 1
+    rest = 0 if low is None else np.cumsum(low.astype(np.int64))
+    return after + rest + np.arange(after.size)
 
 
-def decode_slow(symbols: NDArray[np.unsignedinteger], *, bits: int) -> list[int]:
+def decode_slow(
+    symbols: NDArray[np.unsignedinteger],
+    low: NDArray[np.uint64] | None = None,
+    *,
+    bits: int,
+    low_bits: int = 0,
+) -> list[int]:
     """The same as `decode`, symbol by symbol: its oracle."""
     cap = _cap(bits)
     _check(symbols, cap, 0)
+    rest = iter([0] * symbols.size if low is None else low.tolist())
     positions: list[int] = []
     here = 0
     for symbol in symbols.tolist():
-        here += symbol
+        here += symbol << low_bits
         if symbol < cap:
+            here += next(rest)
             positions.append(here)
             here += 1
     return positions

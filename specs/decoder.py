@@ -11,7 +11,7 @@ import struct
 import sys
 import zlib
 
-DTYPES = {  # C18: code to name, bytes of a value, and format of `struct`
+DTYPES = {  # C20: code to name, bytes of a value, and format of `struct`
     **{0: ("bool", 1, "?"), 1: ("int8", 1, "b"), 2: ("int16", 2, "h")},
     **{3: ("int32", 4, "i"), 4: ("int64", 8, "q"), 5: ("uint8", 1, "B")},
     **{6: ("uint16", 2, "H"), 7: ("uint32", 4, "I"), 8: ("uint64", 8, "Q")},
@@ -22,6 +22,8 @@ DTYPES = {  # C18: code to name, bytes of a value, and format of `struct`
         14: ("complex128", 16, "2d"),
     },
 }
+# What a broken lane index breaks: a varint, the count, the width, the padding, the end.
+RANS, HUFFMAN = ("E2", "E3", "E4", "E5", "E6"), ("H7", "H13", "H14", "H11", "H17")
 COMMON = [
     *("params", "batch_stats", "kernel", "bias", "scale", "mean", "var", "embedding"),
     *("query", "key", "value", "out", "attention", "mlp", "norm", "layers"),
@@ -52,9 +54,9 @@ def decode(data, max_bytes=2**32):
     pos, keys = strings(header, pos)
     tree = {"keys": COMMON + keys, "used": set(COMMON), "nodes": 0, "leaves": 0}
     pos, structure = node(header, pos, tree, 1)
-    need(tree["used"] == set(tree["keys"]), "C11")
+    need(tree["used"] == set(tree["keys"]), "C12")
     names = paths(structure, None)
-    need(len(set(names)) == len(names), "C16")
+    need(len(set(names)) == len(names), "C18")
     pos, count = varint(header, pos)
     books = []
     for _ in range(count):
@@ -65,7 +67,7 @@ def decode(data, max_bytes=2**32):
         pos, entry = layout(header, pos, books, seen)
         seen = max(seen, entry["codebook"] + 1)
         entries.append(entry)
-    need(seen == len(books), "C22")
+    need(seen == len(books), "C25")
     after, bodies = stop + 4, []
     for entry in entries:
         size = entry["body"]
@@ -76,12 +78,12 @@ def decode(data, max_bytes=2**32):
             bodies.append(data[after : after + size + 4])
             after += size + 4
     need(pos == stop, "C6")
-    need(after == len(data), "C30")
-    need(sum(e["size"] * e["width"] for e in entries) <= max_bytes, "C29")
+    need(after == len(data), "C32")
+    need(sum(e["size"] * e["width"] for e in entries) <= max_bytes, "C31")
     decoded = []
     for name, entry, body in zip(names, entries, bodies):  # noqa: B905
         if entry["body"] >= 256:
-            need(body[-4:] == crc(body[:-4]), "C32")
+            need(body[-4:] == crc(body[:-4]), "C33")
             body = body[:-4]
         decoded.append((name, entry["dtype"], entry["shape"], leaf(body, entry, books)))
     return structure, decoded
@@ -118,7 +120,7 @@ def strings(data, pos):
         pos, rest = take(data, pos, size)
         string = before[:shared] + rest
         need(i == 0 or string > before, "C8")
-        need(string not in [name.encode() for name in COMMON], "C31")
+        need(string not in [name.encode() for name in COMMON], "C11")
         common = 0
         while string[: common + 1] == before[: common + 1] and common < len(before):
             common += 1
@@ -133,16 +135,16 @@ def strings(data, pos):
 
 def node(data, pos, tree, depth):
     tree["nodes"] += 1
-    need(tree["nodes"] <= 2**17, "C28")
+    need(tree["nodes"] <= 2**17, "C17")
     pos, number = varint(data, pos)
     kind, count = number % 8, number // 8
-    need(kind <= 4 and (kind > 1 or count == 0), "C12")
+    need(kind <= 4 and (kind > 1 or count == 0), "C13")
     if kind == 0:
         tree["leaves"] += 1
         return pos, tree["leaves"] - 1
     if kind == 1:
         return pos, None
-    need(depth <= 64, "C15")
+    need(depth <= 64, "C16")
     items, last, before = [], (0, -1), None
     for i in range(count):
         key = i
@@ -150,13 +152,13 @@ def node(data, pos, tree, depth):
             pos, number = varint(data, pos)
             key = number // 2
             if number % 2 == 0:
-                need(key < len(tree["keys"]), "C13")
+                need(key < len(tree["keys"]), "C14")
                 key = tree["keys"][key]
                 tree["used"].add(key)
-            need((1 - number % 2, key) > last, "C14")
+            need((1 - number % 2, key) > last, "C15")
             last = (1 - number % 2, key)
         again = data[pos : pos + 1] == b"\5"
-        need(not again or before is not None, "C12")
+        need(not again or before is not None, "C13")
         before = before if again else pos
         end, child = node(data, before, tree, depth + 1)
         pos = pos + 1 if again else end
@@ -166,7 +168,7 @@ def node(data, pos, tree, depth):
 
 
 def paths(tree, path):
-    need(path is None or len(path.encode()) <= 1024, "C17")
+    need(path is None or len(path.encode()) <= 1024, "C19")
     if tree is None or isinstance(tree, int):
         return [] if tree is None else [path or ""]
     items = tree.items() if isinstance(tree, dict) else enumerate(tree)
@@ -178,14 +180,14 @@ def codebook(data, pos):
     """The dtype, the entries as bytes, and how many are below zero."""
     pos, (kind,) = take(data, pos, 1)
     code, storage = kind % 16, kind // 16
-    need(code in DTYPES and storage in DTYPES, "C18")
+    need(code in DTYPES and storage in DTYPES, "C20")
     dtype, width, _ = DTYPES[code]
     narrower = DTYPES[storage][1] < width
-    need(9 <= code <= 12 and 9 <= storage <= 12, "C19")
-    need(storage == code or narrower, "C19")
+    need(9 <= code <= 12 and 9 <= storage <= 12, "C21")
+    need(storage == code or narrower, "C21")
     pos, number = varint(data, pos)
     count = number // 2
-    need(count <= 2**15, "C20")
+    need(count <= 2**15, "C22")
     if number % 2:
         pos, values = grid(data, pos, count, storage)
     else:
@@ -193,8 +195,8 @@ def codebook(data, pos):
         values = numbers(raw, storage)
     entries = [rounded(value, code) for value in values]
     values = numbers(b"".join(entries), code)
-    need(all(math.isfinite(v) and v for v in values), "C21")
-    need(all(a < b for a, b in itertools.pairwise(values)), "C21")
+    need(all(math.isfinite(v) and v for v in values), "C23")
+    need(all(a < b for a, b in itertools.pairwise(values)), "C23")
     return pos, (dtype, entries, sum(value < 0 for value in values))
 
 
@@ -202,15 +204,15 @@ def grid(data, pos, count, storage):
     pos, raw = take(data, pos, DTYPES[storage][1])
     pos, below = varint(data, pos)
     pos, above = varint(data, pos)
-    need(count <= below + above and max(below, above) <= 65536, "C44")
+    need(count <= below + above and max(below, above) <= 65536, "C24")
     factors = [i for i in range(-below, above + 1) if i]
     if count < len(factors):
         pos, packed = take(data, pos, (len(factors) + 7) // 8)
         mask = [byte >> (7 - i) & 1 for byte in packed for i in range(8)]
-        need(sum(mask) == count and not any(mask[len(factors) :]), "C44")
+        need(sum(mask) == count and not any(mask[len(factors) :]), "C24")
         factors = list(itertools.compress(factors, mask))
     (step,) = numbers(raw, storage)
-    need(math.isfinite(step), "C21")
+    need(math.isfinite(step), "C23")
     return pos, [step * factor for factor in factors]
 
 
@@ -227,36 +229,35 @@ def rounded(value, code):
     """A number as the bytes of a dtype; to a bfloat16 by way of a float32."""
     name, _, kind = DTYPES[code]
     if not math.isfinite(value):
-        raise Broken("C21")
+        raise Broken("C23")
     try:
         if name != "bfloat16":
             return struct.pack("<" + kind, value)
         word = int.from_bytes(struct.pack("<f", value), "little")
     except OverflowError:
-        raise Broken("C21") from None
+        raise Broken("C23") from None
     return (word + 0x7FFF + (word >> 16 & 1) >> 16 & 0xFFFF).to_bytes(2, "little")
 
 
 def layout(data, pos, books, seen):
-    start = pos
     pos, (kind,) = take(data, pos, 1)
     code, coding = kind % 16, kind // 16
-    need(code in DTYPES, "C18")
+    need(code in DTYPES, "C20")
     pos, (ndim,) = take(data, pos, 1)
-    need(ndim <= 32, "C23")
+    need(ndim <= 32, "C26")
     shape = []
     for _ in range(ndim):
         pos, dimension = varint(data, pos)
         shape.append(dimension)
     dtype, width, _ = DTYPES[code]
-    need(math.prod(d or 1 for d in shape) * width < 2**63, "C24")
-    need(coding <= 5, "C25")
+    need(math.prod(d or 1 for d in shape) * width < 2**63, "C27")
+    need(coding <= 5, "C28")
     book = -1
     if coding >= 2:
         pos, book = varint(data, pos)
-        need(book < len(books), "C26")
-        need(books[book][0] == dtype, "C27")
-        need(book <= seen, "C22")
+        need(book < len(books), "C29")
+        need(books[book][0] == dtype, "C30")
+        need(book <= seen, "C25")
     pos, size = varint(data, pos)
     entry = dict(dtype=dtype, width=width, shape=tuple(shape), size=math.prod(shape))
     return pos, entry | dict(coding=coding, codebook=book, body=size)
@@ -267,16 +268,16 @@ def layout(data, pos, books, seen):
 
 def leaf(body, entry, books):
     width, size, coding = entry["width"], entry["size"], entry["coding"]
-    need(size or not body, "C33")
+    need(size or not body, "C34")
     if not size or coding == 0:
-        need(len(body) == size * width, "C34")
+        need(len(body) == size * width, "C35")
         return booleans(body, entry)
     if coding == 1:
         pos, positions = relative_gaps(body, size)
-        need(len(body) - pos == len(positions) * width, "C34")
+        need(len(body) - pos == len(positions) * width, "C35")
         raw = booleans(body[pos:], entry)
         kept = [raw[i : i + width] for i in range(0, len(raw), width)]
-        need(all(any(value) for value in kept), "C36")
+        need(all(any(value) for value in kept), "C37")
         dense = [bytes(width)] * size
         for position, value in zip(positions, kept):  # noqa: B905
             dense[position] = value
@@ -290,7 +291,7 @@ def leaf(body, entry, books):
 
 
 def booleans(raw, entry):
-    need(entry["dtype"] != "bool" or set(raw) <= {0, 1}, "C35")
+    need(entry["dtype"] != "bool" or set(raw) <= {0, 1}, "C36")
     return raw
 
 
@@ -464,7 +465,7 @@ def shares(weights, used):
 
 
 def rans_begin(data, pos):
-    pos, sizes = index(data, pos, (len(data) - pos) // 4, ["E2", "E3", "E4", "E5", "E6"])
+    pos, sizes = index(data, pos, (len(data) - pos) // 4, RANS)
     words = pos + 4 * len(sizes)
     end = words + 2 * sum(sizes)
     need(end <= len(data), "E6")
@@ -554,7 +555,7 @@ def huffman(data, pos, count):
         word <<= length - last
         words[length, word] = symbol
         word, last = word + 1, length
-    pos, sizes = index(data, pos, count // 16, ["H7", "H13", "H14", "H11", "H17"])  # H12
+    pos, sizes = index(data, pos, count // 16, HUFFMAN)  # H12
     lanes = len(sizes)
     need(8 * pos + sum(sizes) <= 8 * len(data), "H17")
     need(sum(sizes) >= count, "H16")  # a word has at least one bit

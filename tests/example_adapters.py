@@ -11,15 +11,18 @@ from deepcomp_jax import (
     _tree,
     account,
     bits,
+    codings,
     container,
     fold,
     gaps,
     huffman,
     kmeans,
     prune,
+    rans,
     share,
 )
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax.codings import _models
 
 
 def run_kmeans(text: str) -> str:
@@ -159,10 +162,13 @@ def run_decode(text: str) -> str:
 
 
 def run_gaps(text: str) -> str:
-    """`bits b` and `positions ...` to `gaps ...`."""
+    """`bits b`, perhaps `low_bits m`, and `positions ...` to `gaps ...` (and `low`)."""
     fields = _numbers(text)
     positions = np.array(fields["positions"], np.int64)
-    return _line("gaps", gaps.encode(positions, bits=fields["bits"][0]))
+    (bits,), (low_bits,) = fields["bits"], fields.get("low_bits", [0])
+    symbols, low = gaps.encode(positions, bits=bits, low_bits=low_bits)
+    lines = [_line("gaps", symbols), *([_line("low", low)] if low_bits else [])]
+    return "\n".join(lines)
 
 
 def run_positions(text: str) -> str:
@@ -264,4 +270,65 @@ ADAPTERS |= {
     "sharing": run_sharing,
     "tree": run_tree,
     "varint": run_varint,
+}
+
+
+# ---- rANS and codings ----------------------------------------------------------------
+
+
+def run_rans(text: str) -> str:
+    """`models ...` each, `chosen ...` and `hex ...` of a stream to `symbols ...`."""
+    rows = [line.split() for line in text.strip().splitlines()]
+    found = [[int(n) for n in row[1:]] for row in rows if row[0] == "models"]
+    fields = {row[0]: row[1:] for row in rows}
+    chosen = np.array([int(n) for n in fields["chosen"]], np.uint8)
+    data = bytes.fromhex(" ".join(fields["hex"]))
+    _, state = rans.begin(data, 0)
+    state, symbols = rans.take(state, rans.models(np.array(found)), chosen)
+    rans.finish(state)
+    return _line("symbols", symbols)
+
+
+def run_labels(text: str) -> str:
+    """`coding` (and gap bits), `shape`, `codebook`, `labels` to `hex` of a body."""
+    rows = (line.split() for line in text.strip().splitlines())
+    fields = {name: values for name, *values in rows}
+    name, *gap_bits = fields["coding"]
+    entries = [float(entry) for entry in fields["codebook"]]
+    negatives = sum(entry < 0 for entry in entries)
+    leaf = codings.Leaf(tuple(map(int, fields["shape"])), len(entries), negatives)
+    labels = np.array(fields["labels"], np.uint8)
+    _, body = codings.encode(labels, leaf, name, *map(int, gap_bits))
+    assert np.array_equal(codings.ALL[name].decode(body, leaf), labels)
+    return f"hex {body.hex(' ')}"
+
+
+def run_gap_model(text: str) -> str:
+    """`size N` and `gaps g` to `low_bits` and `frequencies`."""
+    fields = _numbers(text)
+    (size,), (count,) = fields["size"], fields["gaps"]
+    low_bits = _models.gap_bits(size, count)
+    frequencies = _line("frequencies", _models.gap_frequencies(size, count))
+    return f"low_bits {low_bits}\n{frequencies}"
+
+
+def run_frequencies(text: str) -> str:
+    """`codes ...` to `frequencies ...`."""
+    codes = np.array(_numbers(text)["codes"], np.uint8)
+    return _line("frequencies", _models.frequencies(codes[None])[0])
+
+
+def run_falling(text: str) -> str:
+    """`code`, `negatives` and `entries` to `frequencies ...`."""
+    fields = {name: values[0] for name, values in _numbers(text).items()}
+    found = _models.falling(fields["code"], fields["entries"], fields["negatives"])
+    return _line("frequencies", found)
+
+
+ADAPTERS |= {
+    "falling": run_falling,
+    "frequencies": run_frequencies,
+    "gap_model": run_gap_model,
+    "labels": run_labels,
+    "rans": run_rans,
 }

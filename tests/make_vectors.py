@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from deepcomp_jax import container
+from deepcomp_jax import _tree, codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 from deepcomp_jax.bits import put_varint as varint
 
+COMMON = len(_tree.COMMON)  # strings that no file holds
 FOLDER = Path(__file__).parent.parent / "specs" / "vectors"
 
 
@@ -75,22 +76,81 @@ def valid() -> Iterator[tuple[str, Compressed]]:
         yield f"raw-{size}", Compressed(0, (Dense(values),), ())
         sparse = np.where(values % 50 == 3, -values, 0).astype(np.int16)
         yield f"sparse-{size}", Compressed(0, (Dense(sparse),), ())
-        yield f"zeros-{size}", shared(np.zeros(size, np.uint8), 0, 5)
+        yield f"zeros-{size}", shared(np.zeros(size, np.uint8), 0)
+    for size in (31, 32, 255, 256):  # int64: bodies of 248, 256, 2040, 2048 bytes
+        values = np.arange(size, dtype=np.int64)
+        yield f"inline-{size}", Compressed(0, (Dense(values),), ())
     for k in (1, 2, 255, 256, 257):
         narrow = np.min_scalar_type(k)
-        yield f"codebook-{k}", shared(np.arange(k + 1).astype(narrow), k, 8)
+        yield f"codebook-{k}", shared(np.arange(k + 1).astype(narrow), k)
     for gap_bits in (1, 2, 8, 16):
         for zeros in range((1 << gap_bits) - 2, (1 << gap_bits) + 1):
             labels = np.zeros(zeros + 2, np.uint8)
             labels[[0, -1]] = 1
-            yield f"gap-{gap_bits}-{zeros}", shared(labels, 1, gap_bits)
+            yield f"gap-{gap_bits}-{zeros}", shared(labels, 1, "relative", gap_bits)
     for size in (2**15 - 1, 2**15, 2**15 + 1):
         labels = (np.arange(size) * np.arange(size) % 11 % 3 + 1).astype(np.uint8)
-        yield f"lanes-{size}", shared(labels, 3, 8)
+        yield f"lanes-{size}", shared(labels, 3, "relative", 8)
+    yield from _codings()
     labels = np.array([[0, 1], [2, 3]], np.uint8)
-    two = (Shared(labels, 0, 5), leaf, Shared(labels[::-1] % 3, 1, 3))
-    four = (*two, Shared(labels % 2, 0, 8))
+    two = (Shared(labels, 0), leaf, Shared(labels[::-1] % 3, 1))
+    four = (*two, Shared(labels % 2, 0))
     yield "codebooks", Compressed([0, 1, 2, 3], four, (book(3), book(2, "float64")))
+    yield from _codebooks()
+    block: Structure = {"bias": 0, "kernel": 1}
+    again: Structure = {"bias": 2, "kernel": 3}
+    odd: Structure = [{"bias": 4}, {"bias": 5}, {"w": 6}, [], []]
+    tree = {"params": {"conv1": block, "conv2": again}, "rest": odd}
+    yield "repeated", Compressed(tree, (leaf,) * 7, ())
+
+
+def _codings() -> Iterator[tuple[str, Compressed]]:
+    """Every coding of labels, of few and of many weights, dense and sparse."""
+    rng = np.random.default_rng(0)
+    shapes = {"0d": (), "1d": (50,), "2d": (7, 9), "4d": (3, 3, 4, 5)}
+    for name in codings.ALL:
+        for label, shape in shapes.items():
+            kept = rng.random(shape) < 0.4
+            labels = np.where(kept, rng.integers(1, 6, shape), 0).astype(np.uint8)
+            yield f"{name}-{label}", shared(labels, 5, name)
+    yield "density-no-weight", shared(np.zeros((4, 4), np.uint8), 3, "density")
+    yield "dense-1024", shared(np.arange(1024, dtype=np.uint16), 1023, "dense")
+    yield "density-1025", shared(np.arange(1025, dtype=np.uint16), 1024, "density")
+    # Rows and columns of very different density, so that they have classes.
+    rows, columns = np.arange(60)[:, None], np.arange(80)
+    dense = (rows % 6 < 2) & (columns % 5 < 3)
+    labels = np.where(
+        rng.random((60, 80)) < np.where(dense, 0.7, 0.01),
+        # Indices of other frequencies where it is dense, so that there are two tables.
+        np.where(dense, rng.integers(1, 5, (60, 80)), rng.integers(5, 9, (60, 80))),
+        0,
+    ).astype(np.uint8)
+    yield "density-classes", shared(labels, 8, "density")
+    far = np.zeros((100, 400), np.uint8)  # gaps with low bits, and escapes
+    far[0, [3, 4]] = far[0, 5] = far[99, 399] = 1
+    yield "density-escapes", shared(far, 1, "density")
+    yield "relative-low-bits", shared(far, 1, "relative")
+    many = np.where(rng.random(40_000) < 0.3, rng.integers(1, 4, 40_000), 0)
+    yield "dense-lanes", shared(many.astype(np.uint8), 3, "dense")
+    yield "density-lanes", shared(many.astype(np.uint8), 3, "density")
+
+
+def _codebooks() -> Iterator[tuple[str, Compressed]]:
+    """Codebooks in every dtype, as grids and in narrower dtypes."""
+    grid = np.array([-2.0, -1.0, 1.0, 2.0, 3.0]) * 0.375
+    holes = np.array([-3.0, 1.0, 2.0, 7.0]) * 0.375
+    labels = np.arange(4, dtype=np.uint8)
+    for dtype in container.DTYPES[9:13]:
+        for name, entries in (("grid", grid), ("holes", holes)):
+            found = (entries.astype(dtype),)
+            leaves = (Shared(labels, 0),)
+            yield f"{name}-{dtype}", Compressed({"w": 0}, leaves, found)
+    for name, step in (("float16", 1 / 3), ("bfloat16", 1e20), ("float32", 1 + 1e-7)):
+        entries = np.array([-1, 2.5, 7.25]).astype(np.float32) * np.float32(step)
+        narrow = entries.astype(container.DTYPES[9 if name == "float16" else 10])
+        kept = entries if name == "float32" else narrow.astype(np.float32)
+        leaves = (Shared(labels, 0),)
+        yield f"stored-as-{name}", Compressed({"w": 0}, leaves, (kept,))
 
 
 def book(k: int, dtype: str = "float32") -> np.ndarray:
@@ -99,9 +159,12 @@ def book(k: int, dtype: str = "float32") -> np.ndarray:
     return (entries + (entries >= 0)).astype(dtype)
 
 
-def shared(labels: np.ndarray, k: int, gap_bits: int) -> Compressed:
+def shared(
+    labels: np.ndarray, k: int, coding: str | None = None, gap_bits: int | None = None
+) -> Compressed:
     """A network of one leaf."""
-    return Compressed({"w": 0}, (Shared(labels, 0, gap_bits),), (book(k),))
+    leaf = Shared(labels, 0, coding, gap_bits)
+    return Compressed({"w": 0}, (leaf,), (book(k),))
 
 
 def _nest(depth: int) -> Structure:
@@ -111,7 +174,7 @@ def _nest(depth: int) -> Structure:
 # ---- invalid ------------------------------------------------------------------------
 
 NONE, LEAF = b"\x01", b"\x00"
-FLOAT16, FLOAT32 = b"\x09", b"\x0b"
+HALVES = b"\x99"  # a codebook of float16, stored as such
 ONE = b"\x00\x3c"  # 1.0 as float16
 
 
@@ -140,18 +203,26 @@ def leaf(
     books = b"\0"
     if k is not None:
         entries = b"".join(bytes([i, 0x3C]) for i in range(k))
-        books = b"\1" + FLOAT16 + varint(k) + entries
-    leaves = layout + varint(len(body) + 4)
+        books = b"\1" + HALVES + varint(2 * k) + entries
+    leaves = layout + varint(len(body))
+    if len(body) < 256:
+        return header(tree=LEAF, books=books, leaves=leaves + body) + more
     return header(tree=LEAF, books=books, leaves=leaves) + body + crc(body) + more
 
 
-def vector(dtype: int, size: int, coding: bytes) -> bytes:
+def vector(dtype: int, size: int, coding: int, book: bytes = b"") -> bytes:
     """The layout of a leaf of one dimension."""
-    return bytes([dtype, 1]) + varint(size) + coding
+    return bytes([dtype + 16 * coding, 1]) + varint(size) + book
 
 
-RAW, SHARED, SPARSE = b"\0", b"\1\0\5", b"\2\5"  # with codebook 0, gaps of 5 bits
+def labels(coding: int, size: int, book: bytes = b"\0") -> bytes:
+    """The layout of a float16 leaf of labels, of one dimension."""
+    return vector(9, size, coding, book)
+
+
+RAW, SPARSE, PACKED, RELATIVE, DENSE, DENSITY = range(6)
 ZERO, SECOND = bytes.fromhex("0110"), bytes.fromhex("020010")  # one symbol: 0, 1
+GAPS = b"\5\0"  # of 5 bits and no low bits
 
 
 def invalid() -> Iterator[tuple[str, bytes]]:
@@ -162,6 +233,7 @@ def invalid() -> Iterator[tuple[str, bytes]]:
     yield from _invalid_layouts()
     yield from _invalid_sections()
     yield from _invalid_streams()
+    yield from _invalid_labels()
 
 
 def _invalid_front() -> Iterator[tuple[str, bytes]]:
@@ -183,7 +255,7 @@ def _invalid_front() -> Iterator[tuple[str, bytes]]:
     yield "C5-checksum", good[:-1] + bytes([good[-1] ^ 1])
     yield "C5-field", good[:7] + bytes([good[7] ^ 1]) + good[8:]
     yield "C6-fields-too-short", front(b"\0\1\0\0")
-    yield "C6-no-tree", front(b"\0")
+    yield "C3-no-tree", front(b"\0")
     yield "C6-node-missing", front(b"\0\x03\x01")
 
 
@@ -191,44 +263,61 @@ def _invalid_tree() -> Iterator[tuple[str, bytes]]:
     def keys(*raw: bytes, tree: bytes) -> bytes:
         return header(strings=varint(len(raw)) + b"".join(raw), tree=tree)
 
-    none_of = lambda key: b"\2\1" + varint(key) + NONE  # noqa: E731
-    yield "C7-not-utf-8", keys(b"\0\1\xff", tree=none_of(0))
-    yield "C7-cut-utf-8", keys(b"\0\1\xc3", tree=none_of(0))
-    both = b"\2\2\0" + NONE + b"\2" + NONE
+    def none_of(key: int) -> bytes:
+        return b"\x0a" + varint(key) + NONE
+
+    first, second = varint(2 * COMMON), varint(2 * COMMON + 2)
+    yield "C7-not-utf-8", keys(b"\0\1\xff", tree=none_of(2 * COMMON))
+    yield "C7-cut-utf-8", keys(b"\0\1\xc3", tree=none_of(2 * COMMON))
+    both = b"\x12" + first + NONE + second + NONE
     yield "C8-descending", keys(b"\0\1b", b"\0\1a", tree=both)
     yield "C8-twice", keys(b"\0\1a", b"\1\0", tree=both)
     yield "C9-prefix-too-short", keys(b"\0\1a", b"\0\2ab", tree=both)
     yield "C9-prefix-too-long", keys(b"\0\1a", b"\2\1b", tree=both)
-    yield "C10-1025-bytes", keys(b"\0" + varint(1025) + b"x" * 1025, tree=none_of(0))
-    yield "C11-unused", keys(b"\0\1a", tree=NONE)
-    yield "C12-kind-5", header(tree=b"\5")
-    yield "C13-no-string", header(tree=none_of(0))
-    yield "C14-integers-descend", header(tree=b"\2\2\3" + NONE + b"\1" + NONE)
-    yield "C14-integer-twice", header(tree=b"\2\2\3" + NONE + b"\3" + NONE)
-    yield "C14-integer-last", keys(b"\0\1a", tree=b"\2\2\0" + NONE + b"\1" + NONE)
-    yield "C15-depth-65", header(tree=b"\3\1" * 64 + b"\3\0")
-    empty = b"\1\1\0\0\4"  # layout of int8[0], and its section
+    long = b"\0" + varint(1025) + b"x" * 1025
+    yield "C10-1025-bytes", keys(long, tree=none_of(2 * COMMON))
+    yield "C12-unused", keys(b"\0\1a", tree=NONE)
+    yield "C13-kind-6", header(tree=b"\6")
+    yield "C13-leaf-with-size", header(tree=b"\x08")
+    yield "C13-repeated-root", header(tree=b"\5")
+    yield "C13-repeated-nothing", header(tree=b"\x0b\5")
+    yield "C14-no-string", header(tree=none_of(2 * COMMON))
+    yield "C15-integers-descend", header(tree=b"\x12\3" + NONE + b"\1" + NONE)
+    yield "C15-integer-twice", header(tree=b"\x12\3" + NONE + b"\3" + NONE)
+    last = keys(b"\0\1a", tree=b"\x12" + first + NONE + b"\1" + NONE)
+    yield "C15-integer-last", last
+    yield "C15-common-strings", header(tree=b"\x12\0" + NONE + b"\2" + NONE)
+    yield "C16-depth-65", header(tree=b"\x0b" * 64 + b"\3")
+    empty = b"\1\1\0\0"  # layout of int8[0], and the size of its body
     strings = b"\3" + b"\0\1a" + b"\1\2/b" + b"\0\1b"
-    same = b"\2\2" + b"\0\2\1\4" + LEAF + b"\2" + LEAF  # {"a": {"b": _}, "a/b": _}
-    pair = empty * 2
-    yield "C16-slash", header(strings=strings, tree=same, leaves=pair) + bytes(8)
-    same = b"\2\2" + b"\1" + LEAF + b"\0" + LEAF  # {0: _, "0": _}
-    digit = header(strings=b"\1\0\0010", tree=same, leaves=pair) + bytes(8)
-    yield "C16-integer-and-string", digit
+    third = varint(2 * COMMON + 4)
+    # {"a": {"b": _}, "a/b": _}
+    same = b"\x12" + first + b"\x0a" + third + LEAF + second + LEAF
+    yield "C18-slash", header(strings=strings, tree=same, leaves=empty * 2)
+    same = b"\x12\1" + LEAF + first + LEAF  # {0: _, "0": _}
+    digit = header(strings=b"\1\0\0010", tree=same, leaves=empty * 2)
+    yield "C18-integer-and-string", digit
     long = varint(512) + b"x" * 512
-    deep = b"\2\1\0" * 2 + b"\2\0"  # 512 + 1 + 512 bytes
-    yield "C17-1025-bytes", header(strings=b"\1\0" + long, tree=deep)
+    deep = (b"\x0a" + first) * 2 + b"\2"  # 512 + 1 + 512 bytes
+    yield "C19-1025-bytes", header(strings=b"\1\0" + long, tree=deep)
+    # Lists of nine, of which eight repeat the one before: 9 ** 6 nodes.
+    many = b"\x4b" * 6 + NONE * 9 + b"\5" * 8 * 5
+    yield "C17-many-nodes", header(tree=many)
+    yield "C11-common-string", keys(b"\0\6params", tree=none_of(2 * COMMON))
 
 
 def _invalid_codebooks() -> Iterator[tuple[str, bytes]]:
     def used(codebook: bytes, dtype: int = 9) -> bytes:
-        layout = vector(dtype, 0, SHARED) + b"\4"
-        return header(tree=LEAF, books=b"\1" + codebook, leaves=layout) + bytes(4)
+        layout = vector(dtype, 0, PACKED, b"\0") + b"\0"
+        return header(tree=LEAF, books=b"\1" + codebook, leaves=layout)
 
-    yield "C18-codebook", used(b"\x0f\0")
-    yield "C19-int32", used(b"\3\0", 3)
-    yield "C19-complex64", used(b"\x0d\0", 13)
-    yield "C20-32769-entries", used(FLOAT16 + varint(2**15 + 1))
+    yield "C20-codebook", used(b"\x9f\0")
+    yield "C20-storage", used(b"\xf9\0")
+    yield "C21-int32", used(b"\x33\0", 3)
+    yield "C21-complex64", used(b"\xdd\0", 13)
+    yield "C21-wider-storage", used(b"\xb9\0")
+    yield "C21-other-half", used(b"\xa9\0")
+    yield "C22-32769-entries", used(HALVES + varint(2**16 + 2))
     for name, entries in {
         "nan": "007e",
         "infinity": "007c",
@@ -238,56 +327,52 @@ def _invalid_codebooks() -> Iterator[tuple[str, bytes]]:
         "descending": "003d003c",
     }.items():
         raw = bytes.fromhex(entries)
-        yield f"C21-{name}", used(FLOAT16 + varint(len(raw) // 2) + raw)
-    yield "C22-unused", header(books=b"\1" + FLOAT16 + b"\0")
-    books = b"\2" + (FLOAT16 + b"\0") * 2
-    leaves = b"".join(
-        vector(9, 0, b"\1" + number + b"\5") + b"\4" for number in (b"\1", b"\0")
-    )
-    order = header(tree=b"\3\2" + LEAF * 2, books=books, leaves=leaves)
-    yield "C22-order", order + bytes(8)
+        yield f"C23-{name}", used(HALVES + varint(len(raw)) + raw)
+    for name, step in {"nan": "007e", "zero": "0000", "negative": "00bc"}.items():
+        grid = varint(5) + bytes.fromhex(step) + b"\1\1"
+        yield f"C23-grid-{name}", used(HALVES + grid)
+    overflow = varint(7) + bytes.fromhex("ff7b") + b"\0\3"  # 65504 times 1 to 3
+    yield "C23-grid-overflow", used(HALVES + overflow)
+    yield "C25-unused", header(books=b"\1" + HALVES + b"\0")
+    books = b"\2" + (HALVES + b"\0") * 2
+    leaves = b"".join(vector(9, 0, PACKED, book) + b"\0" for book in (b"\1", b"\0"))
+    yield "C25-order", header(tree=b"\x13" + LEAF * 2, books=books, leaves=leaves)
+    small = varint(5) + ONE
+    yield "C24-too-few-steps", used(HALVES + small + b"\1\0")
+    yield "C24-too-far", used(HALVES + small + varint(2**16 + 1) + b"\0")
+    yield "C24-bits-missing", used(HALVES + small + b"\2\2" + b"\x80")
+    yield "C24-bits-after", used(HALVES + small + b"\2\2" + b"\x88")
 
 
 def _invalid_layouts() -> Iterator[tuple[str, bytes]]:
-    yield "C18-leaf", leaf(b"", vector(15, 0, RAW))
-    yield "C23-33-dimensions", leaf(b"\1", b"\1" + b"\x21" + b"\1" * 33 + RAW)
-    huge = b"\x0c\2" + varint(2**60) + varint(0) + RAW  # float64
-    yield "C24-too-large", leaf(b"", huge)
-    yield "C25-coding-3", leaf(b"", vector(1, 0, b"\3"))
-    yield "C26-no-codebook", leaf(b"", vector(9, 0, SHARED))
-    yield "C27-other-dtype", leaf(b"", vector(11, 0, SHARED), k=0)
-    yield "C28OLD-0-bits", leaf(b"", vector(1, 0, b"\2\0"))
-    yield "C28OLD-17-bits", leaf(b"", vector(1, 0, b"\2\x11"))
-    yield "C29-4-gib", leaf(b"\0\0", vector(0, 2**32 + 1, SPARSE))
-    yield "C30-trailing-byte", leaf(b"", vector(1, 0, RAW), more=b"\0")
-    yield "C30-cut", leaf(b"", vector(1, 0, RAW))[:-1]
-    yield "C30-no-leaves", header() + b"\0"
-    tiny = header(tree=LEAF, leaves=vector(1, 0, RAW) + b"\3")
-    yield "C31OLD-3-bytes", tiny + bytes(3)
+    yield "C20-leaf", leaf(b"", vector(15, 0, RAW))
+    yield "C26-33-dimensions", leaf(b"\1", b"\1" + b"\x21" + b"\1" * 33)
+    huge = b"\x0c\2" + varint(2**60) + varint(0)  # float64
+    yield "C27-too-large", leaf(b"", huge)
+    yield "C28-coding-6", leaf(b"", vector(1, 0, 6))
+    yield "C29-no-codebook", leaf(b"", labels(PACKED, 0))
+    yield "C30-other-dtype", leaf(b"", vector(11, 0, PACKED, b"\0"), k=0)
+    yield "C31-4-gib", leaf(GAPS + b"\0\0", vector(0, 2**32 + 1, SPARSE))
+    yield "C32-trailing-byte", leaf(b"", vector(1, 0, RAW), more=b"\0")
+    yield "C32-cut", leaf(bytes(256), vector(1, 256, RAW))[:-1]
+    yield "C32-no-leaves", header() + b"\0"
 
 
 def _invalid_sections() -> Iterator[tuple[str, bytes]]:
-    good = leaf(b"\7", vector(1, 1, RAW))
-    yield "C32-body", good[:-5] + b"\6" + good[-4:]
-    yield "C32-checksum", good[:-1] + bytes([good[-1] ^ 0x80])
-    yield "C33-raw", leaf(b"\0", vector(1, 0, RAW))
-    yield "C33-sparse", leaf(b"\0\0", vector(1, 0, SPARSE))
-    yield "C33-shared", leaf(b"\0\0\0", vector(9, 0, SHARED), k=0)
-    yield "C34-too-short", leaf(b"\1", vector(2, 1, RAW))
-    yield "C34-too-long", leaf(b"\1\2", vector(1, 1, RAW))
-    yield "C35-raw", leaf(b"\2", vector(0, 1, RAW))
-    yield "C35-sparse", leaf(b"\1" + ZERO + b"\2", vector(0, 1, SPARSE))
-    yield "L6-two-gaps", leaf(b"\2" + ZERO + b"\1\1", vector(1, 1, SPARSE))
-    yield "L6-63-bits", leaf(varint(2**63 - 1) + ZERO, vector(1, 1, SPARSE))
-    yield "L7-sparse", leaf(b"\1" + SECOND + b"\1", vector(1, 1, SPARSE))
-    yield "L7-shared", leaf(b"\1" + SECOND + ZERO, vector(9, 1, SHARED), k=1)
-    yield "L4-above", leaf(b"\1" + ZERO + SECOND, vector(9, 1, SHARED), k=1)
-    yield "L4-empty-codebook", leaf(b"\1" + ZERO + ZERO, vector(9, 1, SHARED), k=0)
-    yield "C36-zero", leaf(b"\1" + ZERO + b"\0", vector(1, 1, SPARSE))
-    yield "L1-no-value", leaf(b"\1" + ZERO, vector(1, 1, SPARSE))
-    yield "L1-two-values", leaf(b"\1" + ZERO + b"\1\1", vector(1, 1, SPARSE))
-    yield "L1-shared", leaf(b"\1" + ZERO * 2 + b"\0", vector(9, 1, SHARED), k=1)
-    yield "C3-no-count", leaf(b"", vector(1, 1, SPARSE))
+    good = leaf(bytes(256), vector(1, 256, RAW))
+    yield "C33-body", good[:-5] + b"\6" + good[-4:]
+    yield "C33-checksum", good[:-1] + bytes([good[-1] ^ 0x80])
+    yield "C34-raw", leaf(b"\0", vector(1, 0, RAW))
+    yield "C34-sparse", leaf(GAPS + b"\0\0", vector(1, 0, SPARSE))
+    yield "C34-packed", leaf(b"\0", labels(PACKED, 0), k=0)
+    yield "C35-too-short", leaf(b"\1", vector(2, 1, RAW))
+    yield "C35-too-long", leaf(b"\1\2", vector(1, 1, RAW))
+    one = GAPS + b"\1" + ZERO
+    yield "C35-no-value", leaf(one, vector(1, 1, SPARSE))
+    yield "C35-two-values", leaf(one + b"\1\1", vector(1, 1, SPARSE))
+    yield "C36-raw", leaf(b"\2", vector(0, 1, RAW))
+    yield "C36-sparse", leaf(one + b"\2", vector(0, 1, SPARSE))
+    yield "C37-zero", leaf(one + b"\0", vector(1, 1, SPARSE))
 
 
 def _invalid_streams() -> Iterator[tuple[str, bytes]]:
@@ -309,11 +394,67 @@ def _invalid_streams() -> Iterator[tuple[str, bytes]]:
         "H17-cut": (5, "03 12 20 01 07"),
     }
     for name, (count, stream) in streams.items():
-        body = varint(count) + bytes.fromhex(stream)
-        yield name, leaf(body, vector(1, 64, b"\2\x08"))
-    above, filler = b"\1" + bytes.fromhex("030110"), b"\1" + SECOND  # symbols 2 and 1
-    yield "G5-above-the-filler", leaf(above, vector(1, 64, b"\2\1"))
-    yield "G6-filler-at-the-end", leaf(filler, vector(1, 64, b"\2\1"))
+        body = b"\x08\0" + varint(count) + bytes.fromhex(stream)
+        yield name, leaf(body, vector(1, 64, SPARSE))
+    above, filler = bytes.fromhex("030110"), SECOND  # symbols 2 and 1
+    yield "G5-above-the-filler", leaf(b"\1\0\1" + above, vector(1, 64, SPARSE))
+    yield "G6-filler-at-the-end", leaf(b"\1\0\1" + filler, vector(1, 64, SPARSE))
+
+
+def _invalid_labels() -> Iterator[tuple[str, bytes]]:
+    """Faults in bodies of labels and their rANS streams; the codings of chapter L."""
+    yield "C3-no-count", leaf(GAPS, vector(1, 1, SPARSE))
+    yield "L1-packed", leaf(b"\0\0", labels(PACKED, 1), k=1)
+    yield "L1-packed-cut", leaf(b"", labels(PACKED, 1), k=1)
+    yield "L1-no-widths", leaf(b"\5", vector(1, 1, SPARSE))
+    one = GAPS + b"\1" + ZERO
+    yield "L1-relative", leaf(one + ZERO + b"\0", labels(RELATIVE, 1), k=1)
+    yield "L2-packed", leaf(b"\x81", labels(PACKED, 1), k=1)
+    yield "L4-packed", leaf(b"\xc0", labels(PACKED, 1), k=2)
+    yield "L4-above", leaf(one + SECOND, labels(RELATIVE, 1), k=1)
+    yield "L4-empty-codebook", leaf(one + ZERO, labels(RELATIVE, 1), k=0)
+    yield "L5-no-bits", leaf(b"\0\0\0\0", vector(1, 1, SPARSE))
+    yield "L5-17-bits", leaf(b"\x11\0\0\0", vector(1, 1, SPARSE))
+    yield "L5-33-low-bits", leaf(b"\5\x21\0\0", vector(1, 1, SPARSE))
+    yield "L6-two-gaps", leaf(GAPS + b"\2" + ZERO + b"\1\1", vector(1, 1, SPARSE))
+    most = GAPS + varint(2**63 - 1) + ZERO
+    yield "L6-63-bits", leaf(most, vector(1, 1, SPARSE))
+    yield "L7-sparse", leaf(GAPS + b"\1" + SECOND + b"\1", vector(1, 1, SPARSE))
+    far = GAPS + b"\1" + SECOND + ZERO
+    yield "L7-relative", leaf(far, labels(RELATIVE, 1), k=1)
+    # Eight weights that are all kept, in one group: gaps of 0 are certain to 12 bits.
+    group = b"\0\x08\0"
+    stream = b"\1\0" + bytes(2) + b"\1\0"  # one lane without words, in its last state
+    yield "L3-code-65", leaf(group + b"\x41" + stream, labels(DENSITY, 8), k=1)
+    yield "L3-no-symbol", leaf(group + b"\0\0" + stream, labels(DENSITY, 8), k=1)
+    yield "L3-dense", leaf(b"\0\0" + stream, labels(DENSE, 1), k=1)
+    yield "L6-group", leaf(b"\0\x09\0", labels(DENSITY, 8), k=1)
+    yield "L8-second-axis", leaf(b"\2\0", labels(DENSITY, 8), k=1)
+    yield "L9-one-class", leaf(b"\1" + ZERO + b"\0", labels(DENSITY, 8), k=1)
+    classes = b"\1" + b"\x41" + b"\x0f" * 4 + b"\x10"  # all are 64
+    yield "L9-65-groups", leaf(classes, labels(DENSITY, 8), k=1)
+    yield "L10-first-group", leaf(b"\0\x08\1\1" + stream, labels(DENSITY, 8), k=1)
+    yield "L10-no-group", leaf(b"\0\x08\2\1" + stream, labels(DENSITY, 8), k=1)
+    yield from _invalid_rans()
+
+
+def _invalid_rans() -> Iterator[tuple[str, bytes]]:
+    """Faults in the stream of one label of which two are as likely."""
+    model = bytes.fromhex("fff0")  # two codes of 63
+    streams = {
+        "E2-not-shortest": "81 00 00",
+        "E3-no-lanes": "00 00",
+        "E3-two-lanes-for-seven-bytes": "02 00 00 00 00 01 00",
+        "E4-33-bits": "02 00 21" + "00 00 01 00" * 2,
+        "E5-index": "02 00 01 20" + "00 00 01 00" * 2,
+        "E6-no-state": "01 00",
+        "E6-no-words": "01 01 00 00 01 00",
+        "E7-state": "01 00 ff ff 00 00",
+        "E8-state": "01 00 00 00 03 00",
+        "E8-words": "01 01 00 00 02 00 00 00",
+    }
+    for name, stream in streams.items():
+        yield name, leaf(model + bytes.fromhex(stream), labels(DENSE, 1), k=1)
 
 
 def main() -> None:

@@ -26,14 +26,14 @@ widths = st.integers(1, 16)
 )
 def test_gaps_of_three_bits(zeros: list[int], symbols: list[int]) -> None:
     positions = np.cumsum(np.array(zeros) + 1) - 1
-    assert gaps.encode(positions, bits=3).tolist() == symbols
+    assert gaps.encode(positions, bits=3)[0].tolist() == symbols
     assert gaps.decode(np.array(symbols, np.uint16), bits=3).tolist() == list(positions)
 
 
 @pytest.mark.spec("G2", "G3", "G4")
 @given(strategies.kept_positions(), widths)
 def test_positions_come_back(positions: np.ndarray, bits: int) -> None:
-    symbols = gaps.encode(positions, bits=bits)
+    symbols = gaps.encode(positions, bits=bits)[0]
     assert symbols.dtype == np.uint16
     back = gaps.decode(symbols, bits=bits)
     assert back.dtype == np.int64
@@ -47,7 +47,7 @@ def test_positions_come_back(positions: np.ndarray, bits: int) -> None:
 @pytest.mark.parametrize("bits", [0, 17, -1])
 def test_widths_out_of_range(bits: int) -> None:
     with pytest.raises(ValueError, match="a gap must have 1 to 16 bits"):
-        gaps.encode(np.array([1]), bits=bits)
+        gaps.encode(np.array([1]), bits=bits)[0]
     with pytest.raises(ValueError, match="a gap must have 1 to 16 bits"):
         gaps.decode(np.array([1], np.uint16), bits=bits)
 
@@ -55,7 +55,7 @@ def test_widths_out_of_range(bits: int) -> None:
 @pytest.mark.spec("G1")
 def test_the_widest_gap() -> None:
     positions = np.array([65534, 200_000])
-    symbols = gaps.encode(positions, bits=16)
+    symbols = gaps.encode(positions, bits=16)[0]
     assert symbols.tolist() == [65534, 65535, 65535, 3395]
     assert gaps.decode(symbols, bits=16).tolist() == [65534, 200_000]
 
@@ -63,7 +63,7 @@ def test_the_widest_gap() -> None:
 @pytest.mark.parametrize("positions", [[3, 3], [0, 5, 4], [-1, 2]])
 def test_positions_must_ascend(positions: list[int]) -> None:
     with pytest.raises(ValueError, match="non-negative and strictly ascending"):
-        gaps.encode(np.array(positions), bits=4)
+        gaps.encode(np.array(positions), bits=4)[0]
 
 
 @pytest.mark.parametrize(
@@ -80,3 +80,14 @@ def test_rejected_symbols(symbols: list[int], clause: str) -> None:
     assert (caught.value.clause, caught.value.offset) == (clause, 70)
     with pytest.raises(FormatError):
         gaps.decode_slow(np.array(symbols, np.uint16), bits=2)
+
+
+@pytest.mark.spec("G7")
+@given(strategies.kept_positions(), st.integers(1, 16), st.integers(0, 32))
+def test_low_bits(positions: np.ndarray, bits: int, low_bits: int):
+    symbols, low = gaps.encode(positions, bits=bits, low_bits=low_bits)
+    assert low.size == positions.size
+    assert not low.size or low.max() < 1 << low_bits
+    back = gaps.decode(symbols, low, bits=bits, low_bits=low_bits)
+    slow = gaps.decode_slow(symbols, low, bits=bits, low_bits=low_bits)
+    assert back.tolist() == positions.tolist() == slow

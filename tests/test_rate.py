@@ -69,7 +69,9 @@ def test_it_is_better_than_the_nearest_entry():
     weights = np.asarray(variables["kernel"])
 
     def distortion(shared: share.SharedWeights) -> float:
-        return float(np.square(np.asarray(share.lookup(shared)["kernel"]) - weights).sum())
+        return float(
+            np.square(np.asarray(share.lookup(shared)["kernel"]) - weights).sum()
+        )
 
     nearest = share.share(variables, [("kernel", share.kmeans(8), None)])
     best = budget.within_bytes(variables, size(nearest), ["kernel"])
