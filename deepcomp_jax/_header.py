@@ -160,7 +160,7 @@ def get(data: bytes) -> Header:
         raise FormatError(
             "the fields do not end where the header does",
             offset=min(pos, stop),
-            clause="C6"
+            clause="C6",
         )
     first = stop + CHECKSUM_BYTES
     return Header(structure, codebooks, leaves, first, codebook_bytes)

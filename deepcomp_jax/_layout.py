@@ -86,10 +86,9 @@ def codebook_problem(codebook: np.ndarray) -> Problem | None:
     if codebook.size > MAX_ENTRIES:
         text = f"a codebook of {codebook.size} entries, above {MAX_ENTRIES}"
         return Problem("C22", text)
-    fine = bool(np.isfinite(codebook).all())
-    if fine:
+    with np.errstate(invalid="ignore"):  # a signalling NaN is no entry either
         wide = codebook.astype(np.float64)
-        fine = bool(wide.all() and (np.diff(wide) > 0).all())
+    fine = np.isfinite(wide).all() and wide.all() and (wide[1:] > wide[:-1]).all()
     text = "entries of a codebook are not finite, non-zero and strictly ascending"
     return None if fine else Problem("C23", text)
 
@@ -141,7 +140,7 @@ def put_codebook(codebook: np.ndarray) -> bytes:
 
     A grid is recognised if its step is the least entry or difference of two entries.
     """
-    head = DTYPES.index(codebook.dtype)
+    dtype = DTYPES.index(codebook.dtype)
     out: list[bytes] = []
     for storage in _storages(codebook.dtype):
         kind = bytes([head + 16 * DTYPES.index(storage)])
@@ -205,7 +204,8 @@ def get_codebook(data: bytes, pos: int) -> tuple[int, np.ndarray]:
         pos, codebook = _get_grid(data, pos, size, (storage, dtype))
     else:
         pos, raw = get_bytes(data, pos, size * storage.itemsize)
-        codebook = from_little(raw, storage).astype(dtype)
+        with np.errstate(invalid="ignore"):
+            codebook = from_little(raw, storage).astype(dtype)
     if problem := codebook_problem(codebook):
         raise FormatError(problem.message, offset=start, clause=problem.clause)
     return pos, codebook

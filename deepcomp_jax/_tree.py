@@ -84,12 +84,17 @@ def put(structure: Structure) -> bytes:
 
     Raises:
         ValueError: A key is neither a string nor an integer from 0 to 2**62 - 1, leaves
-            are not numbered in tree order, or the containers nest too deep.
+            are not numbered in tree order, the containers nest too deep, or there are
+            too many nodes.
         TypeError: A node is no dictionary, list, tuple, leaf number or None.
     """
     keys: set[str] = set()
     numbers: list[int] = []
-    _collect(structure, 1, keys, numbers)
+    nodes = _collect(structure, 1, keys, numbers)
+    if nodes > MAX_NODES:
+        raise ValueError(
+            f"{nodes} containers and leaves, above {MAX_NODES}: merge some"
+        )
     if numbers != list(range(len(numbers))):
         raise ValueError(
             "leaves must be numbered 0, 1, 2... in tree order (dictionary keys sorted, "
@@ -117,27 +122,29 @@ def _utf8(key: str) -> bytes:
         ) from None
 
 
-def _collect(node: Structure, depth: int, keys: set[str], numbers: list[int]) -> None:
-    """Checks the nodes, and gathers the string keys and the numbers of the leaves."""
+def _collect(node: Structure, depth: int, keys: set[str], numbers: list[int]) -> int:
+    """Checks the nodes, and gathers the string keys and the numbers of the leaves.
+
+    Returns:
+        How many nodes there are.
+    """
     if node is None:
-        return
+        return 1
     if isinstance(node, int) and type(node) is not bool:
         numbers.append(node)
-        return
+        return 1
     if depth > MAX_DEPTH:
         raise ValueError(f"containers nest deeper than {MAX_DEPTH}: flatten the tree")
     if isinstance(node, dict):
-        for key, child in _sorted_items(node):
-            if isinstance(key, str):
-                keys.add(key)
-            _collect(child, depth + 1, keys, numbers)
+        children = [child for _, child in _sorted_items(node)]
+        keys.update(key for key in node if isinstance(key, str))
     elif isinstance(node, (list, tuple)):
-        for child in node:
-            _collect(child, depth + 1, keys, numbers)
+        children = list(node)
     else:
         raise TypeError(
             f"a structure is made of dict, list, tuple, int and None, got {node!r}"
         )
+    return 1 + sum(_collect(child, depth + 1, keys, numbers) for child in children)
 
 
 def _sorted_items(

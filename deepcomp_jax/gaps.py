@@ -14,8 +14,8 @@ position, each kept weight stores the number of zeros before it. A gap symbol ha
                    |   no zero and a weight
                    two zeros and a weight; the zeros at the end are not coded
 
-With m low bits, a symbol counts units of 2**m zeros, and the m bits that are left of each
-gap follow by themselves (Golomb's code): so a symbol need not be wide for long gaps.
+With m low bits, a symbol counts units of 2**m zeros, and the m bits that are left of
+each gap follow by themselves (Golomb's code): a symbol need not be wide for long gaps.
 
 Format notes:
 
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from deepcomp_jax._errors import FormatError
 
 MAX_BITS = 16
+MAX_SIZE = 1 << 62  # of a tensor, where nobody says
 
 
 def encode(
@@ -72,6 +73,7 @@ def decode(
     low: NDArray[np.uint64] | None = None,
     *,
     bits: int,
+    size: int = MAX_SIZE,
     low_bits: int = 0,
     offset: int = 0,
 ) -> NDArray[np.int64]:
@@ -80,20 +82,29 @@ def decode(
     Args:
         symbols: Gap symbols, uint[g].
         low: Low bits, uint64[n]; None if there are none.
+        size: Of the tensor.
         bits: Width of a symbol, 1 to 16.
-        low_bits: Number of low bits.
+        low_bits: Number of low bits, at most 32.
         offset: Where the symbols lie in the file, in bytes, for the error.
 
     Returns:
-        int64[n], strictly ascending. Whether they lie within the tensor is for the
-        caller to check.
+        int64[n], strictly ascending, below `size`.
 
     Raises:
-        FormatError: if a symbol has more than `bits` bits or the last is a filler.
+        FormatError: if a symbol has more than `bits` bits, the last is a filler, or
+            the gaps lead beyond the tensor.
         ValueError: if the width is out of range.
     """
     cap = _cap(bits)
     _check(symbols, cap, offset)
+    # In Python's integers: hostile gaps would overflow others.
+    units = int(symbols.sum(dtype=np.uint64))
+    rests = 0 if low is None else int(low.sum(dtype=np.uint64))
+    end = (units << low_bits) + rests + int(np.count_nonzero(symbols != cap))
+    if end > size:
+        raise FormatError(
+            f"gaps reach position {end - 1} of {size}", offset=offset, clause="L7"
+        )
     weight = symbols != cap
     after = np.cumsum(symbols.astype(np.int64))[weight] << low_bits
     rest = 0 if low is None else np.cumsum(low.astype(np.int64))
@@ -107,7 +118,7 @@ def decode_slow(
     bits: int,
     low_bits: int = 0,
 ) -> list[int]:
-    """The same as `decode`, symbol by symbol: its oracle."""
+    """The same as `decode`, symbol by symbol, for any size: its oracle."""
     cap = _cap(bits)
     _check(symbols, cap, 0)
     rest = iter([0] * symbols.size if low is None else low.tolist())

@@ -238,6 +238,9 @@ def take(
     Returns:
         The state after the segment, and the symbols, uint16[n].
     """
+    certain = table.frequencies == TOTAL
+    if certain.any(axis=1).all():  # such symbols change no state
+        return state, certain.argmax(axis=1)[chosen].astype(np.uint16)
     if state.lanes.size < _FEW_LANES:
         return take_slowly(state, table, chosen)
     lookup = tables(table)

@@ -348,6 +348,7 @@ def ranks(symbols, low, cap, low_bits):
 
 
 def dense_labels(body, shape, k, _):
+    need(k <= 1023, "L17")
     pos, model = frequencies(body, 0, k + 1)
     end, state = rans_begin(body, pos)
     labels = rans_take(state, [model], [0] * math.prod(shape))
@@ -356,6 +357,7 @@ def dense_labels(body, shape, k, _):
 
 
 def density(body, shape, k, negatives):
+    need(k <= 1024, "L17")
     pos, axes = varint(body, 0)
     need(axes < 2 ** len(shape), "L8")
     groups, top = [0], 0
@@ -423,7 +425,7 @@ def frequencies(body, pos, alphabet):
 
 def table(body, pos, k, negatives):
     pos, (code,) = take(body, pos, 1, "L1")
-    need(code <= 64, "L3")
+    need(code <= 64 and k, "L3")
     if code == 0:
         return frequencies(body, pos, k)
     mean = (4 + (code - 1) % 4) << (code - 1) // 4

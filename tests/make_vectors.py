@@ -202,7 +202,7 @@ def leaf(
     """A file of one leaf; k: the entries of a float16 codebook, 1.0, 1.001 and on."""
     books = b"\0"
     if k is not None:
-        entries = b"".join(bytes([i, 0x3C]) for i in range(k))
+        entries = (0x3C00 + np.arange(k, dtype="<u2")).tobytes()
         books = b"\1" + HALVES + varint(2 * k) + entries
     leaves = layout + varint(len(body))
     if len(body) < 256:
@@ -431,10 +431,13 @@ def _invalid_labels() -> Iterator[tuple[str, bytes]]:
     yield "L6-group", leaf(b"\0\x09\0", labels(DENSITY, 8), k=1)
     yield "L8-second-axis", leaf(b"\2\0", labels(DENSITY, 8), k=1)
     yield "L9-one-class", leaf(b"\1" + ZERO + b"\0", labels(DENSITY, 8), k=1)
-    classes = b"\1" + b"\x41" + b"\x0f" * 4 + b"\x10"  # all are 64
-    yield "L9-65-groups", leaf(classes, labels(DENSITY, 8), k=1)
+    classes = b"\1" + b"\x40" + b"\x0f" * 3 + b"\x0e\x10"  # all are 63
+    yield "L9-64-groups", leaf(classes, labels(DENSITY, 8), k=1)
     yield "L10-first-group", leaf(b"\0\x08\1\1" + stream, labels(DENSITY, 8), k=1)
     yield "L10-no-group", leaf(b"\0\x08\2\1" + stream, labels(DENSITY, 8), k=1)
+    yield "L3-no-entries", leaf(group + b"\1" + stream, labels(DENSITY, 8), k=0)
+    yield "L17-dense", leaf(stream, labels(DENSE, 1), k=1024)
+    yield "L17-density", leaf(group, labels(DENSITY, 8), k=1025)
     yield from _invalid_rans()
 
 

@@ -73,7 +73,7 @@ def test_valid(path: Path):
     "C17", "C18", "C19", "C20", "C21", "C22", "C23", "C24",
     "C25", "C26", "C27", "C28", "C29", "C30", "C31", "C32",
     "C33", "C34", "C35", "C36", "C37",
-    "L1", "L2", "L3", "L4", "L6", "L7", "L8", "L9", "L10",
+    "L1", "L2", "L3", "L4", "L6", "L7", "L8", "L9", "L10", "L17",
 )  # fmt: skip
 @pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
 def test_invalid(path: Path):

@@ -67,6 +67,20 @@ class Measured(NamedTuple):
     gap_bits: int = 0
 
 
+def check_entries(leaf: Leaf, most: int) -> None:
+    """Rejects a codebook for which 4096 is too little to share out.
+
+    Raises:
+        FormatError: L17.
+    """
+    if leaf.entries > most:
+        raise FormatError(
+            f"a codebook of {leaf.entries} entries, above {most}",
+            offset=0,
+            clause="L17",
+        )
+
+
 def get_byte(data: bytes, pos: int) -> tuple[int, int]:
     """The position after a byte of a body, and the byte."""
     if pos >= len(data):

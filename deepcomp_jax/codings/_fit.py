@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepcomp_jax.codings import _models
 from deepcomp_jax.codings._body import Leaf
-from deepcomp_jax.codings._groups import Classes
+from deepcomp_jax.codings._groups import MAX_GROUPS, Classes
 
 _MAX_CLASSES = 12  # of an axis
 _STEPS = (0.5, 1.0)  # between classes, in nats of the odds, to begin with
@@ -41,7 +41,7 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
             found = _refine(_start(some, where, shape, step), where, shape)
             found = tuple(None if c is None or not c.any() else c for c in found)
             size = _bits(found, where, shape)
-            if size < least:
+            if size < least and _histogram(found, shape)[0] <= MAX_GROUPS:
                 best, least = found, size
     return best
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_GROUPS = 63  # a varint has a bit for each
 Classes = tuple[NDArray[np.uint8] | None, ...]  # of each axis; None: all are 0
 
 

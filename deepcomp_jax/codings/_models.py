@@ -193,8 +193,12 @@ def get_tables(
     for _ in range(count):
         start = pos
         pos, code = _body.get_byte(data, pos)
-        if code > MAX_FALLING:
-            raise FormatError(f"a table of code {code}", offset=start, clause="L3")
+        if code > MAX_FALLING or not leaf.entries:
+            raise FormatError(
+                f"a table of code {code} for {leaf.entries} entries",
+                offset=start,
+                clause="L3",
+            )
         if code:
             rows.append(falling(code, leaf.entries, leaf.negatives))
         else:

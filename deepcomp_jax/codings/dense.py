@@ -14,10 +14,12 @@ from deepcomp_jax import rans
 from deepcomp_jax.codings import _body, _models
 from deepcomp_jax.codings._body import Leaf, Measured
 
+MAX_ENTRIES = _models.MAX_SYMBOLS - 1  # a label is an entry or zero
+
 
 def applies(leaf: Leaf) -> bool:
     """Whether this coding can hold a leaf."""
-    return leaf.entries < _models.MAX_SYMBOLS
+    return leaf.entries <= MAX_ENTRIES
 
 
 def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
@@ -39,9 +41,10 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
     """Reads labels, uint[size].
 
     Raises:
-        FormatError: L1 to L3, or a clause of the stream (E); the offset is that in the
-            body.
+        FormatError: L1 to L3, L17, or a clause of the stream (E); the offset is that in
+            the body.
     """
+    _body.check_entries(leaf, MAX_ENTRIES)
     start, codes = _models.get(data, 0, leaf.entries + 1)
     end, state = rans.begin(data, start)
     table = rans.models(_models.frequencies(codes[None]))

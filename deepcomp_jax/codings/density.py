@@ -33,8 +33,6 @@ from deepcomp_jax.codings import _body, _fit, _groups, _models
 from deepcomp_jax.codings._body import Leaf, Measured
 from deepcomp_jax.codings._groups import Classes, Groups
 
-MAX_GROUPS = 64
-
 
 class _Front(NamedTuple):
     """What a body says before its stream.
@@ -168,6 +166,7 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
 
 
 def _get_front(data: bytes, leaf: Leaf) -> _Front:
+    _body.check_entries(leaf, _models.MAX_SYMBOLS)
     pos, classes = _get_classes(data, leaf.shape)
     found = _groups.groups(leaf.shape, classes)
     sides, gaps = pos, np.zeros(found.sizes.size, np.int64)
@@ -205,7 +204,7 @@ def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
             start = pos
             pos, own = huffman.decode(data, pos, shape[axis])
             most += int(own.max())
-            if not 0 < most < MAX_GROUPS or own.max() == 0:
+            if not 0 < most < _groups.MAX_GROUPS or own.max() == 0:
                 raise FormatError(
                     f"{most + 1} groups, or an axis of one class",
                     offset=start,

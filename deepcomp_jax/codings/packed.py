@@ -39,10 +39,11 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
         FormatError: L1, L2 or L4; the offset is that in the body.
     """
     width = leaf.entries.bit_length()
+    if not width:
+        _body.check_end(data, 0)
+        return np.zeros(leaf.size, leaf.dtype)
     end, fields = _body.get_fields(data, 0, leaf.size, width)
     _body.check_end(data, end)
-    if not width:
-        return np.zeros(leaf.size, leaf.dtype)
     if fields.max() > leaf.entries:
         raise FormatError(
             f"label {fields.max()} of {leaf.entries}", offset=0, clause="L4"

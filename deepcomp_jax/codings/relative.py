@@ -144,12 +144,8 @@ def get_positions(data: bytes, size: int) -> Positions:
     kept = count - gaps.fillers(symbols, bits=gap_bits)
     end, low = _body.get_fields(data, low_at, kept, low_bits)
     positions = gaps.decode(
-        symbols, low, bits=gap_bits, low_bits=low_bits, offset=start
+        symbols, low, size=size, bits=gap_bits, low_bits=low_bits, offset=start
     )
-    if positions.size and positions[-1] >= size:
-        raise FormatError(
-            f"gaps reach position {positions[-1]} of {size}", offset=start, clause="L7"
-        )
     return Positions(positions, symbols, gap_bits, low_bits, start, low_at, end)
 
 
