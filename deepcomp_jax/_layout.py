@@ -140,7 +140,7 @@ def put_codebook(codebook: np.ndarray) -> bytes:
 
     A grid is recognised if its step is the least entry or difference of two entries.
     """
-    dtype = DTYPES.index(codebook.dtype)
+    head = DTYPES.index(codebook.dtype)
     out: list[bytes] = []
     for storage in _storages(codebook.dtype):
         kind = bytes([head + 16 * DTYPES.index(storage)])

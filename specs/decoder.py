@@ -366,7 +366,7 @@ def density(body, shape, k, negatives):
         if axes >> axis & 1:
             pos, classes = huffman(body, pos, size)
             top += max(classes)
-            need(max(classes) > 0 and top < 64, "L9")
+            need(max(classes) > 0 and top < 63, "L9")
         groups = [group + own for group in groups for own in classes]
     members = [[] for _ in range(top + 1)]
     for position, group in enumerate(groups):

@@ -11,9 +11,9 @@ import deepcomp_jax as dc
 def test_public_names():
     assert sorted(dc.__all__) == [
         "Compressed", "Dense", "FormatError", "Rule", "Shared", "account", "bits",
-        "budget", "compress", "container", "decompress", "default_rules", "fold", "gaps",
-        "huffman", "kmeans", "lanes", "load", "pack", "pipeline", "prune", "rate",
-        "report", "retrain", "save", "share", "trees",
+        "budget", "compress", "container", "decompress", "default_rules", "fold",
+        "gaps", "huffman", "kmeans", "lanes", "load", "pack", "pipeline", "prune",
+        "rate", "report", "retrain", "save", "share", "trees",
     ]  # fmt: skip
     for name in dc.__all__:
         assert getattr(dc, name) is not None
