@@ -24,6 +24,7 @@ from experiments.runs import Row
 METHODS = {
     "kmeans": ("(a)", "k-means", ORANGE, "P"),
     "nonparametric": ("(b)", "non-parametric", GREEN, "D"),
+    "paper": ("(a)", "k-means from a linear start", ORANGE, "P"),
 }
 
 
@@ -114,6 +115,7 @@ def draw(
     drawn |= {
         "fig4a_fine_tuning_kmeans": fine_tuning(log, "kmeans"),
         "fig4b_fine_tuning_nonparametric": fine_tuning(log, "nonparametric"),
+        "fig4a_fine_tuning_paper": fine_tuning(log, "paper"),
         "fig5_compression_by_layer": layer_figures.compression(weights, tensors),
         "fig_weights": layer_figures.distributions(weights),
         "fig_training": training(log),

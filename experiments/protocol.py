@@ -41,7 +41,7 @@ def run(
         pruned = study.prune_and_retrain(current, trained)
         shared = {
             method: study.fine_tune(current, pruned, method)
-            for method in ("kmeans", "nonparametric")
+            for method in config.methods()
         }
         networks = report.Networks(trained, pruned, shared[config.sharing])
         return report.finish(current, dataset, networks)
