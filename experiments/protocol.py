@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments import report, study
+from experiments import report, study, tradeoff
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.runs import Run
@@ -43,5 +43,7 @@ def run(
             method: study.fine_tune(current, pruned, method)
             for method in config.methods()
         }
+        if roles.published is not None:
+            tradeoff.measure(current, trained)
         networks = report.Networks(trained, pruned, shared[config.sharing])
         return report.finish(current, dataset, networks)
