@@ -43,7 +43,7 @@ def run(
             method: study.fine_tune(current, pruned, method)
             for method in config.methods()
         }
-        if roles.published is not None:
-            tradeoff.measure(current, trained)
         networks = report.Networks(trained, pruned, shared[config.sharing])
+        if roles.published is not None:
+            tradeoff.measure(current, trained, networks.shared)
         return report.finish(current, dataset, networks)

@@ -13,40 +13,42 @@ from typing import Any
 import jax
 
 import deepcomp_jax as dc
-from deepcomp_jax import container, prune, retrain, share
+from deepcomp_jax import container, prune, share
 from experiments import study as phases
 from experiments.runs import Row
 from experiments.study import Study
-from experiments.train import Trainer, TrainState, replicate, sgd
+from experiments.train import Trainer, TrainState, replicate
 
 STEPS = 150  # of training after pruning, and after sharing
 FACTORS = (0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0)  # on what the paper keeps
 BITS = (1, 2, 3, 4, 5, 6, 8)  # of all codebooks where nothing is pruned
 
 
-def measure(study: Study, variables: Any) -> None:
+def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
     """Logs a row for each point: compressed bytes, and the error on `watch`.
 
     Args:
         study: The run; its roles tell what the paper keeps of each layer.
         variables: Of the dense network.
+        shared: What the study itself made of it.
     """
+    trainer = phases.masked_trainer(study, variables)
     for factor in FACTORS:
-        row = partial(_pruned, study, variables, factor)
+        row = partial(_pruned, study, trainer, variables, factor)
         study.run.measure(f"tradeoff-prune-{factor:g}", row)
     for bits in BITS:
         row = partial(_shared, study, variables, bits)
         study.run.measure(f"tradeoff-share-{bits}", row)
+    study.run.measure("tradeoff-study", lambda: {"study": _measure(study, shared)})
 
 
-def _pruned(study: Study, variables: Any, factor: float) -> Row:
+def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Row:
     """A point of pruning alone, and one of both."""
     methods: list[tuple[str, prune.Method | None]] = [
         (f"{name}/kernel$", prune.by_magnitude(1 - min(1.0, factor * layer.kept)))
         for name, layer in study.roles.layers.items()
     ]
     masks = prune.masks(variables["params"], methods)
-    trainer = study.trainer(retrain.keep_pruned(sgd(), masks))
     state = phases.pruned_state(variables, masks, trainer)
     state = _train(study, trainer, state, study.config.dense_rate / 2)
     pruned = phases.trained_variables(state)

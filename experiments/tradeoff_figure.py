@@ -14,15 +14,17 @@ _CURVES = {
     "both": ("pruning and sharing", ORANGE, "o-"),
     "pruned": ("pruning alone", BLUE, "s-"),
     "shared": ("sharing alone", GREEN, "^-"),
+    "study": ("both, with the iterations and epochs of the study", "black", "*"),
 }
-_CAPTION = (
-    "One-shot points: pruned at once, then trained for at most 150 steps; shared, then "
-    "tuned for as many.\nBytes of real files. Points that lose more lie below the axes."
-)
+_LOWEST = -4.5  # percentage points: what loses more is no use, and is cut off
+_TITLE = """Accuracy lost against size of the file, {} data
+curves: pruned in one shot and shared, at most 150 steps of training after each"""
 
 
 def tradeoff(rows: Sequence[Row], *, parameters: int, watched_on: str) -> Figure | None:
     """Accuracy lost against compressed size, for pruning, sharing, and both.
+
+    Curves leave the axes below where more than 4.5 points are lost.
 
     Args:
         rows: Of `metrics.jsonl`.
@@ -33,9 +35,7 @@ def tradeoff(rows: Sequence[Row], *, parameters: int, watched_on: str) -> Figure
     points = [r for r in rows if r["phase"].startswith("tradeoff-")]
     if dense is None or not points:
         return None
-    made = plotting.figure(
-        f"Accuracy lost against size of the file, {watched_on} data", (8, 5.6)
-    )
+    made = plotting.figure(_TITLE.format(watched_on), (8, 5.6))
     ax = made.subplots()
     sizes = []
     for curve, (label, color, style) in _CURVES.items():
@@ -48,7 +48,9 @@ def tradeoff(rows: Sequence[Row], *, parameters: int, watched_on: str) -> Figure
             if curve in r
         )
         sizes += [size for size, _ in measured]
-        ax.plot(*zip(*measured, strict=True), style, color=color, label=label)
+        ax.plot(
+            *zip(*measured, strict=True), style, color=color, markersize=7, label=label
+        )
     ax.axhline(
         0, color=GREY, linestyle=":", label=f"dense network: {100 - dense:.2f} %"
     )
@@ -59,6 +61,5 @@ def tradeoff(rows: Sequence[Row], *, parameters: int, watched_on: str) -> Figure
     plotting.log_axis(ax.xaxis, sizes)
     ax.xaxis.set_major_locator(FixedLocator([0.5, 1, 2, 3, 5, 8, 12, 20, 30, 50]))
     ax.set_xlim(0.9 * min(sizes), 1.1 * max(sizes))
-    ax.set_ylim(-4.5, 0.5)
-    made.supxlabel(_CAPTION, fontsize=8)
+    ax.set_ylim(_LOWEST, 0.5)
     return plotting.with_legend(made)
