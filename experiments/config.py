@@ -13,38 +13,43 @@ class Config:
 
     Attributes:
         preset: Name of the preset that the run began from.
-        dataset: "digits" (embedded in scikit-learn) or "cifar10".
+        dataset: "digits" (embedded in scikit-learn), "cifar10" or "mnist".
         width: Factor on the channels of every layer.
         dropout: Rate, in front of the dense layers.
         seed: Of initial weights, order of the images, augmentation and dropout.
         validation: Training images held out, on which all but the last line of the
             report is measured. 0 trains on all and measures on the test set.
         batch: Images a step.
-        augment: Whether images are cropped and flipped at random.
+        augment: Whether images are changed at random: shifted, and flipped if a mirror
+            image means the same.
         l2: Weight of half the sum of squares of the kernels in the loss.
         schedule: Of the learning rate within a phase: "cosine" to zero, or "steps", a
             tenth after each epoch in `drops`.
         drops: Epochs after which the rate drops.
         dense_epochs: Of the training before any pruning.
         dense_rate: Initial learning rate of that training.
-        pruning: "std" (quality x standard deviation, every parameter), or "erk",
-            "global" or "magnitude" (a cubic schedule up to `sparsity`, kernels only).
+        pruning: "std" (quality x standard deviation, every parameter); "erk", "global"
+            or "magnitude" (a cubic schedule up to `sparsity`, kernels only); or
+            "paper" (likewise, each layer to what the paper keeps of it).
         quality: For "std".
-        sparsity: Of the kernels after the last iteration, for the others.
+        sparsity: Of the kernels after the last iteration, for "erk", "global" and
+            "magnitude".
         iterations: Of pruning and retraining.
         epochs: Of each iteration's retraining; the last value holds for the rest.
         rates: Initial learning rate of each iteration; likewise.
-        sharing: What ends up in the file: "kmeans" or "nonparametric".
+        sharing: What ends up in the file: "kmeans" or "nonparametric", which are
+            compared; or "paper" (k-means from a linear start, bits by layer).
         kernel_bits: Codebook of each kernel: 2 ** bits entries, by k-means.
-        other_bits: Codebook of each group of biases and BatchNorm values, likewise.
+        other_bits: Codebook of each group of biases and BatchNorm values, likewise; for
+            "paper" too.
         penalty: Of the non-parametric method: what a further entry must save in squared
             error, in variances of its group.
-        tune_epochs: Of the fine-tuning of the codebooks, for each of both methods.
+        tune_epochs: Of the fine-tuning of the codebooks, for each method compared.
         tune_rate: Initial learning rate of the fine-tuning, by Adam.
     """
 
     preset: Annotated[str, tyro.conf.Suppress]
-    dataset: Literal["digits", "cifar10"]
+    dataset: Literal["digits", "cifar10", "mnist"]
     width: float = 1.0
     dropout: float = 0.5
     seed: int = 0
@@ -56,13 +61,13 @@ class Config:
     drops: tuple[int, ...] = (3, 12, 18)
     dense_epochs: int = 10
     dense_rate: float = 0.05
-    pruning: Literal["std", "erk", "global", "magnitude"] = "global"
+    pruning: Literal["std", "erk", "global", "magnitude", "paper"] = "global"
     quality: float = 0.3
     sparsity: float = 0.95
     iterations: int = 4
     epochs: tuple[int, ...] = (2,)
     rates: tuple[float, ...] = (0.05,)
-    sharing: Literal["kmeans", "nonparametric"] = "kmeans"
+    sharing: Literal["kmeans", "nonparametric", "paper"] = "kmeans"
     kernel_bits: int = 4
     other_bits: int = 5
     penalty: float = 0.02
@@ -80,7 +85,12 @@ class Config:
     def total_epochs(self) -> int:
         """Epochs of all phases."""
         retraining = sum(self.epochs_of(i) for i in range(self.iterations))
-        return self.dense_epochs + retraining + 2 * self.tune_epochs
+        tuning = len(self.methods()) * self.tune_epochs
+        return self.dense_epochs + retraining + tuning
+
+    def methods(self) -> tuple[str, ...]:
+        """Methods of sharing that the run tries; the first after each iteration too."""
+        return ("paper",) if self.sharing == "paper" else ("kmeans", "nonparametric")
 
     def learning_rates(
         self, rate: float, *, epoch: int, epochs: int, steps: int

@@ -1,5 +1,9 @@
-"""3x3 convolutions that train fast on a CPU, inside a scan too."""
+"""Convolutions and poolings that train fast on a CPU, inside a scan too."""
 
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,8 +11,40 @@ from jax import lax
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves with a 3x3 kernel, stride 1, zero padding that keeps the size.
+class Conv(nn.Module):
+    """A convolution with a bias; the same parameters as `nn.Conv`.
+
+    Attributes:
+        features: Channels of the result.
+        size: Height and width of the kernel.
+        padding: Zeros put around the images.
+        dtype: Of the computation.
+    """
+
+    features: int
+    size: int = 3
+    padding: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[batch, height, width, in]` to `[batch, ..., ..., features]`."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        kernel = kernel.astype(self.dtype)
+        y = conv2d(x.astype(self.dtype), kernel, padding=self.padding)
+        return y + bias.astype(self.dtype)
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Halves height and width; as a reshape, whose derivative is fast everywhere."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+
+
+def conv2d(x: jax.Array, kernel: jax.Array, *, padding: int) -> jax.Array:
+    """Convolves with a square kernel, stride 1.
 
     On a CPU, XLA has a fast routine for a convolution written as in the forward pass,
     and none, inside a loop, for the two convolutions that its derivative makes of it
@@ -18,65 +54,73 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Args:
         x: Images, `[batch, height, width, in]`.
-        kernel: `[3, 3, in, out]`.
+        kernel: `[size, size, in, out]`.
+        padding: Zeros put on each side of the images, 0 to `size - 1`. `(size - 1) / 2`
+            keeps height and width.
 
     Returns:
-        `[batch, height, width, out]`.
+        `[batch, height + 2 * padding - size + 1, likewise, out]`.
     """
-    return lax.platform_dependent(x, kernel, cpu=_conv_on_cpu, default=_conv)
-
-
-def _conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT
+    return lax.platform_dependent(
+        x, kernel, cpu=partial(_conv_on_cpu, padding), default=partial(_conv, padding)
     )
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _conv(padding: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    zeros = [(padding, padding)] * 2
+    return lax.conv_general_dilated(x, kernel, (1, 1), zeros, dimension_numbers=_LAYOUT)
+
+
+def _forward(padding: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     # On maps of 2x2 and less the padding is most of the work for the library routine.
     if x.shape[1] > 2:
-        return _conv(x, kernel)
-    height, width = x.shape[1:3]
-    padded = _pad(x)
+        return _conv(padding, x, kernel)
+    size = kernel.shape[0]
+    height, width = (n + 2 * padding - size + 1 for n in x.shape[1:3])
+    padded = _pad(padding, x)
     views = [
-        padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)
+        padded[:, i : i + height, j : j + width]
+        for i in range(size)
+        for j in range(size)
     ]
     return jnp.concatenate(views, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
-@jax.custom_vjp
-def _conv_on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _forward(x, kernel)
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv_on_cpu(padding: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _forward(padding, x, kernel)
 
 
 def _conv_on_cpu_fwd(
-    x: jax.Array, kernel: jax.Array
+    padding: int, x: jax.Array, kernel: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _forward(x, kernel), (x, kernel)
+    return _forward(padding, x, kernel), (x, kernel)
 
 
 def _conv_on_cpu_bwd(
-    saved: tuple[jax.Array, jax.Array], grad: jax.Array
+    padding: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
     back = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    return _forward(grad, back), _kernel_gradient(x, grad)
+    to_images = _forward(kernel.shape[0] - 1 - padding, grad, back)
+    return to_images, _kernel_gradient(_pad(padding, x), grad, kernel.shape[0])
 
 
 _conv_on_cpu.defvjp(_conv_on_cpu_fwd, _conv_on_cpu_bwd)
 
 
-def _kernel_gradient(x: jax.Array, grad: jax.Array) -> jax.Array:
-    """One matrix product for each row of the kernel, its three columns side by side."""
-    height, width, channels = x.shape[1:]
-    padded = _pad(x)
-    columns = jnp.concatenate([padded[:, :, j : j + width] for j in range(3)], axis=-1)
+def _kernel_gradient(padded: jax.Array, grad: jax.Array, size: int) -> jax.Array:
+    """One matrix product for each row of the kernel, its columns side by side."""
+    height, width = grad.shape[1:3]
+    views = [padded[:, :, j : j + width] for j in range(size)]
+    columns = jnp.concatenate(views, axis=-1)
     flat = grad.reshape(-1, grad.shape[-1])
     rows = [
-        columns[:, i : i + height].reshape(-1, 3 * channels).T @ flat for i in range(3)
+        columns[:, i : i + height].reshape(-1, columns.shape[-1]).T @ flat
+        for i in range(size)
     ]
-    return jnp.stack(rows).reshape(3, 3, channels, -1)
+    return jnp.stack(rows).reshape(size, size, padded.shape[-1], -1)
 
 
-def _pad(x: jax.Array) -> jax.Array:
-    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+def _pad(padding: int, x: jax.Array) -> jax.Array:
+    return jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))

@@ -4,6 +4,7 @@ The study knows no particular network and no particular data.
 """
 
 import zlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,10 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from deepcomp_jax import prune, retrain, share
 from experiments.config import Config
 from experiments.data import Dataset
+from experiments.roles import Roles
 from experiments.runs import Row, Run
 from experiments.train import (
     Array,
@@ -24,6 +27,7 @@ from experiments.train import (
     evaluate,
     replicate,
     sgd,
+    with_statistics,
 )
 
 Rules = list[tuple[str, Any, str | None]]
@@ -34,22 +38,6 @@ class Split(NamedTuple):
 
     images: Array
     labels: Array
-
-
-class Roles(NamedTuple):
-    """What the parameters of a network are for.
-
-    Attributes:
-        network: Name of the architecture, for the report.
-        groups: Which biases and BatchNorm values share a codebook: pairs of a pattern
-            and the name of the group.
-        idle: Pattern of parameters that change nothing, such as biases that BatchNorm
-            subtracts again: they are pruned with the kernels.
-    """
-
-    network: str
-    groups: list[tuple[str, str]]
-    idle: str
 
 
 class Study(NamedTuple):
@@ -75,6 +63,16 @@ class Study(NamedTuple):
         """Error on `watch`, in percent."""
         return evaluate(self.model, variables, *self.watch)[0]
 
+    def trainer(
+        self,
+        optimizer: optax.GradientTransformation,
+        expand: Callable[[Any, Any], Any] = with_statistics,
+    ) -> Trainer:
+        """Trains the network by an optimizer, as the settings say."""
+        config = self.config
+        augment = self.roles.augment if config.augment else None
+        return Trainer(self.model, optimizer, config.batch, augment, config.l2, expand)
+
 
 def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
     """What is trained on, and what is measured on along the way."""
@@ -94,12 +92,12 @@ def train_dense(study: Study) -> Any:
     shape = (1, *study.train.images.shape[1:])
     init = jax.jit(study.model.init)
     variables = init(jax.random.key(config.seed), jnp.zeros(shape))
-    trainer = Trainer(study.model, sgd(), config.batch, config.augment, config.l2)
+    trainer = study.trainer(sgd())
     state = _state(variables, trainer)
     state = _train(
         study, "dense", trainer, state, config.dense_epochs, config.dense_rate
     )
-    variables = _variables(state)
+    variables = trained_variables(state)
     study.run.measure("dense-end", lambda: {"watch_error": study.error(variables)})
     return variables
 
@@ -108,21 +106,16 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
     """Prunes and retrains in iterations; returns the network's variables."""
     config = study.config
     masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
-    optimizer = retrain.keep_pruned(sgd(), masks)
-    trainer = Trainer(study.model, optimizer, config.batch, config.augment, config.l2)
+    trainer = masked_trainer(study, variables)
     for i in range(config.iterations):
         methods = pruning_methods(study, i)
         masks = prune.masks(variables["params"], methods, masks)
-        pruned = variables | {"params": prune.apply(variables["params"], masks)}
-        state = _state(pruned, trainer)
-        state = state._replace(
-            opt_state=retrain.with_masks(optimizer, state.opt_state, masks)
-        )
+        state = pruned_state(variables, masks, trainer)
         name = f"prune-{i + 1:02d}"
         state = _train(
             study, name, trainer, state, config.epochs_of(i), config.rate_of(i)
         )
-        variables = _variables(state)
+        variables = trained_variables(state)
         study.run.measure(
             f"{name}-end", partial(_measure_pruned, study, i + 1, variables)
         )
@@ -134,26 +127,63 @@ def pruning_methods(study: Study, iteration: int) -> list[tuple[str, prune.Metho
     config = study.config
     if config.pruning == "std":
         return [(".", prune.by_std(config.quality))]
-    schedule = prune.cubic_schedule(0.0, config.sparsity, config.iterations)
-    sparsity = float(schedule(iteration + 1))
+
+    def sparsity(final: float) -> float:
+        schedule = prune.cubic_schedule(0.0, final, config.iterations)
+        return float(schedule(iteration + 1))
+
+    if config.pruning == "paper":
+        return [
+            (f"{name}/kernel$", prune.by_magnitude(sparsity(1 - layer.kept)))
+            for name, layer in study.roles.layers.items()
+        ]
     make = {
         "erk": prune.by_erk,
         "global": prune.by_global_magnitude,
         "magnitude": prune.by_magnitude,
     }[config.pruning]
-    return [("kernel$", make(sparsity)), (study.roles.idle, prune.by_magnitude(1.0))]
+    methods = [("kernel$", make(sparsity(config.sparsity)))]
+    if study.roles.idle is not None:
+        methods.append((study.roles.idle, prune.by_magnitude(1.0)))
+    return methods
+
+
+def masked_trainer(study: Study, variables: Any) -> Trainer:
+    """Trains what masks keep, by one program for all masks of `pruned_state`."""
+    masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
+    return study.trainer(retrain.keep_pruned(sgd(), masks))
+
+
+def pruned_state(variables: Any, masks: Any, trainer: Trainer) -> TrainState:
+    """Where the retraining of what the masks keep begins.
+
+    Args:
+        variables: Of the network, before the masks are applied.
+        masks: Of its parameters. True = kept.
+        trainer: Of `masked_trainer`.
+    """
+    pruned = variables | {"params": prune.apply(variables["params"], masks)}
+    state = _state(pruned, trainer)
+    opt_state: Any = state.opt_state
+    masked = retrain.with_masks(trainer.optimizer, opt_state, masks)
+    return state._replace(opt_state=masked)
 
 
 def sharing_rules(study: Study, method: str) -> Rules:
     """Which leaves share a codebook, and how it is found."""
-    config = study.config
-    if method == "nonparametric":
-        kernels = others = share.nonparametric(config.penalty)
+    config, roles = study.config, study.roles
+    others = share.kmeans(bits=config.other_bits)
+    if method == "paper":
+        kernels = [
+            (f"{name}/kernel$", share.lloyd(2**layer.bits, init="linear"), None)
+            for name, layer in roles.layers.items()
+        ]
+    elif method == "nonparametric":
+        others = share.nonparametric(config.penalty)
+        kernels = [("kernel$", others, None)]
     else:
-        kernels = share.kmeans(bits=config.kernel_bits)
-        others = share.kmeans(bits=config.other_bits)
-    groups = [(pattern, others, group) for pattern, group in study.roles.groups]
-    return [("kernel$", kernels, None), *groups]
+        kernels = [("kernel$", share.kmeans(bits=config.kernel_bits), None)]
+    return [*kernels, *((pattern, others, group) for pattern, group in roles.groups)]
 
 
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
@@ -165,15 +195,20 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     config = study.config
     shared = share.share(variables, sharing_rules(study, method))
     study.run.measure(f"{method}-start", partial(_measure_shared, study, shared))
-    trainer = Trainer(
-        study.model, adam(), config.batch, config.augment, config.l2, _with_codebooks
-    )
-    kernels = {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
-    state = TrainState(kernels, shared, trainer.optimizer.init(kernels))
+    trainer, state = codebook_training(study, shared)
     state = _train(study, method, trainer, state, config.tune_epochs, config.tune_rate)
     shared = share.with_codebooks(shared, state.params)
     study.run.measure(f"{method}-end", partial(_measure_shared, study, shared))
     return shared
+
+
+def codebook_training(
+    study: Study, shared: share.SharedWeights
+) -> tuple[Trainer, TrainState]:
+    """Trains the codebooks of the kernels; the state where that begins."""
+    trainer = study.trainer(adam(), _with_codebooks)
+    kernels = {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
+    return trainer, TrainState(kernels, shared, trainer.optimizer.init(kernels))
 
 
 def _with_codebooks(params: Any, rest: share.SharedWeights) -> Any:
@@ -210,16 +245,18 @@ def _train(
 
 def _state(variables: Any, trainer: Trainer) -> TrainState:
     params = variables["params"]
-    return TrainState(params, variables["batch_stats"], trainer.optimizer.init(params))
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+    return TrainState(params, rest, trainer.optimizer.init(params))
 
 
-def _variables(state: TrainState) -> Any:
-    return {"params": state.params, "batch_stats": state.rest}
+def trained_variables(state: TrainState) -> Any:
+    """The variables of a network whose weights were trained."""
+    return with_statistics(state.params, state.rest)
 
 
 def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
     """The pruned network, and what sharing alone would make of it."""
-    shared = share.share(variables, sharing_rules(study, "kmeans"))
+    shared = share.share(variables, sharing_rules(study, study.config.methods()[0]))
     after = _measure_shared(study, shared)
     return {
         "iteration": iteration,

@@ -20,6 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 _EVALUATION_BATCH = 500
 
 Array: TypeAlias = jax.Array | np.ndarray
+Augmentation: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class TrainState(NamedTuple):
@@ -27,8 +28,8 @@ class TrainState(NamedTuple):
 
     Attributes:
         params: What is trained.
-        rest: What else the network consists of: its moving statistics, or all but the
-            codebooks that are trained.
+        rest: What else the network consists of: its other collections, such as moving
+            statistics, by name; or all but the codebooks that are trained.
         opt_state: State of the optimizer, made by `optax.inject_hyperparams`.
     """
 
@@ -39,7 +40,7 @@ class TrainState(NamedTuple):
 
 def with_statistics(params: Any, rest: Any) -> Any:
     """The variables of an ordinary network."""
-    return {"params": params, "batch_stats": rest}
+    return {"params": params, **rest}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +48,11 @@ class Trainer:
     """The fixed parts of a training step.
 
     Attributes:
-        model: Maps images to logits; has BatchNorm and dropout.
+        model: Maps images to logits; may have BatchNorm and dropout.
         optimizer: Has `learning_rate` as an injected hyperparameter.
         batch: Images a step.
-        augment: Whether images are cropped and flipped at random.
+        augment: Changes uint8 images `[batch, height, width, channels]` at random, by a
+            key; None leaves them as they are.
         l2: Weight of half the sum of squares of all kernels in the loss.
         expand: Maps `params` and `rest` of the state to the variables of `model`. Other
             than the default, it also stops the moving statistics: BatchNorm then works
@@ -61,7 +63,7 @@ class Trainer:
     model: nn.Module
     optimizer: optax.GradientTransformation
     batch: int
-    augment: bool = True
+    augment: Augmentation | None = None
     l2: float = 0.0
     expand: Callable[[Any, Any], Any] = with_statistics
 
@@ -110,8 +112,8 @@ class Trainer:
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         images, labels = batch
         augment_key, dropout_key = jax.random.split(key)
-        if self.augment:
-            images = crop_and_flip(augment_key, images)
+        if self.augment is not None:
+            images = self.augment(augment_key, images)
 
         moving = self.expand is with_statistics
 
@@ -129,9 +131,9 @@ class Trainer:
                 logits, labels
             ).mean()
             loss += 0.5 * self.l2 * _kernel_squares(variables["params"])
-            return loss, (updated.get("batch_stats"), logits)
+            return loss, (dict(updated), logits)
 
-        (loss, (statistics, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        (loss, (updated, logits)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
             state.params
         )
         opt_state = optax.tree.set(state.opt_state, learning_rate=rate)
@@ -139,7 +141,7 @@ class Trainer:
         params = optax.apply_updates(state.params, updates)
         wrong = jnp.argmax(logits, axis=-1) != labels
         metrics = {"loss": loss, "error": 100.0 * wrong.mean()}
-        rest = statistics if moving else state.rest
+        rest = updated if moving else state.rest
         return TrainState(params, rest, opt_state), metrics
 
 
@@ -177,16 +179,30 @@ def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:
         Images of the same shape and dtype.
     """
     crop_key, flip_key = jax.random.split(key)
-    corners = jax.random.randint(crop_key, (images.shape[0], 2), 0, 9)
-    padded = jnp.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    cropped = crop(crop_key, images, by=4)
+    flip = jax.random.bernoulli(flip_key, shape=(images.shape[0], 1, 1, 1))
+    return jnp.where(flip, cropped[:, :, ::-1], cropped)
 
-    def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
+
+def crop(key: jax.Array, images: jax.Array, *, by: int = 2) -> jax.Array:
+    """Shifts each image by up to `by` pixels each way, black coming in.
+
+    Args:
+        key: Of the shifts.
+        images: `[batch, height, width, channels]`, any dtype.
+        by: In pixels.
+
+    Returns:
+        Images of the same shape and dtype.
+    """
+    corners = jax.random.randint(key, (images.shape[0], 2), 0, 2 * by + 1)
+    padded = jnp.pad(images, ((0, 0), (by, by), (by, by), (0, 0)))
+
+    def cut(image: jax.Array, corner: jax.Array) -> jax.Array:
         start = (corner[0], corner[1], 0)
         return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
-    cropped = jax.vmap(crop)(padded, corners)
-    flip = jax.random.bernoulli(flip_key, shape=(images.shape[0], 1, 1, 1))
-    return jnp.where(flip, cropped[:, :, ::-1], cropped)
+    return jax.vmap(cut)(padded, corners)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -195,7 +211,7 @@ def logits(model: nn.Module, variables: Any, images: Array) -> jax.Array:
 
     Args:
         model: The network.
-        variables: Its `params` and `batch_stats`.
+        variables: Its `params` and, if it has BatchNorm, `batch_stats`.
         images: uint8 `[n, height, width, channels]`.
     """
     count = images.shape[0]

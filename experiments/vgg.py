@@ -1,32 +1,17 @@
 """VGG19_BN_drop_10: the network of the slides, at any width."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.conv import conv3x3
+from experiments.conv import Conv, max_pool
 
 # Channels of the convolutions between two poolings, at width 1.
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 HIDDEN = 4096
-
-
-class Conv3x3(nn.Module):
-    """A 3x3 convolution with a bias; the same parameters as `nn.Conv`."""
-
-    features: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps `[batch, height, width, in]` to `[batch, height, width, features]`."""
-        shape = (3, 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        y = conv3x3(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y + bias.astype(self.dtype)
 
 
 class VGG19(nn.Module):
@@ -63,9 +48,9 @@ class VGG19(nn.Module):
         x = x.astype(self.dtype)
         for i, block in enumerate(BLOCKS, start=1):
             for j, channels in enumerate(block, start=1):
-                x = Conv3x3(
-                    self._scaled(channels), dtype=self.dtype, name=f"conv{i}_{j}"
-                )(x)
+                x = Conv(self._scaled(channels), dtype=self.dtype, name=f"conv{i}_{j}")(
+                    x
+                )
                 x = nn.BatchNorm(
                     use_running_average=not batch_statistics,
                     momentum=0.9,
@@ -73,7 +58,7 @@ class VGG19(nn.Module):
                     name=f"bn{i}_{j}",
                 )(x)
                 x = nn.relu(x)
-            x = _max_pool(x)
+            x = max_pool(x)
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1", "fc2"):
             x = nn.Dense(self._scaled(HIDDEN), dtype=self.dtype, name=name)(x)
@@ -85,7 +70,7 @@ class VGG19(nn.Module):
         return max(1, round(channels * self.width))
 
 
-def _max_pool(x: jax.Array) -> jax.Array:
-    """Halves height and width; as a reshape, whose derivative is fast everywhere."""
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+def rebuild(variables: Mapping[str, Any]) -> VGG19:
+    """The VGG19 of any width that the variables are of, such as those of a file."""
+    sizes = {name: layer["bias"].size for name, layer in variables["params"].items()}
+    return VGG19(sizes["conv1_1"] / BLOCKS[0][0], sizes["fc3"])

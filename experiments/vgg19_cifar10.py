@@ -10,18 +10,13 @@ Killed at any moment, the same command goes on where it was. The work directory
 metrics, `model.dcz`, `report.txt`, `report.json` and the figures.
 """
 
-import argparse
-import sys
-from pathlib import Path
-
-import tyro
-
-import deepcomp_jax as dc
-from experiments import data, protocol
+from experiments import command
+from experiments.cifar10 import cifar10
+from experiments.command import Network
 from experiments.config import Config
-from experiments.study import Roles
-from experiments.train import evaluate
-from experiments.vgg import VGG19
+from experiments.data import digits
+from experiments.roles import Roles
+from experiments.vgg import VGG19, rebuild
 
 ROLES = Roles(
     network="VGG19_BN_drop_10",
@@ -88,52 +83,23 @@ PRESETS = {
 }
 
 
+NETWORK = Network(
+    roles=ROLES,
+    presets=PRESETS,
+    datasets={"digits": lambda _: digits(), "cifar10": cifar10},
+    tested_on="cifar10",
+    build=lambda config, classes: VGG19(config.width, classes, config.dropout),
+    rebuild=rebuild,
+)
+
+
 def main(args: list[str] | None = None) -> None:
     """Reads the command line and runs, or evaluates a file.
 
     Args:
         args: Of the command line; None takes those of the process.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", choices=PRESETS, default="demo")
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--work-dir", type=Path)
-    parser.add_argument("--evaluate", type=Path, metavar="FILE.dcz")
-    if "--help" in (sys.argv[1:] if args is None else args):
-        parser.print_help()
-    known, rest = parser.parse_known_args(args)
-    config = tyro.cli(Config, default=PRESETS[known.preset], args=rest)
-    if known.evaluate is not None:
-        evaluate_file(known.evaluate, known.data_dir)
-    else:
-        dataset = _dataset(config, known.data_dir)
-        model = VGG19(config.width, dataset.classes, config.dropout)
-        directory = known.work_dir or Path("runs") / f"vgg19-{known.preset}"
-        protocol.run(config, model, ROLES, dataset, directory)
-
-
-def evaluate_file(path: Path, data_dir: Path | None) -> None:
-    """Decodes a file and measures the network in it on the CIFAR-10 test set.
-
-    Args:
-        path: A `.dcz` file of a VGG19 of any width.
-        data_dir: Where CIFAR-10 is; None asks tensorflow-datasets.
-    """
-    variables = dc.load(path)
-    width = variables["params"]["conv1_1"]["bias"].size / 64
-    dataset = data.cifar10(data_dir)
-    error, loss = evaluate(
-        VGG19(width, dataset.classes),
-        variables,
-        dataset.test_images,
-        dataset.test_labels,
-    )
-    print(dc.report(path))
-    print(f"test error {error:.2f} %, cross entropy {loss:.4f} nats")
-
-
-def _dataset(config: Config, data_dir: Path | None) -> data.Dataset:
-    return data.digits() if config.dataset == "digits" else data.cifar10(data_dir)
+    command.main({"vgg19": NETWORK}, args)
 
 
 if __name__ == "__main__":

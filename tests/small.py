@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax
 
-from experiments.study import Roles
-from experiments.vgg import Conv3x3
+from experiments.conv import Conv
+from experiments.roles import Roles
 
 ROLES = Roles(
     network="small",
@@ -22,7 +22,7 @@ class Small(nn.Module):
     ) -> jax.Array:
         """Maps images `[batch, height, width, channels]` to logits `[batch, 10]`."""
         for i in (1, 2):
-            x = Conv3x3(8, dtype=x.dtype, name=f"conv{i}")(x)
+            x = Conv(8, dtype=x.dtype, name=f"conv{i}")(x)
             normalize = nn.BatchNorm(not batch_statistics, name=f"bn{i}")
             x = nn.relu(normalize(x))
         x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import data
+from experiments import cifar10, data
 
 COUNT = 4  # images a batch
 
 
 def _images(name: str) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(data.BATCHES.index(name))
+    rng = np.random.default_rng(cifar10.BATCHES.index(name))
     images = rng.integers(0, 256, (COUNT, 32, 32, 3)).astype(np.uint8)
     return images, rng.integers(0, 10, COUNT).astype(np.uint8)
 
@@ -72,17 +72,17 @@ def _python(name: str) -> bytes:
     return _dumps({b"data": _OldArray(flat), b"labels": labels.tolist()})
 
 
-def _digests() -> data.Digests:
-    return data.Digests(
-        {f"{n}.bin": hashlib.sha256(_binary(n)).hexdigest() for n in data.BATCHES},
-        {n: hashlib.md5(_python(n)).hexdigest() for n in data.BATCHES},
+def _digests() -> cifar10.Digests:
+    return cifar10.Digests(
+        {f"{n}.bin": hashlib.sha256(_binary(n)).hexdigest() for n in cifar10.BATCHES},
+        {n: hashlib.md5(_python(n)).hexdigest() for n in cifar10.BATCHES},
     )
 
 
 def _files(binary: bool) -> dict[str, bytes]:
     if binary:
-        return {f"{name}.bin": _binary(name) for name in data.BATCHES}
-    return {name: _python(name) for name in data.BATCHES}
+        return {f"{name}.bin": _binary(name) for name in cifar10.BATCHES}
+    return {name: _python(name) for name in cifar10.BATCHES}
 
 
 def _write(form: str, folder: Path) -> Path:
@@ -112,9 +112,9 @@ FORMS = [
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_published_form_gives_the_same_arrays(form: str, tmp_path: Path):
-    dataset = data.cifar10(_write(form, tmp_path), digests=_digests())
+    dataset = cifar10.cifar10(_write(form, tmp_path), digests=_digests())
 
-    images, labels = zip(*(_images(name) for name in data.BATCHES), strict=True)
+    images, labels = zip(*(_images(name) for name in cifar10.BATCHES), strict=True)
     np.testing.assert_array_equal(dataset.train_images, np.concatenate(images[:5]))
     np.testing.assert_array_equal(dataset.train_labels, np.concatenate(labels[:5]))
     np.testing.assert_array_equal(dataset.test_images, images[5])
@@ -124,7 +124,7 @@ def test_every_published_form_gives_the_same_arrays(form: str, tmp_path: Path):
 
 def test_a_folder_without_the_data(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"holds neither .* get one of them"):
-        data.cifar10(tmp_path, digests=_digests())
+        cifar10.cifar10(tmp_path, digests=_digests())
 
 
 @pytest.mark.parametrize("form", ["binary folder itself", "python folder itself"])
@@ -134,7 +134,7 @@ def test_a_missing_batch(form: str, position: int, tmp_path: Path):
     lost = sorted(folder.iterdir())[position]
     lost.unlink()
     with pytest.raises(FileNotFoundError, match=f"lacks {lost.name}"):
-        data.cifar10(folder, digests=_digests())
+        cifar10.cifar10(folder, digests=_digests())
 
 
 @pytest.mark.parametrize("form", ["binary folder itself", "python folder itself"])
@@ -149,7 +149,7 @@ def test_a_damaged_batch(form: str, damage: str, tmp_path: Path):
         content[100] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"{path.name} in .* is truncated or altered"):
-        data.cifar10(folder, digests=_digests())
+        cifar10.cifar10(folder, digests=_digests())
 
 
 def test_a_truncated_archive(tmp_path: Path):
@@ -157,13 +157,15 @@ def test_a_truncated_archive(tmp_path: Path):
     path = tmp_path / "cifar-10-python.tar.gz"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match="cifar-10-python.tar.gz is truncated"):
-        data.cifar10(tmp_path, digests=_digests())
+        cifar10.cifar10(tmp_path, digests=_digests())
 
 
 @pytest.mark.parametrize("fortran", [False, True])
 def test_the_order_of_a_pickled_array_is_kept(fortran: bool):
     flat = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    batch = data.load_pickled_batch(_dumps({b"data": _OldArray(flat, fortran=fortran)}))
+    batch = cifar10.load_pickled_batch(
+        _dumps({b"data": _OldArray(flat, fortran=fortran)})
+    )
     np.testing.assert_array_equal(batch[b"data"].values, flat)
 
 
@@ -182,7 +184,7 @@ def test_a_pickle_is_not_executed(tmp_path: Path):
     (tmp_path / "made").rmdir()
 
     with pytest.raises(ValueError, match="mkdir, which no batch of CIFAR-10 needs"):
-        data.load_pickled_batch(harmful)
+        cifar10.load_pickled_batch(harmful)
     assert not (tmp_path / "made").exists()
 
 
@@ -191,7 +193,7 @@ def test_a_pickle_is_not_executed(tmp_path: Path):
 )
 def test_what_is_no_pickled_batch(content: bytes):
     with pytest.raises(ValueError, match="not a batch of CIFAR-10"):
-        data.load_pickled_batch(content)
+        cifar10.load_pickled_batch(content)
 
 
 def test_without_a_folder_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch):
@@ -199,7 +201,7 @@ def test_without_a_folder_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(RuntimeError, match="give its folder as --data-dir"):
-        data.cifar10(None)
+        cifar10.cifar10(None)
 
 
 class _Manager:
@@ -223,7 +225,7 @@ def test_without_a_folder_the_archive_is_downloaded(
     fake = SimpleNamespace(download=download)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
 
-    dataset = data.cifar10(None, digests=_digests())
+    dataset = cifar10.cifar10(None, digests=_digests())
 
     np.testing.assert_array_equal(dataset.test_images, _images("test_batch")[0])
 

@@ -25,7 +25,7 @@ optimizer = train.sgd()
 trainer = train.Trainer(model, optimizer, batch=8, l2=1e-4)
 state = train.TrainState(
     variables["params"],
-    variables["batch_stats"],
+    {"batch_stats": variables["batch_stats"]},
     optimizer.init(variables["params"]),
 )
 rates = np.full(2, 0.01, np.float32)
@@ -34,25 +34,34 @@ print(jax.device_count(), float(metrics["loss"]))
 """
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 8])
-def test_hand_written_derivatives_are_those_of_the_convolution(size: int):
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "padding"),
+    [(1, 3, 1), (2, 3, 1), (4, 3, 1), (8, 3, 1), (5, 5, 0), (9, 5, 0), (9, 4, 3)],
+)
+def test_hand_written_derivatives_are_those_of_the_convolution(
+    size: int, kernel_size: int, padding: int
+):
     keys = jax.random.split(jax.random.key(size), 3)
     x = jax.random.normal(keys[0], (2, size, size, 5))
-    kernel = jax.random.normal(keys[1], (3, 3, 5, 7))
-    weights = jax.random.normal(keys[2], (2, size, size, 7))
+    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 5, 7))
+    out = size + 2 * padding - kernel_size + 1
+    weights = jax.random.normal(keys[2], (2, out, out, 7))
+
+    def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return conv.conv2d(x, kernel, padding=padding)
 
     def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
         dims = ("NHWC", "HWIO", "NHWC")
         return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), "SAME", dimension_numbers=dims
+            x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=dims
         )
 
     np.testing.assert_allclose(
-        conv.conv3x3(x, kernel), reference(x, kernel), rtol=1e-4, atol=1e-4
+        ours(x, kernel), reference(x, kernel), rtol=1e-4, atol=1e-4
     )
     found, expected = (
         jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel)
-        for f in (conv.conv3x3, reference)
+        for f in (ours, reference)
     )
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

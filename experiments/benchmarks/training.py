@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import prune, retrain
-from experiments.train import Trainer, TrainState, sgd
+from experiments.train import Trainer, TrainState, crop_and_flip, sgd
 from experiments.vgg import BLOCKS, HIDDEN, VGG19
 
 _STEPS = 8
@@ -66,14 +66,15 @@ def _jax_steps(width: float, batch: int, *, masked: bool) -> Callable[[], None]:
     model = VGG19(width)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     params = variables["params"]
+    rest = {"batch_stats": variables["batch_stats"]}
     optimizer = sgd()
     if masked:
         rule = ("kernel$", prune.by_global_magnitude(0.9))
         masks = prune.masks(params, [rule])
         params = prune.apply(params, masks)
         optimizer = retrain.keep_pruned(optimizer, masks)
-    trainer = Trainer(model, optimizer, batch, l2=5e-4)
-    state = TrainState(params, variables["batch_stats"], optimizer.init(params))
+    trainer = Trainer(model, optimizer, batch, crop_and_flip, l2=5e-4)
+    state = TrainState(params, rest, optimizer.init(params))
     rates = jnp.full(_STEPS, 0.01, jnp.float32)
     held = [state]
 

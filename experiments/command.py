@@ -1,0 +1,90 @@
+"""The command line of every experiment: run a preset, or evaluate a file."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import tyro
+
+import deepcomp_jax as dc
+from experiments import protocol
+from experiments.config import Config
+from experiments.data import Dataset
+from experiments.roles import Roles
+from experiments.train import evaluate
+
+
+class Network(NamedTuple):
+    """A network that a command can train.
+
+    Attributes:
+        roles: What its parameters are for.
+        presets: Settings by name; the first is the default.
+        datasets: Reads each data set that it can learn, by the name in the settings,
+            from a folder or, for None, from wherever it comes from.
+        tested_on: Name of the data set that files are evaluated on.
+        build: Makes the network from the settings and the number of classes.
+        rebuild: Makes the network that variables decoded from a file are of.
+    """
+
+    roles: Roles
+    presets: Mapping[str, Config]
+    datasets: Mapping[str, Callable[[Path | None], Dataset]]
+    tested_on: str
+    build: Callable[[Config, int], nn.Module]
+    rebuild: Callable[[Mapping[str, Any]], nn.Module]
+
+
+def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None:
+    """Reads the command line and runs, or evaluates a file.
+
+    Args:
+        networks: By name; `--network` chooses one if there are several. The first is
+            the default.
+        args: Of the command line; None takes those of the process.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = next(iter(networks))
+    parser.set_defaults(network=first)
+    if len(networks) > 1:
+        parser.add_argument("--network", choices=networks, default=first)
+    presets = dict.fromkeys(n for net in networks.values() for n in net.presets)
+    default = next(iter(presets))
+    parser.add_argument("--preset", choices=presets, default=default)
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--work-dir", type=Path)
+    parser.add_argument("--evaluate", type=Path, metavar="FILE.dcz")
+    if "--help" in (sys.argv[1:] if args is None else args):
+        parser.print_help()
+    known, rest = parser.parse_known_args(args)
+    network = networks[known.network]
+    config = tyro.cli(Config, default=network.presets[known.preset], args=rest)
+    if known.evaluate is not None:
+        evaluate_file(known.evaluate, network, known.data_dir)
+        return
+    if config.dataset not in network.datasets:
+        parser.error(f"{known.network} can learn {', '.join(network.datasets)} only")
+    dataset = network.datasets[config.dataset](known.data_dir)
+    model = network.build(config, dataset.classes)
+    directory = known.work_dir or Path("runs") / f"{known.network}-{known.preset}"
+    protocol.run(config, model, network.roles, dataset, directory)
+
+
+def evaluate_file(path: Path, network: Network, data_dir: Path | None) -> None:
+    """Decodes a file and measures the network in it on a test set.
+
+    Args:
+        path: A `.dcz` file of the network, of any width.
+        network: Whose file it is.
+        data_dir: Where the data are; None takes them from wherever they come from.
+    """
+    variables = dc.load(path)
+    dataset = network.datasets[network.tested_on](data_dir)
+    error, loss = evaluate(
+        network.rebuild(variables), variables, dataset.test_images, dataset.test_labels
+    )
+    print(dc.report(path))
+    print(f"test error {error:.2f} %, cross entropy {loss:.4f} nats")
