@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -17,7 +16,7 @@ from deepcomp_jax.share import SharedWeights, lookup
 from experiments import comparison, figures
 from experiments.data import Dataset
 from experiments.runs import versions
-from experiments.study import Study
+from experiments.study import Study, coding_rules
 from experiments.train import evaluate, logits
 
 
@@ -49,7 +48,7 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
     """
     run, config = study.run, study.config
     path = run.directory / "model.dcz"
-    decoded = write_model(path, study.model, networks.shared, dataset.test_images)
+    decoded = write_model(path, study, networks.shared, dataset.test_images)
     accounted = dc.report(path)
 
     def errors() -> dict[str, float]:
@@ -92,14 +91,14 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
 
 
 def write_model(
-    path: Path, model: nn.Module, shared: SharedWeights, images: np.ndarray
+    path: Path, study: Study, shared: SharedWeights, images: np.ndarray
 ) -> Any:
     """Writes the file, loads it back and compares the two networks.
 
     Args:
         path: Of the file.
-        model: The network.
-        shared: Its weights.
+        study: The run.
+        shared: The network.
         images: uint8 images whose logits are compared.
 
     Returns:
@@ -109,10 +108,10 @@ def write_model(
         RuntimeError: The logits of the decoded network are not bit-identical to those
             of the network that was saved.
     """
-    dc.save(path, dc.pack(shared))
+    dc.save(path, dc.pack(shared, coding_rules(study.config)))
     decoded = dc.load(path)
     before, after = (
-        np.asarray(logits(model, variables, images))
+        np.asarray(logits(study.model, variables, images))
         for variables in (lookup(shared), decoded)
     )
     if before.tobytes() != after.tobytes():

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import prune, retrain, share
+from deepcomp_jax import pipeline, prune, retrain, share
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.roles import Roles
@@ -186,8 +186,13 @@ def sharing_rules(study: Study, method: str) -> Rules:
     return [*kernels, *((pattern, others, group) for pattern, group in roles.groups)]
 
 
+def coding_rules(config: Config) -> list[pipeline.Rule]:
+    """How labels are written: as the paper does, or in whatever is smallest."""
+    return [pipeline.Rule(".", coding="relative")] if config.sharing == "paper" else []
+
+
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
-    """Shares the weights and trains the codebooks of the kernels.
+    """Shares the weights, trains the codebooks of the kernels and rounds them all.
 
     The codebooks of biases and BatchNorm values stay: they hold variances too, which a
     step of gradient descent could make negative.
@@ -198,6 +203,8 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     trainer, state = codebook_training(study, shared)
     state = _train(study, method, trainer, state, config.tune_epochs, config.tune_rate)
     shared = share.with_codebooks(shared, state.params)
+    # Eleven bits of an entry are more than its accuracy; a file needs half the bytes.
+    shared = share.with_precision(shared, "float16")
     study.run.measure(f"{method}-end", partial(_measure_shared, study, shared))
     return shared
 

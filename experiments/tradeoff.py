@@ -74,7 +74,9 @@ def _tuned(study: Study, shared: share.SharedWeights) -> share.SharedWeights:
 
 def _measure(study: Study, shared: share.SharedWeights) -> Row:
     return {
-        "bytes": len(container.dumps(dc.pack(shared))),
+        "bytes": len(
+            container.dumps(dc.pack(shared, phases.coding_rules(study.config)))
+        ),
         "watch_error": study.error(share.lookup(shared)),
     }
 
