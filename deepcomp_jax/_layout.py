@@ -138,7 +138,7 @@ def _same(left: np.ndarray, right: np.ndarray) -> bool:
 def put_codebook(codebook: np.ndarray) -> bytes:
     """Writes a codebook in the fewest bytes: entries or a grid, in an exact dtype.
 
-    A grid is recognised if its step is the least entry or difference of two entries.
+    A grid is recognised if its step is the least magnitude or difference of entries.
     """
     head = DTYPES.index(codebook.dtype)
     out: list[bytes] = []
@@ -148,17 +148,25 @@ def put_codebook(codebook: np.ndarray) -> bytes:
         if _same(codebook, narrow.astype(codebook.dtype)):
             entries = little(narrow)
             out.append(kind + bits.put_varint(2 * codebook.size) + entries)
-        grid = _put_grid(codebook, storage) if codebook.size else b""
-        if grid:
-            out.append(kind + bits.put_varint(2 * codebook.size + 1) + grid)
+        for step in _steps(codebook):
+            grid = _put_grid(codebook, _cast(step, storage))
+            if grid:
+                out.append(kind + bits.put_varint(2 * codebook.size + 1) + grid)
     return min(out, key=len)
 
 
-def _put_grid(codebook: np.ndarray, storage: np.dtype) -> bytes:
-    """A grid after its size; nothing if the codebook is none."""
+def _steps(codebook: np.ndarray) -> list[np.ndarray]:
+    """Steps that a grid of these entries could have; rounding may hide one of them."""
     wide = codebook.astype(np.float64)
-    step = _cast(np.append(np.diff(wide), np.abs(wide)).min(), storage)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(over="ignore"):
+        found = np.abs(wide), np.diff(wide)
+    return [sizes.min() for sizes in found if sizes.size]
+
+
+def _put_grid(codebook: np.ndarray, step: np.ndarray) -> bytes:
+    """A grid after its size; nothing if the codebook is none of this step."""
+    wide = codebook.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         factors = np.rint(wide / step.astype(np.float64))
     if not np.abs(factors).max() <= MAX_FACTOR:
         return b""

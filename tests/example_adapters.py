@@ -303,6 +303,17 @@ def run_labels(text: str) -> str:
     return f"hex {body.hex(' ')}"
 
 
+def run_body(text: str) -> str:
+    """`coding`, `shape`, `codebook` and `hex` of a body to `labels`."""
+    rows = (line.split() for line in text.strip().splitlines())
+    fields = {name: values for name, *values in rows}
+    entries = [float(entry) for entry in fields["codebook"]]
+    negatives = sum(entry < 0 for entry in entries)
+    leaf = codings.Leaf(tuple(map(int, fields["shape"])), len(entries), negatives)
+    body = bytes.fromhex(" ".join(fields["hex"]))
+    return _line("labels", codings.ALL[fields["coding"][0]].decode(body, leaf))
+
+
 def run_gap_model(text: str) -> str:
     """`size N` and `gaps g` to `low_bits` and `frequencies`."""
     fields = _numbers(text)
@@ -326,6 +337,7 @@ def run_falling(text: str) -> str:
 
 
 ADAPTERS |= {
+    "body": run_body,
     "falling": run_falling,
     "frequencies": run_frequencies,
     "gap_model": run_gap_model,

@@ -3,8 +3,9 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from deepcomp_jax import container
+from deepcomp_jax import codings, container, rans
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+from deepcomp_jax.codings import _models
 
 # ---- kmeans -------------------------------------------------------------------------
 
@@ -73,6 +74,53 @@ def streams(draw: st.DrawFn, max_size: int = 600) -> tuple[np.ndarray, int | Non
     return symbols, lanes
 
 
+# ---- rans, codings ------------------------------------------------------------------
+
+
+@st.composite
+def models(draw: st.DrawFn) -> rans.Models:
+    """A few models of one alphabet of 1 to 40 symbols, some of which are not used."""
+    count, alphabet = draw(st.integers(1, 3)), draw(st.integers(1, 40))
+    code = st.integers(0, 63) | st.just(0) | st.just(63)
+    row = st.lists(code, min_size=alphabet, max_size=alphabet).filter(any)
+    codes = draw(st.lists(row, min_size=count, max_size=count))
+    return rans.models(_models.frequencies(np.array(codes, np.uint8)))
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> list[rans.Segment]:
+    """One to three segments of symbols that their models have, likely or not."""
+    found: list[rans.Segment] = []
+    for table in draw(st.lists(models(), min_size=1, max_size=3)):
+        size = draw(st.integers(0, 300))
+        rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+        chosen = rng.integers(0, len(table.frequencies), size).astype(np.uint8)
+        shares = (table.frequencies > 0) * (table.frequencies ** draw(st.floats(0, 1)))
+        ends = np.cumsum(shares, axis=1)[chosen]
+        at = rng.random(size) * ends[:, -1]
+        symbols = (ends <= at[:, None]).sum(axis=1).astype(np.uint16)
+        found.append(rans.Segment(symbols, table, chosen))
+    return found
+
+
+@st.composite
+def labelled(draw: st.DrawFn) -> tuple[np.ndarray, codings.Leaf]:
+    """Labels and the leaf they belong to; sparse ones are sparser in some rows."""
+    shape = tuple(draw(st.lists(st.integers(1, 12), max_size=4)))
+    entries = draw(st.integers(0, 9) | st.sampled_from([255, 256, 1023, 1024, 1025]))
+    leaf = codings.Leaf(shape, entries, draw(st.integers(0, entries)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    odds = np.full(shape, draw(st.sampled_from([-9.0, -2.0, 0.0, 9.0])))
+    for axis, size in enumerate(shape):
+        rates = rng.normal(scale=draw(st.sampled_from([0, 3])), size=size)
+        odds += rates.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    kept = (rng.logistic(size=shape) < odds).ravel() & (entries > 0)
+    spread = draw(st.sampled_from([0.5, 3.0, 1e9]))
+    far = rng.laplace(scale=spread, size=leaf.size) + leaf.negatives
+    labels = np.where(kept, far.clip(0, max(entries - 1, 0)).astype(int) + 1, 0)
+    return labels.astype(leaf.dtype), leaf
+
+
 # ---- container, account -------------------------------------------------------------
 
 
@@ -123,6 +171,24 @@ def codebooks(draw: st.DrawFn) -> np.ndarray:
     # Up to 256 in magnitude, bfloat16 has every integer; above, only every other one.
     entries = np.unique((entries + (entries >= 0)).astype(dtype))
     return entries * np.array(draw(st.sampled_from([1, 0.125])), dtype)
+
+
+@st.composite
+def stored_codebooks(draw: st.DrawFn) -> np.ndarray:
+    """A codebook of any floating dtype: a grid, perhaps with gaps, or any entries."""
+    dtype = draw(st.sampled_from(container.DTYPES[9:13]))
+    narrow = draw(st.sampled_from(container.DTYPES[9:13]))
+    if draw(st.booleans()):
+        factors = draw(st.sets(st.integers(-40, 40) | st.integers(-70_000, 70_000)))
+        step = draw(st.floats(1e-6, 1e3))
+        entries = np.array(sorted(factors), np.float64) * float(narrow.type(step))
+    else:
+        entries = np.array(draw(st.lists(st.floats(allow_nan=False), max_size=20)))
+        with np.errstate(over="ignore"):
+            entries = entries.astype(narrow)
+    with np.errstate(over="ignore"):
+        entries = np.unique(entries.astype(np.float64).astype(dtype))
+    return entries[np.isfinite(entries) & (entries != 0)]
 
 
 @st.composite

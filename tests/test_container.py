@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepcomp_jax import FormatError, container
+from deepcomp_jax import FormatError, _layout, _tree, codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 from tests import strategies
+from tests import vector_parts as parts
 from tests.test_vectors import DECODER
+from tests.vector_parts import NONE, crc
 
 FLOAT32 = np.array([-1.5, 0.25, 2], np.float32)
 
@@ -23,22 +25,26 @@ def dense(*values: np.ndarray) -> Compressed:
     return Compressed(list(range(len(values))), tuple(map(Dense, values)), ())
 
 
-def shared(labels: np.ndarray, codebook: np.ndarray = FLOAT32) -> Compressed:
+def shared(
+    labels: np.ndarray, codebook: np.ndarray = FLOAT32, coding: str | None = None
+) -> Compressed:
     """A network of one shared leaf, w."""
-    return Compressed({"w": 0}, (Shared(labels, 0),), (codebook,))
+    return Compressed({"w": 0}, (Shared(labels, 0, coding),), (codebook,))
 
 
-def assert_equal(left: Compressed, right: Compressed) -> None:
+def assert_equal(found: Compressed, given: Compressed) -> None:
     """Equal in types, order of keys, dtypes, shapes and every bit."""
-    assert repr(left.structure) == repr(right.structure)
-    assert len(left.leaves) == len(right.leaves)
-    for a, b in zip(left.leaves, right.leaves, strict=True):
+    assert repr(found.structure) == repr(given.structure)
+    assert len(found.leaves) == len(given.leaves)
+    for a, b in zip(found.leaves, given.leaves, strict=True):
         assert type(a) is type(b)
+        assert_same_bits(a[0], b[0])
         if isinstance(a, Shared) and isinstance(b, Shared):
             assert a.codebook == b.codebook
-        assert_same_bits(a[0], b[0])
-    assert len(left.codebooks) == len(right.codebooks)
-    for a, b in zip(left.codebooks, right.codebooks, strict=True):
+            assert b.coding in (None, a.coding)
+            assert b.gap_bits in (None, a.gap_bits) or not a.labels.size
+    assert len(found.codebooks) == len(given.codebooks)
+    for a, b in zip(found.codebooks, given.codebooks, strict=True):
         assert_same_bits(a, b)
 
 
@@ -155,6 +161,34 @@ def test_labels_come_back_in_the_narrowest_dtype(k: int):
     assert leaf.labels.dtype == (np.uint8 if k < 256 else np.uint16)
 
 
+@pytest.mark.spec("C21", "C23", "C39", "C24")
+@given(strategies.stored_codebooks())
+def test_codebooks_come_back_exactly(codebook: np.ndarray):
+    """Grids with and without gaps, of all dtypes and in all narrower ones."""
+    data = _layout.put_codebook(codebook)
+    end, back = _layout.get_codebook(data, 0)
+    assert end == len(data) <= 3 + codebook.nbytes
+    assert_same_bits(back, codebook)
+    pos, slow = DECODER.codebook(data, 0)
+    assert (pos, b"".join(slow.raws)) == (end, codebook.tobytes())
+
+
+@pytest.mark.spec("C24")
+def test_a_grid_takes_a_few_bytes():
+    """One for dtypes and one for the size, step, -a and b; 2 with flags."""
+    sizes = {
+        5: np.arange(1, 6) / 8,
+        6: np.array([-3, -2, -1, 1, 2, 3]) / 8,
+        7: np.array([-3, -2, -1, 1, 2, 3, 5]) / 8,
+    }
+    for entries, size in zip(sizes.values(), (6, 6, 7), strict=True):
+        for dtype in container.DTYPES[9:13]:
+            assert len(_layout.put_codebook(entries.astype(dtype))) == size
+    # A step of 0.1 is in no narrower dtype.
+    tenths = np.float32(0.1) * np.arange(1, 9, dtype=np.float32)
+    assert len(_layout.put_codebook(tenths)) == 8
+
+
 @pytest.mark.spec("C40")
 @given(strategies.dense_values())
 def test_a_dense_leaf_is_never_larger_than_raw(values: np.ndarray):
@@ -213,12 +247,14 @@ def test_every_flipped_bit_is_rejected(network: Compressed, draw: st.DataObject)
 
 @pytest.mark.spec("C41")
 def test_all_prefixes_and_all_flips_of_one_file():
+    labels = np.arange(20, dtype=np.uint8) % 4
     leaves = (
-        Shared(np.arange(20, dtype=np.uint8) % 4, 0, "relative", 3),
+        *(Shared(labels, 0, coding) for coding in codings.ALL),
         Dense(np.array([0.0] * 30 + [1.0], ml_dtypes.bfloat16)),
-        Dense(np.arange(70, dtype=np.int32)),
+        Dense(np.arange(70, dtype=np.int32)),  # in a section
     )
-    network = Compressed({"conv": {"k": 0, "l": 1}, "x": 2}, leaves, (FLOAT32,))
+    structure: Structure = {"conv": {"k": [0, 1, 2, 3], "l": 4}, "x": 5}
+    network = Compressed(structure, leaves, (FLOAT32,))
     data = container.dumps(network)
     damaged = [data[:size] for size in range(len(data))] + [data + b"\0"]
     for bit in range(8 * len(data)):
@@ -235,27 +271,28 @@ def test_readers_agree_on_garbage_with_valid_checksums(
     garbage: bytes, network: Compressed, draw: st.DataObject
 ):
     """Checksums made right again: the rules alone must hold off every other error."""
-    from tests.make_vectors import crc
-
-    data = container.dumps(network)
-    header = container.read_header(data)
-    spans = [(0, header.size - 4)]
-    large = [e for e in header.leaves if e.checksum_bytes]
-    spans += [(e.offset, e.offset + e.size) for e in large]
-    start, stop = draw.draw(st.sampled_from(spans))
-    at = draw.draw(st.integers(start, stop))
-    changed = bytearray(data[start:stop])
-    changed[at - start : at - start + len(garbage)] = garbage
-    changed = changed[: stop - start]
-    wrong = data[:start] + bytes(changed) + crc(bytes(changed)) + data[stop + 4 :]
+    wrong = bytearray(container.dumps(network))
+    header = container.read_header(bytes(wrong))
+    bodies = [(e.offset, e.offset + e.size) for e in header.leaves if e.size]
+    start, stop = draw.draw(st.sampled_from([(0, header.size - 4), *bodies]))
+    at = draw.draw(st.integers(start, stop - 1))
+    garbage = garbage[: stop - at]
+    wrong[at : at + len(garbage)] = garbage
+    # Small bodies have the checksum of the header.
+    first, last = (0, header.size - 4) if start < header.size else (start, stop)
+    wrong[last : last + 4] = crc(bytes(wrong[first:last]))
+    data = bytes(wrong)
     try:
-        read = container.loads(wrong, max_bytes=1 << 20)
+        read = container.loads(data, max_bytes=1 << 20)
     except FormatError as error:
-        assert 0 <= error.offset <= len(wrong)
+        assert 0 <= error.offset <= len(data)
         with pytest.raises(DECODER.Broken, match=f"^{error.clause}$"):
-            DECODER.decode(wrong, 1 << 20)
+            DECODER.decode(data, 1 << 20)
     else:
-        assert repr(DECODER.decode(wrong)[0]) == repr(read.structure)
+        structure, leaves = DECODER.decode(data)
+        assert repr(structure) == repr(read.structure)
+        values = [container.values(leaf, read.codebooks) for leaf in read.leaves]
+        assert [leaf[3] for leaf in leaves] == [array.tobytes() for array in values]
 
 
 @pytest.mark.spec("C31")
@@ -278,10 +315,43 @@ def test_memory_is_limited_before_it_is_taken():
     assert peak < 100_000
 
 
+@pytest.mark.spec("C17")
+def test_repeated_nodes_are_counted():
+    """A few bytes that say to repeat what is repeated already."""
+    half = NONE
+    for _ in range(15):
+        half = parts.container(3, half, parts.AGAIN)  # 2**16 - 1 nodes in the end
+    most = parts.header(tree=parts.container(3, half, parts.AGAIN, NONE))
+    assert repr(container.loads(most).structure).count("None") == 2**16 + 1
+    more = parts.header(tree=parts.container(3, half, parts.AGAIN, NONE, NONE))
+    with pytest.raises(FormatError, match="C17"):
+        container.loads(more)
+    with pytest.raises(ValueError, match="131073 containers and leaves, above 131072"):
+        container.dumps(Compressed([None] * 2**17, (), ()))
+    container.dumps(Compressed([None] * (2**17 - 1), (), ()))
+
+
+@given(strategies.networks())
+def test_equal_nodes_are_written_once(network: Compressed):
+    size = len(network.leaves)
+    thrice: Structure = [shifted(network.structure, size * i) for i in range(3)]
+    written = _tree.put(thrice)
+    assert len(written) == len(_tree.put(network.structure)) + 3
+    pos, structure, _ = _tree.get(written, 0)
+    assert (pos, repr(structure)) == (len(written), repr(thrice))
+
+
+def shifted(node: Structure, by: int) -> Structure:
+    """The same node with other leaves."""
+    if isinstance(node, dict):
+        return {key: shifted(child, by) for key, child in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(shifted(child, by) for child in node)
+    return None if node is None else node + by
+
+
 def test_an_error_names_leaf_offset_and_clause():
-    labels = np.arange(1500, dtype=np.uint8) % 4
-    network = Compressed({"w": 0}, (Shared(labels, 0, "packed"),), (FLOAT32,))
-    data = container.dumps(network)
+    data = container.dumps(shared(np.arange(2000) % 4, coding="packed"))
     with pytest.raises(FormatError) as caught:
         container.loads(data[:-1] + bytes([data[-1] ^ 1]))
     assert str(caught.value) == (
@@ -297,9 +367,9 @@ def test_an_error_names_leaf_offset_and_clause():
 def path(tmp_path: Path) -> Path:
     """A file of three leaves."""
     leaves = (
-        Dense(np.arange(50)),
-        Shared(np.arange(4096, dtype=np.uint8).reshape(32, 128) % 4, 0, "packed"),
-        Dense(np.array(1.5, np.float32)),
+        Dense(np.arange(5)),
+        Shared(np.arange(3000, dtype=np.uint16).reshape(2, 1500) % 4, 0, "packed"),
+        Dense(np.arange(300, dtype=np.float32)),
     )
     network = Compressed({"a": 0, "b": {"w": 1, "z": 2}}, leaves, (FLOAT32,))
     container.write(tmp_path / "m.dcz", container.dumps(network))
@@ -327,24 +397,23 @@ def test_the_header_says_what_is_there(path: Path):
     header = container.read_header(data)
     assert repr(container.read_header(data[: header.size])) == repr(header)
     assert [(e.name, e.layout.shape, e.layout.dtype) for e in header.leaves] == [
-        ("a", (50,), np.int64),
-        ("b/w", (32, 128), np.float32),
-        ("b/z", (), np.float32),
+        ("a", (5,), np.int64),
+        ("b/w", (2, 1500), np.float32),
+        ("b/z", (300,), np.float32),
     ]
-    large, packed, small = header.leaves
-    assert large.offset == header.size
-    assert packed.offset == large.offset + large.size + 4
-    assert packed.offset + packed.size + 4 == len(data)
-    assert small.offset + small.size + 4 == header.size
+    small, *large = header.leaves
+    assert small.offset + small.size == header.size - 4  # in front of the checksum
+    ends = [e.offset + e.size + e.checksum_bytes for e in large]
+    assert [header.size, *ends] == [*(e.offset for e in large), len(data)]
 
 
 def test_a_tensor_that_cannot_be_read(path: Path):
     with pytest.raises(ValueError, match="has no leaf 'w', only a, b/w, b/z"):
         container.load_leaf(path, "w")
     with pytest.raises(FormatError, match="C31"):
-        container.load_leaf(path, "a", max_bytes=399)
+        container.load_leaf(path, "a", max_bytes=39)
     data = path.read_bytes()
-    for size in range(0, len(data), 5):
+    for size in range(0, len(data), 7):
         path.write_bytes(data[:size])
         with pytest.raises(FormatError):
             container.load_leaf(path, "a")
@@ -407,13 +476,22 @@ def test_nodes_of_other_types(node: object):
         (Shared(np.array([4]), 0), (FLOAT32,), "labels must be 0 to 3, got 4 to 4"),
         (Shared(np.array([-1, 2]), 0), (FLOAT32,), "got -1 to 2"),
         (Shared(np.array([1.0]), 0), (FLOAT32,), "labels are float64, not integ"),
-        (Shared(np.array([1]), 0, "zip"), (FLOAT32,), "no coding 'zip': packed, rel"),
         (
             Shared(np.array([1]), 0, "relative", 0),
             (FLOAT32,),
-            "gap must have 1 to 16 bits, got 0",
+            "a gap must have 1 to 16 bits, got 0",
         ),
-        (Shared(np.array([1]), 0, "relative", 17), (FLOAT32,), "1 to 16 bits, got 17"),
+        (Shared(np.array([1]), 0, None, 17), (FLOAT32,), "1 to 16 bits, got 17"),
+        (
+            Shared(np.array([1]), 0, "huffman"),
+            (FLOAT32,),
+            "no coding 'huffman': packed, relative, dense, density",
+        ),
+        (
+            Shared(np.array([1]), 0, "density"),
+            (np.arange(1, 1026, dtype=np.float32),),
+            "density coding cannot hold a codebook of 1025 entries: share with fewer",
+        ),
         (Shared(np.array([1]), 1), (FLOAT32,), "in order of first use"),
         (Shared(np.array([1]), 0), (), "in order of first use"),
         (Shared(np.array([1]), 0), (FLOAT32, FLOAT32), "2 codebooks must be listed"),

@@ -1,0 +1,156 @@
+"""Parts that files for the test vectors are put together from, byte by byte."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepcomp_jax import rans
+from deepcomp_jax.bits import put_varint as varint
+from deepcomp_jax.codings import _models
+
+NONE, LEAF, AGAIN = b"\x01", b"\x00", b"\x05"
+BOOL, INT8, INT16, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = 0, 1, 2, 9, 10, 11, 12
+RAW, SPARSE, PACKED, RELATIVE, DENSE, DENSITY = range(6)
+EMPTY = bytes([INT8, 1, 0, 0])  # the layout of int8[0], raw, and the size of its body
+# Huffman streams in which one symbol only is used: 0, 1.
+ZERO, SECOND = bytes.fromhex("0110"), bytes.fromhex("020010")
+
+
+def crc(data: bytes) -> bytes:
+    """The checksum of a header or a body."""
+    return zlib.crc32(data).to_bytes(4, "little")
+
+
+def front(fields: bytes) -> bytes:
+    """A file without sections."""
+    start = b"\x89DCZ\x01" + varint(len(fields)) + fields
+    return start + crc(start)
+
+
+def header(
+    *,
+    strings: bytes = b"\0",
+    tree: bytes = NONE,
+    books: bytes = b"\0",
+    leaves: bytes = b"",
+) -> bytes:
+    """A header; by default of a tree that is None."""
+    return front(strings + tree + books + leaves)
+
+
+def container(kind: int, *nodes: bytes) -> bytes:
+    """A dictionary (2), whose nodes follow their keys, a list (3) or a tuple (4)."""
+    return varint(kind + 8 * len(nodes)) + b"".join(nodes)
+
+
+def book(entries: bytes, k: int, *, dtype: int = FLOAT16, storage: int = -1) -> bytes:
+    """A codebook stored entry by entry, in its own dtype unless another is given."""
+    kind = dtype + 16 * (dtype if storage < 0 else storage)
+    return bytes([kind]) + varint(2 * k) + entries
+
+
+def grid(step: bytes, sizes: tuple[int, int, int], flags: bytes = b"") -> bytes:
+    """A grid of float16: its number of entries, those below zero and those above."""
+    k, below, above = sizes
+    kind = bytes([FLOAT16 + 16 * FLOAT16])
+    return kind + varint(2 * k + 1) + step + varint(below) + varint(above) + flags
+
+
+def ones(k: int) -> bytes:
+    """A float16 codebook of k entries: 1.0 and the next ones above it."""
+    entries = np.arange(0x3C00, 0x3C00 + k, dtype="<u2")
+    return book(entries.tobytes(), k)
+
+
+def leaf(
+    body: bytes,
+    shape: Sequence[int],
+    coding: int,
+    *,
+    dtype: int = INT8,
+    k: int | None = None,
+) -> bytes:
+    """A file of one leaf; with k a float16 leaf with a codebook of so many entries."""
+    books, number = b"\0", b""
+    if k is not None:
+        books, number, dtype = b"\1" + ones(k), b"\0", FLOAT16
+    layout = bytes([dtype + 16 * coding, len(shape)]) + b"".join(map(varint, shape))
+    small = body if len(body) < 256 else b""
+    leaves = layout + number + varint(len(body)) + small
+    start = header(tree=LEAF, books=books, leaves=leaves)
+    return start if len(body) < 256 else start + body + crc(body)
+
+
+def gaps(
+    stream: bytes,
+    count: int = 1,
+    *,
+    width: int = 5,
+    low_bits: int = 0,
+    low: bytes = b"",
+) -> bytes:
+    """The positions part of a sparse or relative body."""
+    return bytes([width, low_bits]) + varint(count) + stream + low
+
+
+def dense(labels: Sequence[int], k: int, *, lanes: int = 1) -> tuple[bytes, bytes]:
+    """Frequencies, all alike, and the stream of a dense body."""
+    codes = np.full(k + 1, 63, np.uint8)
+    table = rans.models(_models.frequencies(codes[None]))
+    segment = rans.Segment(
+        np.array(labels, np.uint16), table, np.zeros(len(labels), np.uint8)
+    )
+    return _models.put(codes), rans.encode([segment], lanes=lanes)
+
+
+def density(
+    groups: Sequence[tuple[int, Sequence[int], Sequence[int]]],
+    k: int,
+    *,
+    front: bytes = b"\0",
+    splits: int = 0,
+    tables: Sequence[int] = (1,),
+    lanes: int = 1,
+    low: bytes = b"",
+) -> bytes:
+    """A density body.
+
+    Args:
+        groups: Size, gap symbols and indices of each.
+        k: Entries of the codebook, all above zero.
+        front: The axes and their classes.
+        splits: Which groups begin a new table.
+        tables: Their codes, or 0 for frequencies that are all alike.
+        lanes: Of the stream.
+        low: The low bits.
+    """
+    counts = b"".join(varint(len(symbols)) for size, symbols, _ in groups if size)
+    alike = np.full(k, 63, np.uint8)
+    written = [bytes([code]) + (b"" if code else _models.put(alike)) for code in tables]
+    rows = [
+        _models.falling(code, k, 0) if code else _models.frequencies(alike[None])[0]
+        for code in tables
+    ]
+    number = [(splits % 2 ** (i + 1)).bit_count() for i in range(len(groups))]
+    models = [
+        _models.gap_frequencies(max(size, 1), max(len(symbols), 1))
+        for size, symbols, _ in groups
+    ]
+    segments = [
+        _segment([symbols for _, symbols, _ in groups], models, range(len(groups))),
+        _segment([indices for *_, indices in groups], rows, number),
+    ]
+    stream = rans.encode(segments, lanes=lanes)
+    return front + counts + varint(splits) + b"".join(written) + stream + low
+
+
+def _segment(
+    symbols: Sequence[Sequence[int]],
+    models: Sequence[np.ndarray],
+    chosen: Sequence[int],
+) -> rans.Segment:
+    """Symbols of several groups, and the model that each group has."""
+    each = np.repeat(np.array(chosen, np.uint8), [len(own) for own in symbols])
+    flat = np.array([symbol for own in symbols for symbol in own], np.uint16)
+    return rans.Segment(flat, rans.models(np.array(models)), each)
