@@ -1,6 +1,7 @@
 """The codings of labels: the law, the models, the groups, and what readers reject."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -345,6 +346,15 @@ def test_words_that_no_body_needs_are_rejected():
     assert codings.ALL["dense"].decode(good, leaf).tolist() == [0, 1, 1]
     with pytest.raises(FormatError, match="E8"):
         codings.ALL["dense"].decode(good[:-1] + b"\1", leaf)
+
+
+@pytest.mark.parametrize("shape", [(10**8,), (10**4, 10**4), (10**8, 1)])
+def test_a_few_bytes_take_no_more_memory_than_their_labels(shape: tuple[int, ...]):
+    tracemalloc.start()
+    labels = codings.ALL["density"].decode(b"\0\0", Leaf(shape, 3, 0))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < labels.nbytes + 10**5
 
 
 def test_prices_are_those_of_the_models():

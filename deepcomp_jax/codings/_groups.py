@@ -8,6 +8,7 @@ last. In a row, the columns of one class belong to one group; so ranks and posit
 follow from each other without a look at every value.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ class Groups(NamedTuple):
     Attributes:
         rows: Group of each row, without that of the column; uint8[rows].
         columns: Class of each column, uint8[columns].
-        ranks: Number of columns of the same class before each column, int64[columns].
+        ranks: Number of columns of the same class before each column, int64[columns];
+            this and the next two are empty if there are no classes.
         order: Columns by class, int64[columns].
         first: Where each class begins in `order`, and the last one ends.
         sizes: Number of values of each group, int64[groups].
@@ -39,13 +41,20 @@ class Groups(NamedTuple):
 
 
 def groups(shape: Sequence[int], classes: Classes) -> Groups:
-    """The groups of a tensor, from the classes of its axes."""
+    """The groups of a tensor, from the classes of its axes.
+
+    Without classes nothing is allocated: a tensor of any size may take a few bytes.
+    """
+    if all(axis is None for axis in classes):
+        zeros = np.broadcast_to(np.uint8(0), math.prod(shape[:-1]))
+        column = np.broadcast_to(np.uint8(0), shape[-1] if shape else 1)
+        none, size = np.zeros(0, np.int64), np.array([math.prod(shape)])
+        return Groups(zeros, column, none, none, none, size)
     rows = np.zeros(1, np.uint8)
     for size, axis in zip(shape[:-1], classes[:-1], strict=True):
         own = np.zeros(size, np.uint8) if axis is None else axis
         rows = (rows[:, None] + own).ravel()
-    width = shape[-1] if shape else 1
-    last = classes[-1] if classes else None
+    width, last = shape[-1], classes[-1]
     columns = np.zeros(width, np.uint8) if last is None else last
     order = np.argsort(columns, kind="stable")
     each = np.bincount(columns)
