@@ -1,0 +1,179 @@
+"""Mutated files: each ends in an error of ours or in a network, soon and in bounds.
+
+    python -m tests.fuzz --count 200000 --seed 0
+
+Takes the valid test vectors, and flips bits, cuts, splices, repeats, and sets bytes and
+lengths to extremes; in most files the checksums are made right again, so that what is
+behind them is reached. A file whose checksums are left as they are must be
+rejected, or be the network that it was. Prints what happened, and every failure.
+"""
+
+import argparse
+import random
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from deepcomp_jax import FormatError, container
+from deepcomp_jax.bits import put_varint as varint
+from tests.make_vectors import FOLDER, describe
+from tests.vector_parts import crc
+
+MAX_BYTES = 1 << 20  # of the decoded values
+MAX_SECONDS = 1.0  # for one file
+MEMORY = 1 << 30  # bytes that the process may take beyond what it has at first
+_EXTREMES = [0, 1, 127, 128, 255, 256, 2**15, 2**16, 2**31, 2**32, 2**62, 2**63 - 1]
+
+
+def main() -> None:
+    """Runs the number of files asked for; exits with 1 if one failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=200_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    limit_memory()
+    outcomes, failures = run(args.count, args.seed)
+    for outcome, count in sorted(outcomes.items()):
+        print(f"{count:>8}  {outcome}")
+    for failure in failures:
+        print(failure)
+    raise SystemExit(1 if failures else 0)
+
+
+def limit_memory() -> None:
+    """Makes the process fail that asks for much more than it has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def run(count: int, seed: int) -> tuple[Counter[str], list[str]]:
+    """Mutates and reads so many files.
+
+    Returns:
+        How often each clause rejected a file or a network came out; and the failures,
+        each with the seed that makes its file again.
+    """
+    files = sorted((FOLDER / "valid").glob("*.dcz"))
+    corpus = [data for path in files if len(data := path.read_bytes()) < 5000]
+    outcomes: Counter[str] = Counter()
+    failures: list[str] = []
+    for number in range(count):
+        source = random.Random(f"{seed} {number}")
+        original = source.choice(corpus)
+        repaired = source.random() < 0.7
+        if repaired and source.random() < 0.6:
+            damaged = spoil_body(source, original)
+        else:
+            damaged = mutate(source, original, corpus)
+        data = repair(damaged) if repaired else damaged
+        outcome = read(data, original, exact=not repaired)
+        outcomes[outcome.split(":")[0]] += 1
+        if outcome.startswith("failure"):
+            failures.append(f"--seed {seed}, file {number}: {outcome}")
+    return outcomes, failures
+
+
+def read(data: bytes, original: bytes, *, exact: bool) -> str:
+    """Reads a file; what came of it."""
+    began = time.perf_counter()
+    try:
+        network = container.loads(data, max_bytes=MAX_BYTES)
+    except FormatError as error:
+        outcome = f"rejected by {error.clause}"
+        if not 0 <= error.offset <= len(data):
+            outcome = f"failure: offset {error.offset} of {len(data)}"
+    except Exception as error:  # noqa: BLE001
+        outcome = f"failure: {type(error).__name__}: {error}"
+    else:
+        outcome = "a network"
+        if exact and describe(network) != describe(container.loads(original)):
+            outcome = "failure: another network, its checksums right"
+    seconds = time.perf_counter() - began
+    return f"failure: {seconds:.1f} s" if seconds > MAX_SECONDS else outcome
+
+
+def repair(data: bytes) -> bytes:
+    """The file with its checksums made right, as far as it can be understood."""
+    try:
+        start = 5
+        while data[start] & 0x80:
+            start += 1
+        groups = data[5 : start + 1]
+        size = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(groups))
+        stop = start + 1 + size
+        data = data[:stop] + crc(data[:stop]) + data[stop + 4 :]
+        for entry in container.read_header(data).leaves:
+            end = entry.offset + entry.size
+            if entry.checksum_bytes and end <= len(data):
+                body = data[entry.offset : end]
+                data = data[:end] + crc(body) + data[end + 4 :]
+    except (FormatError, IndexError):
+        pass
+    return data
+
+
+def mutate(source: random.Random, data: bytes, corpus: Sequence[bytes]) -> bytes:
+    """The file with one to four changes."""
+    changes: list[Callable[[bytes], bytes]] = [
+        lambda file: _flip(source, file),
+        lambda file: file[: source.randrange(len(file) + 1)],
+        lambda file: _splice(source, file, source.choice(corpus)),
+        lambda file: _splice(source, file, file),
+        lambda file: _replace(source, file, source.randbytes(source.randint(1, 8))),
+        lambda file: _replace(source, file, varint(source.choice(_EXTREMES))),
+        lambda file: _insert(source, file, varint(source.choice(_EXTREMES))),
+    ]
+    for _ in range(source.randint(1, 4)):
+        data = source.choice(changes)(data)
+    return data
+
+
+def spoil_body(source: random.Random, data: bytes) -> bytes:
+    """The file with one to three changes in the body of a leaf, of equal size."""
+    leaves = [entry for entry in container.read_header(data).leaves if entry.size]
+    if not leaves:
+        return data
+    entry = source.choice(leaves)
+    body = data[entry.offset : entry.offset + entry.size]
+    for _ in range(source.randint(1, 3)):
+        part = source.choice(
+            [
+                varint(source.choice(_EXTREMES)),
+                source.randbytes(source.randint(1, 4)),
+                bytes([source.choice([0, 1, 255])]),
+            ]
+        )
+        near = source.choice([6, 30, len(body)])  # most fields are in front
+        at = source.randrange(min(near, len(body)))
+        body = _flip(source, body[:at] + part + body[at + len(part) :])[: entry.size]
+    return data[: entry.offset] + body + data[entry.offset + entry.size :]
+
+
+def _flip(source: random.Random, data: bytes) -> bytes:
+    if not data:
+        return data
+    at = source.randrange(len(data))
+    return data[:at] + bytes([data[at] ^ 1 << source.randrange(8)]) + data[at + 1 :]
+
+
+def _splice(source: random.Random, data: bytes, other: bytes) -> bytes:
+    first = source.randrange(len(other) + 1)
+    part = other[first : first + source.randint(1, 40)]
+    return _replace(source, data, part)
+
+
+def _replace(source: random.Random, data: bytes, part: bytes) -> bytes:
+    at = source.randrange(len(data) + 1)
+    return data[:at] + part + data[at + len(part) :]
+
+
+def _insert(source: random.Random, data: bytes, part: bytes) -> bytes:
+    at = source.randrange(len(data) + 1)
+    return data[:at] + part + data[at:]
+
+
+if __name__ == "__main__":
+    main()
