@@ -19,6 +19,7 @@ from experiments import layer_figures, plotting
 from experiments.layer_figures import TensorRow
 from experiments.plotting import BLUE, GREEN, GREY, ORANGE
 from experiments.runs import Row
+from experiments.tradeoff_figure import tradeoff
 
 # Part of Figure 4, name, colour and marker of each method of sharing.
 METHODS = {
@@ -117,6 +118,7 @@ def draw(
         "fig4b_fine_tuning_nonparametric": fine_tuning(log, "nonparametric"),
         "fig4a_fine_tuning_paper": fine_tuning(log, "paper"),
         "fig5_compression_by_layer": layer_figures.compression(weights, tensors),
+        "fig6_tradeoff": tradeoff(rows, parameters=parameters, watched_on=watched_on),
         "fig_weights": layer_figures.distributions(weights),
         "fig_training": training(log),
         "fig_pruning": pruning(log),

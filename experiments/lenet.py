@@ -9,6 +9,27 @@ import jax
 from experiments.conv import Conv, max_pool
 
 
+class Dense(nn.Module):
+    """A dense layer whose kernel is `[out, in]`, as Caffe stores it.
+
+    Positions are coded along the last axis: what the kept inputs of one unit have in
+    common, such as neighbouring pixels, makes short gaps.
+
+    Attributes:
+        features: Units.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[batch, in]` to `[batch, features]`."""
+        init = nn.initializers.lecun_normal(in_axis=1, out_axis=0)
+        kernel = self.param("kernel", init, (self.features, x.shape[-1]))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        return x @ kernel.T + bias
+
+
 class LeNet300(nn.Module):
     """Dense layers; as LeNet-300-100 of 266,610 parameters on MNIST.
 
@@ -39,9 +60,9 @@ class LeNet300(nn.Module):
         del batch_statistics
         x = _from_black(x).reshape(x.shape[0], -1)
         for i, units in enumerate(self.hidden, start=1):
-            x = nn.relu(nn.Dense(units, name=f"ip{i}")(x))
+            x = nn.relu(Dense(units, name=f"ip{i}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.classes, name=f"ip{len(self.hidden) + 1}")(x)
+        return Dense(self.classes, name=f"ip{len(self.hidden) + 1}")(x)
 
 
 class LeNet5(nn.Module):
@@ -80,9 +101,9 @@ class LeNet5(nn.Module):
         for i, channels in enumerate(self.channels, start=1):
             x = max_pool(Conv(channels, size=5, padding=0, name=f"conv{i}")(x))
         x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.hidden, name="ip1")(x))
+        x = nn.relu(Dense(self.hidden, name="ip1")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.classes, name="ip2")(x)
+        return Dense(self.classes, name="ip2")(x)
 
 
 def rebuild(variables: Mapping[str, Any]) -> nn.Module:

@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments import report, study
+from experiments import report, study, tradeoff
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.runs import Run
@@ -44,4 +44,6 @@ def run(
             for method in config.methods()
         }
         networks = report.Networks(trained, pruned, shared[config.sharing])
+        if roles.published is not None:
+            tradeoff.measure(current, trained, networks.shared)
         return report.finish(current, dataset, networks)

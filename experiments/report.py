@@ -14,7 +14,7 @@ import numpy as np
 import deepcomp_jax as dc
 from deepcomp_jax import account, container, trees
 from deepcomp_jax.share import SharedWeights, lookup
-from experiments import figures
+from experiments import comparison, figures
 from experiments.data import Dataset
 from experiments.runs import versions
 from experiments.study import Study
@@ -74,7 +74,14 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": round(run.seconds(), 1),
     }
-    text = "\n".join(_lines(report, networks.shared, accounted)) + "\n"
+    lines = list(_lines(report, networks.shared, accounted))
+    published = study.roles.published
+    if published is not None:
+        both = report["dense_test_error"], report["test_error"]
+        lines += ["", *comparison.lines(published, account.table(accounted), both)]
+        layers = {row.name: row._asdict() for row in published.rows}
+        report["published"] = published._asdict() | {"rows": layers}
+    text = "\n".join(lines) + "\n"
     container.write(run.directory / "report.txt", text.encode())
     container.write(
         run.directory / "report.json", (json.dumps(report, indent=2) + "\n").encode()

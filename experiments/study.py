@@ -106,8 +106,7 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
     """Prunes and retrains in iterations; returns the network's variables."""
     config = study.config
     masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
-    optimizer = retrain.keep_pruned(sgd(), masks)
-    trainer = study.trainer(optimizer)
+    trainer = masked_trainer(study, variables)
     for i in range(config.iterations):
         methods = pruning_methods(study, i)
         masks = prune.masks(variables["params"], methods, masks)
@@ -149,13 +148,19 @@ def pruning_methods(study: Study, iteration: int) -> list[tuple[str, prune.Metho
     return methods
 
 
+def masked_trainer(study: Study, variables: Any) -> Trainer:
+    """Trains what masks keep; one program for all masks that `pruned_state` is given."""
+    masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
+    return study.trainer(retrain.keep_pruned(sgd(), masks))
+
+
 def pruned_state(variables: Any, masks: Any, trainer: Trainer) -> TrainState:
     """Where the retraining of what the masks keep begins.
 
     Args:
         variables: Of the network, before the masks are applied.
         masks: Of its parameters. True = kept.
-        trainer: By `retrain.keep_pruned`, with any masks.
+        trainer: Of `masked_trainer`.
     """
     pruned = variables | {"params": prune.apply(variables["params"], masks)}
     state = _state(pruned, trainer)

@@ -10,7 +10,7 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import container
-from experiments import protocol, vgg19_cifar10
+from experiments import command, protocol, vgg19_cifar10
 from experiments.config import Config
 from experiments.data import Dataset
 from tests.small import ROLES, Small
@@ -133,8 +133,9 @@ def test_another_configuration_is_not_mixed_in(finished: Path):
 def test_vgg19_from_the_command_line_and_its_file_evaluated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(vgg19_cifar10.data, "digits", _dataset)
-    monkeypatch.setattr(vgg19_cifar10.data, "cifar10", lambda _: _dataset())
+    datasets = vgg19_cifar10.NETWORK.datasets
+    for name in ("digits", "cifar10"):
+        monkeypatch.setitem(datasets, name, lambda _: _dataset())
     knobs = {"width": "0.03125", "validation": "16", "batch": "16"}
     knobs |= {"dense-epochs": "1", "iterations": "0", "tune-epochs": "0"}
     flags = [word for name, value in knobs.items() for word in (f"--{name}", value)]
@@ -170,7 +171,7 @@ def test_a_cosine_falls_to_zero():
 
 def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     seen = []
-    monkeypatch.setattr(vgg19_cifar10.protocol, "run", lambda *args: seen.append(args))
+    monkeypatch.setattr(command.protocol, "run", lambda *args: seen.append(args))
     vgg19_cifar10.main(
         ["--width", "0.5", "--epochs", "3", "4", "--work-dir", str(tmp_path)]
     )
