@@ -149,7 +149,7 @@ def pruning_methods(study: Study, iteration: int) -> list[tuple[str, prune.Metho
 
 
 def masked_trainer(study: Study, variables: Any) -> Trainer:
-    """Trains what masks keep; one program for all masks that `pruned_state` is given."""
+    """Trains what masks keep, by one program for all masks of `pruned_state`."""
     masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
     return study.trainer(retrain.keep_pruned(sgd(), masks))
 

@@ -19,9 +19,9 @@ from experiments.runs import Row
 from experiments.study import Study
 from experiments.train import Trainer, TrainState, replicate
 
-STEPS = 150  # of training after pruning, and after sharing
-FACTORS = (0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 4.0)  # on what the paper keeps
-BITS = (1, 2, 3, 4, 5, 6, 8)  # of all codebooks where nothing is pruned
+STEPS = 100  # of training after pruning, and after sharing
+FACTORS = (0.3, 0.5, 1.0, 1.5, 2.5, 4.0)  # on what the paper keeps
+BITS = (1, 2, 3, 4, 6)  # of all codebooks where nothing is pruned
 
 
 def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:

@@ -18,7 +18,7 @@ _CURVES = {
 }
 _LOWEST = -4.5  # percentage points: what loses more is no use, and is cut off
 _TITLE = """Accuracy lost against size of the file, {} data
-curves: pruned in one shot and shared, at most 150 steps of training after each"""
+curves: pruned in one shot and shared, at most 100 steps of training after each"""
 
 
 def tradeoff(rows: Sequence[Row], *, parameters: int, watched_on: str) -> Figure | None:
@@ -39,18 +39,12 @@ def tradeoff(rows: Sequence[Row], *, parameters: int, watched_on: str) -> Figure
     ax = made.subplots()
     sizes = []
     for curve, (label, color, style) in _CURVES.items():
-        measured = sorted(
-            (
-                100 * r[curve]["bytes"] / (4 * parameters),
-                dense - r[curve]["watch_error"],
-            )
-            for r in points
-            if curve in r
-        )
-        sizes += [size for size, _ in measured]
-        ax.plot(
-            *zip(*measured, strict=True), style, color=color, markersize=7, label=label
-        )
+        measured = [r[curve] for r in points if curve in r]
+        measured.sort(key=lambda point: point["bytes"])
+        x = [100 * point["bytes"] / (4 * parameters) for point in measured]
+        y = [dense - point["watch_error"] for point in measured]
+        ax.plot(x, y, style, color=color, markersize=7, label=label)
+        sizes += x
     ax.axhline(
         0, color=GREY, linestyle=":", label=f"dense network: {100 - dense:.2f} %"
     )

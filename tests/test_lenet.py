@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import math
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,17 +12,25 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import account, container
-from experiments import comparison, lenet, lenet_mnist, protocol, published, tradeoff
+from experiments import (
+    comparison,
+    figures,
+    lenet,
+    lenet_mnist,
+    protocol,
+    published,
+    tradeoff,
+)
 from experiments.data import Dataset
 
 TINY = dataclasses.replace(
-    lenet_mnist.PAPER5,
-    width=0.2,
+    lenet_mnist.PAPER300,
+    width=0.1,
     validation=40,
-    batch=20,
-    dense_epochs=2,
+    batch=10,
+    dense_epochs=4,
     iterations=2,
-    epochs=(1,),
+    epochs=(2,),
     tune_epochs=1,
 )
 
@@ -42,7 +50,7 @@ def _dataset(_: Path | None = None) -> Dataset:
 
 
 def _run(directory: Path) -> None:
-    network = lenet_mnist.NETWORKS["lenet5"]
+    network = lenet_mnist.NETWORKS["lenet300"]
     protocol.run(TINY, network.build(TINY, 10), network.roles, _dataset(), directory)
 
 
@@ -78,15 +86,16 @@ def test_counts_of_parameters(network: str, parameters: int):
 def test_black_pixels_teach_nothing():
     model = lenet.LeNet300((4, 3))
     black = jnp.full((2, 28, 28, 1), (0 - 127.5) / 64)
-    variables = model.init(jax.random.key(0), black)
-    grads = jax.grad(lambda v: model.apply(v, black).sum())(variables)["params"]
+    variables = jax.jit(model.init)(jax.random.key(0), black)
+    gradient = jax.grad(lambda v: model.apply(v, black).sum())
+    grads = jax.jit(gradient)(variables)["params"]
     assert (grads["ip1"]["kernel"] == 0).all()
     assert (grads["ip3"]["bias"] != 0).all()
 
 
 def test_the_file_keeps_what_the_paper_keeps(finished: Path):
     params = dc.load(finished / "model.dcz")["params"]
-    for name, layer in lenet_mnist.LENET5.layers.items():
+    for name, layer in lenet_mnist.LENET300.layers.items():
         kernel = params[name]["kernel"]
         kept = np.count_nonzero(kernel)
         assert kept == pytest.approx(layer.kept * kernel.size, abs=1), name
@@ -95,23 +104,23 @@ def test_the_file_keeps_what_the_paper_keeps(finished: Path):
 
 def test_it_learns_and_loses_little(finished: Path):
     report = json.loads((finished / "report.json").read_text())
-    assert report["dense_test_error"] < 20
-    assert report["test_error"] < 30
+    assert report["dense_test_error"] < 50
+    assert report["test_error"] < 50
 
 
 def test_the_report_has_the_papers_tables(finished: Path):
     text = (finished / "report.txt").read_text()
     words = [line.split() for line in text.splitlines()]
-    for row in published.LENET5.rows:
+    for row in published.LENET300.rows:
         assert [row.name, "paper", f"{row.size:,}"] in [w[:3] for w in words]
-    assert ["paper", "0.80", "%", "0.74", "%", "1,720,000", "bytes"] in [
+    assert ["paper", "1.64", "%", "1.58", "%", "1,070,000", "bytes"] in [
         w[:7] for w in words
     ]
     report = json.loads((finished / "report.json").read_text())
     assert ["ours", f"{report['file_bytes']:,}", "bytes"] in [
         [w[0], *w[-3:-1]] for w in words if len(w) > 3
     ]
-    assert report["published"]["rows"]["conv1"]["rate_coded"] == 0.6745
+    assert report["published"]["rows"]["ip2"]["rate_coded"] == 0.0304
 
 
 def test_figure_6_is_measured_on_files(finished: Path):
@@ -127,19 +136,24 @@ def test_figure_6_is_measured_on_files(finished: Path):
 def test_killed_after_a_save_it_ends_with_the_same_file(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.dcz").unlink()
+    for pattern in ("paper*", "tradeoff-*", "test.json"):
+        for path in (tmp_path / "phases").glob(pattern):
+            path.unlink()
     write = container.write
-    deadly = {"dense.msgpack", "paper.msgpack", "tradeoff-prune-1.json"}
 
     def write_and_die(path: Path, data: bytes) -> None:
         write(path, data)
-        if path.name in deadly:
-            deadly.remove(path.name)
+        if path.name in ("paper.msgpack", "tradeoff-prune-1.json"):
             raise Killed
 
-    monkeypatch.setattr(container, "write", write_and_die)
-    while deadly:
-        with pytest.raises(Killed):
-            _run(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(container, "write", write_and_die)
+        for _ in range(2):
+            with pytest.raises(Killed):
+                _run(tmp_path)
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
     _run(tmp_path)
     files = [run / "model.dcz" for run in (tmp_path, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
@@ -181,28 +195,9 @@ def test_the_papers_rows_and_ours_are_aligned():
     rows = (total._replace(name="params/ip1/kernel", kept=0.4), total)
     theirs = published.Published(2, 1, 80, 40, (rows[0]._replace(name="ip1"), total))
     lines = list(comparison.lines(theirs, rows, (3.0, 1.5)))
-    assert lines[2].split() == [
-        "ours",
-        "3.00",
-        "%",
-        "1.50",
-        "%",
-        "80",
-        "bytes",
-        "10",
-        "bytes",
-        "8.0x",
-    ]
-    layer, _, last = lines[6], lines[7], lines[8]
-    assert layer.split() == [
-        "ours",
-        "20",
-        "40.00",
-        "3.00",
-        "2.50",
-        "5.00",
-        "-",
-        "25.00",
-        "12.50",
-    ]
-    assert last.split()[:4] == ["ours", "20", "50.00", "3.00"] or math.isfinite(1)
+    words = [" ".join(line.split()) for line in lines]
+    assert words[2] == "ours 3.00 % 1.50 % 80 bytes 10 bytes 8.0x"
+    assert words[6] == "ip1 paper 20 40.00 3.00 2.50 5.00 - 25.00 12.50"
+    assert words[7] == "ours 20 40.00 3.00 2.50 5.00 - 25.00 12.50"
+    assert words[8] == "total paper 20 50.00 3.00 2.50 5.00 - 25.00 12.50"
+    assert len({len(line) for line in lines[5:10]}) == 1
