@@ -25,7 +25,7 @@ from experiments.tradeoff_figure import tradeoff
 METHODS = {
     "kmeans": ("(a)", "k-means", ORANGE, "P"),
     "nonparametric": ("(b)", "non-parametric", GREEN, "D"),
-    "paper": ("(a)", "k-means from a linear start", ORANGE, "P"),
+    "paper": ("(a)", "linear k-means", ORANGE, "P"),
 }
 
 

@@ -120,16 +120,19 @@ def _panels(
 ) -> dict[str, dict[str, TensorRow]]:
     """The layers of each panel that has any."""
     shapes = {n: np.shape(w) for leaves in weights.values() for n, w in leaves.items()}
+    flat = [t.name for t in tensors if len(shapes.get(t.name, ())) <= 1]
+    only_biases = all(name.endswith("bias") for name in flat)
+    others = "biases" if only_biases else "biases and BatchNorm values"
     kinds: dict[str, dict[str, list[TensorRow]]] = {
         "convolutions": {},
-        "biases and BatchNorm values": {},
+        others: {},
         "dense": {},
     }
     for tensor in tensors:
         if tensor.size:
             rank = len(shapes.get(tensor.name, ()))
             kind = "convolutions" if rank > 2 else "dense"
-            layers = kinds[kind if rank > 1 else "biases and BatchNorm values"]
+            layers = kinds[kind if rank > 1 else others]
             layers.setdefault(_layer(tensor.name), []).append(tensor)
     return {
         kind: {name: _sum(leaves) for name, leaves in layers.items()}
