@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import prune, retrain, share
+from deepcomp_jax import kmeans, prune, retrain, share
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.roles import Roles
@@ -175,7 +175,7 @@ def sharing_rules(study: Study, method: str) -> Rules:
     others = share.kmeans(bits=config.other_bits)
     if method == "paper":
         kernels = [
-            (f"{name}/kernel$", share.lloyd(2**layer.bits, init="linear"), None)
+            (f"{name}/kernel$", linear_kmeans(layer.bits), None)
             for name, layer in roles.layers.items()
         ]
     elif method == "nonparametric":
@@ -184,6 +184,23 @@ def sharing_rules(study: Study, method: str) -> Rules:
     else:
         kernels = [("kernel$", share.kmeans(bits=config.kernel_bits), None)]
     return [*kernels, *((pattern, others, group) for pattern, group in roles.groups)]
+
+
+def linear_kmeans(bits: int) -> share.Method:
+    """Ten steps of k-means from centroids spaced evenly, as section 3.2 of the paper.
+
+    The paper does not say how many steps it takes. To the end it is 50 and more; stopped
+    early, clusters are less alike in size, so that Huffman's code words are shorter
+    (LeNet-5: 1 KB of 44), and the fine-tuning makes up for the error.
+
+    Args:
+        bits: Of the codebook, which has `2 ** bits` entries.
+    """
+
+    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+        return kmeans.lloyd(values, 2**bits, importance=importance, iterations=10)
+
+    return method
 
 
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:

@@ -60,7 +60,7 @@ def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Ro
 
 def _shared(study: Study, variables: Any, bits: int) -> Row:
     """A point of sharing alone."""
-    kernels = share.lloyd(2**bits, init="linear")
+    kernels = phases.linear_kmeans(bits)
     rules = [("kernel$", kernels, None), *phases.sharing_rules(study, "paper")]
     shared = _tuned(study, share.share(variables, rules))
     return {"bits": bits, "shared": _measure(study, shared)}
