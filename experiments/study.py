@@ -189,9 +189,9 @@ def sharing_rules(study: Study, method: str) -> Rules:
 def linear_kmeans(bits: int) -> share.Method:
     """Ten steps of k-means from centroids spaced evenly, as section 3.2 of the paper.
 
-    The paper does not say how many steps it takes. To the end it is 50 and more; stopped
-    early, clusters are less alike in size, so that Huffman's code words are shorter
-    (LeNet-5: 1 KB of 44), and the fine-tuning makes up for the error.
+    The paper does not say how many steps it takes. The first clusters differ most in
+    size, which Huffman coding profits from: the file of a LeNet-5 is 42.8 KB after ten
+    steps and 45.0 KB after 300, and fine-tuning lowers the error of either.
 
     Args:
         bits: Of the codebook, which has `2 ** bits` entries.
