@@ -19,7 +19,7 @@ from experiments.runs import Row
 from experiments.study import Study
 from experiments.train import Trainer, TrainState, replicate
 
-STEPS = 100  # of training after pruning, and after sharing
+STEPS = 200  # of training after pruning, and after sharing
 FACTORS = (0.3, 0.5, 1.0, 1.5, 2.5, 4.0)  # on what the paper keeps
 BITS = (1, 2, 3, 4, 6)  # of all codebooks where nothing is pruned
 
@@ -60,7 +60,7 @@ def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Ro
 
 def _shared(study: Study, variables: Any, bits: int) -> Row:
     """A point of sharing alone."""
-    kernels = share.lloyd(2**bits, init="linear")
+    kernels = phases.linear_kmeans(bits)
     rules = [("kernel$", kernels, None), *phases.sharing_rules(study, "paper")]
     shared = _tuned(study, share.share(variables, rules))
     return {"bits": bits, "shared": _measure(study, shared)}

@@ -8,6 +8,7 @@ from matplotlib.ticker import FixedLocator
 from experiments import plotting
 from experiments.plotting import BLUE, GREEN, GREY, ORANGE
 from experiments.runs import Row
+from experiments.tradeoff import STEPS
 
 # Label, colour and style of each curve.
 _CURVES = {
@@ -18,7 +19,7 @@ _CURVES = {
 }
 _LOWEST = -4.5  # percentage points: what loses more is no use, and is cut off
 _TITLE = """Accuracy lost against size of the file, {} data
-curves: pruned in one shot and shared, at most 100 steps of training after each"""
+curves: pruned in one shot and shared, at most {} steps of training after each"""
 
 
 def tradeoff(rows: Sequence[Row], *, parameters: int, watched_on: str) -> Figure | None:
@@ -35,7 +36,7 @@ def tradeoff(rows: Sequence[Row], *, parameters: int, watched_on: str) -> Figure
     points = [r for r in rows if r["phase"].startswith("tradeoff-")]
     if dense is None or not points:
         return None
-    made = plotting.figure(_TITLE.format(watched_on), (8, 5.6))
+    made = plotting.figure(_TITLE.format(watched_on, STEPS), (8, 5.6))
     ax = made.subplots()
     sizes = []
     for curve, (label, color, style) in _CURVES.items():
