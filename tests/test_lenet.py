@@ -26,6 +26,9 @@ from experiments.data import Dataset
 TINY = dataclasses.replace(
     lenet_mnist.PAPER300,
     width=0.1,
+    dropout=0.0,
+    dense_rate=0.05,
+    rates=(0.05,),
     validation=40,
     batch=10,
     dense_epochs=4,
