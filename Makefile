@@ -22,6 +22,7 @@ vectors: .venv/test.stamp
 benchmarks: .venv/experiments.stamp
 	$(BIN)/python -m experiments.benchmarks.coding
 	$(BIN)/python -m experiments.benchmarks.clustering
+	$(BIN)/python -m experiments.benchmarks.sizes
 	$(BIN)/python -m experiments.benchmarks.training
 
 format: .venv/test.stamp

@@ -83,7 +83,9 @@ def get(
         raise FormatError(
             f"a lane's number has {width} bits", offset=first - 1, clause=clauses.width
         )
-    end = after_bits(data, first, lanes * width, clauses)
+    end = after_bits(
+        data, first, lanes * width, padding=clauses.padding, cut=clauses.cut
+    )
     # Rejects impossible sizes before they are added up.
     if lanes * base > 8 * len(data):
         raise cut_off(data, clauses.cut)
@@ -91,15 +93,24 @@ def get(
     return end, base + fields.astype(np.int64), 8 * (first - pos) + lanes * width
 
 
-def after_bits(data: bytes, pos: int, size: int, clauses: Clauses) -> int:
-    """The position after `size` bits and their padding, which must be zero."""
+def after_bits(data: bytes, pos: int, size: int, *, padding: str, cut: str) -> int:
+    """The position after `size` bits and their padding, which must be zero.
+
+    Args:
+        data: The bytes read from.
+        pos: Where the bits begin, in bytes.
+        size: Their number.
+        padding: The clause to name if the padding is not zero.
+        cut: That if the data end too early.
+
+    Raises:
+        FormatError: One of both.
+    """
     end = pos + (size + 7) // 8
     if end > len(data):
-        raise cut_off(data, clauses.cut)
+        raise cut_off(data, cut)
     if size % 8 and data[end - 1] & (0xFF >> size % 8):
-        raise FormatError(
-            "padding bits are not zero", offset=end - 1, clause=clauses.padding
-        )
+        raise FormatError("padding bits are not zero", offset=end - 1, clause=padding)
     return end
 
 

@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import bits
+from deepcomp_jax import bits, codings
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._tree import Problem, get_byte, get_bytes
 
@@ -33,7 +33,7 @@ MAX_DIMENSIONS = 32  # (C26)
 MAX_ARRAY_BYTES = (1 << 63) - 1  # with empty dimensions counted as 1: a NumPy limit
 
 RAW, SPARSE = 0, 1  # codings of a leaf without labels
-CODINGS = ("raw", "sparse", "packed", "relative", "dense", "density")
+CODINGS = ("raw", "sparse", *codings.ALL)
 
 DTYPES: tuple[np.dtype, ...] = tuple(
     np.dtype(name)

@@ -155,7 +155,7 @@ def _get(
     labels, gap_bits = np.zeros(0, leaf.dtype), None
     if layout.size:
         labels = codings.ALL[name].decode(body, leaf)
-        gap_bits = relative.gap_bits(body) if name == "relative" else None
+        gap_bits = relative.fixed_width(body) if name == "relative" else None
     return Shared(labels.reshape(layout.shape), layout.codebook, name, gap_bits)
 
 

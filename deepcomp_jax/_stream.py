@@ -132,7 +132,7 @@ def read(data: bytes, pos: int, count: int) -> Stream:
         return Stream(lengths, count, none, first, first, parts)
     words, starts, index = _get_lanes(data, first, count)
     total = int(starts[-1])
-    end = _index.after_bits(data, words, total, _CLAUSES)
+    end = _after_bits(data, words, total)
     parts = Parts(table, index, total, padding + -index % 8 + -total % 8)
     return Stream(lengths, count, starts, words, end, parts)
 
@@ -164,7 +164,7 @@ def _get_table(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint8
                     offset=first + (taken - 1) // 2,
                     clause="H9",
                 )
-    end = _index.after_bits(data, first, 4 * taken, _CLAUSES)
+    end = _after_bits(data, first, 4 * taken)
     _check_complete(lengths, pos)
     return end, lengths, 8 * (first - pos) + 4 * taken
 
@@ -196,3 +196,9 @@ def _get_lanes(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.int64
             f"{count} symbols cannot have {total} bits", offset=words, clause="H16"
         )
     return words, np.cumsum(np.append(0, sizes)), size
+
+
+def _after_bits(data: bytes, pos: int, size: int) -> int:
+    return _index.after_bits(
+        data, pos, size, padding=_CLAUSES.padding, cut=_CLAUSES.cut
+    )

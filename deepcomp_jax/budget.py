@@ -4,17 +4,18 @@ Both search the penalty of rate-distortion quantisation (`rate.quantise`), by bi
 of its logarithm, and look at the size of the file that would be written.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from deepcomp_jax import container, pipeline, rate, trees
 from deepcomp_jax._types import Compressed
 
 _ROUNDS = 12  # of bisection; the last one moves the penalty by 0.7 %
-_DECADES = 12  # that the penalty is searched in
+_RANGE = 1e12  # greatest over least penalty
 
 
 class Point(NamedTuple):
@@ -66,14 +67,15 @@ def within_bytes(
     Raises:
         ValueError: No penalty makes a file so small.
     """
-    return _search(
-        variables,
-        patterns,
-        importance,
-        lambda found: found.file_bytes <= max_bytes,
-        small=True,
-        goal=f"a file of {max_bytes} bytes",
-    )
+    look = partial(point, variables, patterns, importance=importance)
+    most = _greatest(variables, patterns, importance)
+    best = _search(look, (most, most / _RANGE), lambda at: at.file_bytes <= max_bytes)
+    if best is None:
+        raise ValueError(
+            f"no penalty gives a file of {max_bytes} bytes: quantise more leaves, "
+            "prune, or allow more"
+        )
+    return best
 
 
 def within_error(
@@ -97,42 +99,38 @@ def within_error(
     Raises:
         ValueError: No penalty gives so small an error.
     """
-    return _search(
-        variables,
-        patterns,
-        importance,
-        lambda found: error(pipeline.decompress(found.compressed)) <= max_error,
-        small=False,
-        goal=f"an error of {max_error}",
+    look = partial(point, variables, patterns, importance=importance)
+    most = _greatest(variables, patterns, importance)
+    best = _search(
+        look,
+        (most / _RANGE, most),
+        lambda at: error(pipeline.decompress(at.compressed)) <= max_error,
     )
+    if best is None:
+        raise ValueError(
+            f"no penalty gives an error of {max_error}: it is that of the network, or "
+            "allow more"
+        )
+    return best
 
 
 def _search(
-    variables: Any,
-    patterns: Sequence[str],
-    importance: Any,
+    look: Callable[..., Point],
+    between: tuple[float, float],
     fits: Callable[[Point], bool],
-    *,
-    small: bool,
-    goal: str,
-) -> Point:
-    """Bisects the penalty; `small` says whether high ones fit, or low ones."""
+) -> Point | None:
+    """Bisects the logarithm of the penalty between one that must fit and another.
 
-    def look(exponent: float) -> Point:
-        penalty = scale * 10.0**exponent
-        return point(variables, patterns, penalty=penalty, importance=importance)
-
-    scale = _scale(variables, patterns, importance)
-    good, bad = (0.0, -float(_DECADES)) if small else (-float(_DECADES), 0.0)
-    best = look(good)
+    Returns:
+        The last point that fits, None if not even the first does.
+    """
+    good, bad = between
+    best = look(penalty=good)
     if not fits(best):
-        raise ValueError(
-            f"{goal} is out of reach: the nearest is {best.file_bytes} bytes; quantise "
-            "more leaves, prune, or ask for less"
-        )
+        return None
     for _ in range(_ROUNDS):
-        middle = (good + bad) / 2
-        found = look(middle)
+        middle = math.sqrt(good * bad)
+        found = look(penalty=middle)
         if fits(found):
             good, best = middle, found
         else:
@@ -140,14 +138,12 @@ def _search(
     return best
 
 
-def _scale(variables: Any, patterns: Sequence[str], importance: Any) -> float:
+def _greatest(variables: Any, patterns: Sequence[str], importance: Any) -> float:
     """A penalty at which hardly a weight is worth its bits."""
-    named = trees.named_leaves(variables)
-    ones = jax.tree.map(np.ones_like, variables) if importance is None else importance
-    counts = trees.named_leaves(ones)
-    greatest = [
-        float(np.max(np.asarray(counts[name], np.float32) * np.square(leaf), initial=0))
-        for name, leaf in named.items()
-        if any(trees.matches(pattern, name) for pattern in patterns)
+    leaves = rate.chosen(variables, patterns)
+    counts = {} if importance is None else trees.named_leaves(importance)
+    costs = [
+        float(np.max(np.asarray(counts.get(name, 1.0)) * np.square(leaf), initial=0))
+        for name, leaf in leaves.items()
     ]
-    return max(greatest, default=0.0) or 1.0
+    return max(costs, default=0.0) or 1.0

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import share, trees
-from deepcomp_jax.codings import Leaf, prices
+from deepcomp_jax.codings import Leaf, density, prices
 from deepcomp_jax.share import Method, SharedWeights
 
 _ROUNDS = 4
@@ -79,6 +79,16 @@ def suited(penalty: float) -> Method:
     return method
 
 
+def chosen(variables: Any, patterns: Sequence[str]) -> dict[str, Any]:
+    """The floating leaves whose names one of the patterns matches, by name."""
+    return {
+        name: leaf
+        for name, leaf in trees.named_leaves(variables).items()
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+        and any(trees.matches(pattern, name) for pattern in patterns)
+    }
+
+
 def quantise(
     variables: Any,
     patterns: Sequence[str] = (".",),
@@ -106,9 +116,7 @@ def quantise(
         raise ValueError(f"penalty must be positive and finite, got {penalty}")
     methods = [
         (f"^{re.escape(name)}$", suited(penalty), None)
-        for name, leaf in trees.named_leaves(variables).items()
-        if any(trees.matches(pattern, name) for pattern in patterns)
-        and jnp.issubdtype(leaf.dtype, jnp.floating)
+        for name in chosen(variables, patterns)
     ]
     shared = share.share(variables, methods, importance=importance)
     return optimise(shared, variables, penalty=penalty, importance=importance)
@@ -139,10 +147,17 @@ def optimise(
         The network with other labels.
 
     Raises:
-        ValueError: The penalty is negative or not finite.
+        ValueError: The penalty is negative or not finite, or a codebook has more
+            entries than the density coding, whose bits count here, can hold.
     """
     if not 0 <= penalty < np.inf:
         raise ValueError(f"penalty must be finite and not negative, got {penalty}")
+    for group, codebook in shared.codebooks.items():
+        if codebook.size > density.MAX_ENTRIES:
+            raise ValueError(
+                f"the codebook of {group!r} has {codebook.size} entries, above "
+                f"{density.MAX_ENTRIES}: share with fewer clusters"
+            )
     named = trees.named_leaves(variables)
     counts = None if importance is None else trees.named_leaves(importance)
     labels = dict(shared.labels)

@@ -80,6 +80,7 @@ def lloyd(
     *,
     init: Literal["linear", "density", "random"] = "linear",
     seed: int = 0,
+    iterations: int = 300,
 ) -> Method:
     """Lloyd's algorithm, as in the paper: kept for the comparison of its section 3.2.
 
@@ -87,9 +88,15 @@ def lloyd(
         k: Number of centroids.
         init: First centroids: "linear", "density" or "random".
         seed: For "random".
+        iterations: Most steps taken.
     """
     return lambda values, importance: _kmeans.lloyd(
-        values, k, init=init, seed=seed, importance=importance
+        values,
+        k,
+        init=init,
+        seed=seed,
+        importance=importance,
+        iterations=iterations,
     )
 
 

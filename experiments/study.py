@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import kmeans, pipeline, prune, retrain, share
+from deepcomp_jax import pipeline, prune, retrain, share
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.roles import Roles
@@ -201,11 +201,7 @@ def linear_kmeans(bits: int) -> share.Method:
     Args:
         bits: Of the codebook, which has `2 ** bits` entries.
     """
-
-    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
-        return kmeans.lloyd(values, 2**bits, importance=importance, iterations=10)
-
-    return method
+    return share.lloyd(2**bits, init="linear", iterations=10)
 
 
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:

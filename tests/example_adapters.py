@@ -318,7 +318,7 @@ def run_gap_model(text: str) -> str:
     """`size N` and `gaps g` to `low_bits` and `frequencies`."""
     fields = _numbers(text)
     (size,), (count,) = fields["size"], fields["gaps"]
-    low_bits = _models.gap_bits(size, count)
+    low_bits = _models.low_bits(size, count)
     frequencies = _line("frequencies", _models.gap_frequencies(size, count))
     return f"low_bits {low_bits}\n{frequencies}"
 

@@ -127,7 +127,7 @@ def test_the_gaps_of_the_paper(given: tuple[np.ndarray, Leaf], gap_bits: int):
     labels, leaf = given
     name, body = codings.encode(labels, leaf, "relative", gap_bits)
     assert name == "relative"
-    assert relative.gap_bits(body) == gap_bits
+    assert relative.fixed_width(body) == gap_bits
     assert relative.decode(body, leaf).tolist() == labels.tolist()
 
 
@@ -138,8 +138,8 @@ def test_the_papers_gaps_have_no_low_bits():
     leaf = Leaf((5000,), 1, 0)
     body = relative.encode(labels, leaf, gap_bits=5)
     assert (body[0], body[1]) == (5, 0)
-    assert relative.gap_bits(body) == 5
-    assert relative.gap_bits(relative.encode(labels, leaf)) is None
+    assert relative.fixed_width(body) == 5
+    assert relative.fixed_width(relative.encode(labels, leaf)) is None
 
 
 @pytest.mark.spec("L17")
@@ -199,7 +199,7 @@ def test_frequencies_of_gaps_add_up(sizes: tuple[int, int]):
     assert found.size == 33
     assert found.sum() == 4096
     assert found.min() > 0
-    low_bits = _models.gap_bits(size, gaps)
+    low_bits = _models.low_bits(size, gaps)
     # A unit is at most a quarter of a mean gap, and more than an eighth if it can be.
     assert 4 * gaps << low_bits <= size or low_bits == 0
     assert size < 8 * gaps << low_bits

@@ -146,9 +146,9 @@ def test_a_budget_of_error():
 
 @pytest.mark.spec("Q6", "Q7")
 def test_budgets_out_of_reach():
-    with pytest.raises(ValueError, match="a file of 20 bytes is out of reach"):
+    with pytest.raises(ValueError, match="no penalty gives a file of 20 bytes"):
         budget.within_bytes(network(), 20)
-    with pytest.raises(ValueError, match="an error of -1 is out of reach"):
+    with pytest.raises(ValueError, match="no penalty gives an error of -1"):
         budget.within_error(network(), lambda _: 0.0, -1)
 
 
@@ -160,6 +160,13 @@ def test_penalties_that_are_none(penalty: float):
         rate.optimise(shared, variables, penalty=penalty)
     with pytest.raises(ValueError, match="penalty must be"):
         rate.quantise(variables, penalty=penalty)
+
+
+def test_a_codebook_that_has_no_models():
+    variables = {"w": jnp.arange(1.0, 3001.0)}
+    shared = share.share(variables, [("w", share.kmeans(2000), None)])
+    with pytest.raises(ValueError, match="2000 entries, above 1024: share with fewer"):
+        rate.optimise(shared, variables, penalty=0.1)
 
 
 def test_leaves_that_are_no_floating_numbers_are_left_alone():

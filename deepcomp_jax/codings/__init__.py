@@ -21,6 +21,7 @@ from deepcomp_jax.codings._prices import prices as prices
 
 _MARGIN = 64  # bits that an estimate may be too high
 
+# The order is that of their numbers in a file.
 ALL: dict[str, ModuleType] = {
     "packed": packed,
     "relative": relative,

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from deepcomp_jax import _index, bits
 from deepcomp_jax._errors import FormatError
 
-CLAUSES = _index.Clauses(number="C3", lanes="", width="", padding="L2", cut="L1")
-
 
 class Leaf(NamedTuple):
     """What is known of labels before their body is read.
@@ -92,8 +90,13 @@ def get_fields(
     data: bytes, pos: int, count: int, width: int
 ) -> tuple[int, NDArray[np.uint64]]:
     """The position after numbers of `width` bits and their padding, and the numbers."""
-    end = _index.after_bits(data, pos, count * width, CLAUSES)
+    end = after_bits(data, pos, count * width)
     return end, bits.unpack_fixed(data[pos:end], count, width)
+
+
+def after_bits(data: bytes, pos: int, size: int) -> int:
+    """The position after `size` bits and their padding, which must be zero."""
+    return _index.after_bits(data, pos, size, padding="L2", cut="L1")
 
 
 def check_end(data: bytes, end: int) -> None:
@@ -104,7 +107,7 @@ def check_end(data: bytes, end: int) -> None:
 
 def cut_off(data: bytes) -> FormatError:
     """The error of a body that ends too early."""
-    return _index.cut_off(data, CLAUSES.cut)
+    return _index.cut_off(data, "L1")
 
 
 def to_labels(

@@ -122,7 +122,7 @@ def _words(
     return (counts * sizes).sum(axis=-1)
 
 
-def gap_bits(size: int, gaps: int) -> int:
+def low_bits(size: int, gaps: int) -> int:
     """How many low bits of a gap are stored as they are.
 
     What is left has a mean of about four to eight.
@@ -143,7 +143,7 @@ def gap_frequencies(size: int, gaps: int) -> NDArray[np.uint32]:
     """
     one = 1 << _ONE
     stay = ((size - gaps) << _ONE) // size
-    for _ in range(gap_bits(size, gaps)):
+    for _ in range(low_bits(size, gaps)):
         stay = stay * stay >> _ONE
     left, weights = one, []
     for _ in range(CAP):

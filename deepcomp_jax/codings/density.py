@@ -13,7 +13,7 @@ for each weight that is kept instead of one for each weight.
 
 Format notes:
 
-- A gap is cut into units of 2**m zeros and m low bits (`_models.gap_bits`). Symbol u
+- A gap is cut into units of 2**m zeros and m low bits (`_models.low_bits`). Symbol u
   is u units and then a weight; 32 is 32 units and no weight.
 - Bit d of `splits` says that group d begins a new table of indices, as group 0 does.
 - A table: u8 code; if that is 0, 6 bits for the frequency of each entry; else the code
@@ -27,11 +27,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import _index, bits, huffman, rans
+from deepcomp_jax import bits, huffman, rans
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import _body, _fit, _groups, _models
 from deepcomp_jax.codings._body import Leaf, Measured
 from deepcomp_jax.codings._groups import Classes, Groups
+
+MAX_ENTRIES = _models.MAX_SYMBOLS  # of a codebook: an index is an entry
 
 
 class _Front(NamedTuple):
@@ -42,20 +44,18 @@ class _Front(NamedTuple):
         gaps: Gap symbols of each, int64[groups].
         tables: Which table the indices of each group have, uint8[groups].
         frequencies: Of the tables, uint32[tables, entries].
-        sides: Bytes that the classes take, with what says which axes have some.
-        counts: Bytes that the numbers of gaps take.
-        models: Where the tables begin.
-        end: Where the stream begins.
+        counts_at: Where the numbers of gaps begin, after the classes.
+        tables_at: Where the tables begin.
+        stream_at: Where the stream begins.
     """
 
     groups: Groups
     gaps: NDArray[np.int64]
     tables: NDArray[np.uint8]
     frequencies: NDArray[np.uint32]
-    sides: int
-    counts: int
-    models: int
-    end: int
+    counts_at: int
+    tables_at: int
+    stream_at: int
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -63,7 +63,7 @@ class _Front(NamedTuple):
 
 def applies(leaf: Leaf) -> bool:
     """Whether this coding can hold a leaf."""
-    return leaf.entries <= _models.MAX_SYMBOLS
+    return leaf.entries <= MAX_ENTRIES
 
 
 def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
@@ -130,7 +130,7 @@ def _cut(
 def _widths(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Low bits of each group's gaps, uint8[groups]."""
     pairs = zip(sizes.tolist(), gaps.tolist(), strict=True)
-    widths = [_models.gap_bits(size, count) if count else 0 for size, count in pairs]
+    widths = [_models.low_bits(size, count) if count else 0 for size, count in pairs]
     return np.array(widths, np.uint8)
 
 
@@ -162,14 +162,14 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
     end, ranks = _get_ranks(data, front, symbols, kept, low_at)
     _body.check_end(data, end)
     positions = _groups.join(ranks, kept, front.groups)
-    return _body.to_labels(positions, indices, leaf, front.end)
+    return _body.to_labels(positions, indices, leaf, front.stream_at)
 
 
 def _get_front(data: bytes, leaf: Leaf) -> _Front:
-    _body.check_entries(leaf, _models.MAX_SYMBOLS)
+    _body.check_entries(leaf, MAX_ENTRIES)
     pos, classes = _get_classes(data, leaf.shape)
     found = _groups.groups(leaf.shape, classes)
-    sides, gaps = pos, np.zeros(found.sizes.size, np.int64)
+    counts_at, gaps = pos, np.zeros(found.sizes.size, np.int64)
     for group in np.flatnonzero(found.sizes).tolist():
         start = pos
         pos, gaps[group] = bits.get_varint(data, pos, clause="C3")
@@ -179,18 +179,17 @@ def _get_front(data: bytes, leaf: Leaf) -> _Front:
                 offset=start,
                 clause="L6",
             )
-    counts = pos - sides
     tables = np.zeros(gaps.size, np.uint8)
     frequencies = np.zeros((0, leaf.entries), np.uint32)
-    models = pos
+    tables_at = pos
     if gaps.any():
         pos, splits = bits.get_varint(data, pos, clause="C3")
         if splits % 2 or splits.bit_length() > gaps.size:
             raise FormatError("no such group", offset=pos - 1, clause="L10")
         tables = np.cumsum([splits >> d & 1 for d in range(gaps.size)]).astype(np.uint8)
-        models = pos
+        tables_at = pos
         pos, frequencies = _models.get_tables(data, pos, int(tables[-1]) + 1, leaf)
-    return _Front(found, gaps, tables, frequencies, sides, counts, models, pos)
+    return _Front(found, gaps, tables, frequencies, counts_at, tables_at, pos)
 
 
 def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
@@ -221,9 +220,9 @@ def _get_stream(
     count = front.gaps.size
     if not front.gaps.any():
         none = np.zeros(0, np.uint16)
-        return none, none, np.zeros(count, np.int64), front.end
+        return none, none, np.zeros(count, np.int64), front.stream_at
     of_gaps = np.repeat(np.arange(count, dtype=np.uint8), front.gaps)
-    end, state = rans.begin(data, front.end)
+    end, state = rans.begin(data, front.stream_at)
     state, symbols = rans.take(
         state, _gap_models(front.groups.sizes, front.gaps), of_gaps
     )
@@ -245,13 +244,15 @@ def _get_ranks(
 ) -> tuple[int, NDArray[np.int64]]:
     """The position after the low bits, and the ranks of the weights in their groups."""
     widths = _widths(front.groups.sizes, front.gaps).astype(np.int64)
-    end = _index.after_bits(data, low_at, int(kept @ widths), _body.CLAUSES)
+    end = _body.after_bits(data, low_at, int(kept @ widths))
     field = 0
     ranks: list[NDArray[np.int64]] = []
     for group, part in _groups.parts(front.gaps):
         own, width = symbols[part], int(widths[group])
         if own[-1] == _models.CAP:
-            raise FormatError("the last gap is a filler", offset=front.end, clause="G6")
+            raise FormatError(
+                "the last gap is a filler", offset=front.stream_at, clause="G6"
+            )
         count = int(kept[group])
         low = bits.unpack_fixed(data[low_at:end], count, width, offset=field)
         field += count * width
@@ -260,7 +261,7 @@ def _get_ranks(
         if ranks[-1][-1] >= front.groups.sizes[group]:
             raise FormatError(
                 f"gaps reach value {ranks[-1][-1]} of {front.groups.sizes[group]}",
-                offset=front.end,
+                offset=front.stream_at,
                 clause="L7",
             )
     return end, np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
@@ -274,9 +275,11 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
     """
     front = _get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front)
-    shared = Measured(classes=8 * front.sides, header=8 * (front.models - front.sides))
+    without_stream = Measured(
+        classes=8 * front.counts_at, header=8 * (front.tables_at - front.counts_at)
+    )
     if not symbols.size:
-        return shared
+        return without_stream
     gap_table = _gap_models(front.groups.sizes, front.gaps)
     of_gaps = np.repeat(np.arange(front.gaps.size, dtype=np.uint8), front.gaps)
     chosen = np.repeat(front.tables, kept)
@@ -284,14 +287,14 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
     gap_cost = rans.cost(rans.Segment(symbols, gap_table, of_gaps))
     index_cost = rans.cost(rans.Segment(indices, index_table, chosen))
     low = int(kept @ _widths(front.groups.sizes, front.gaps).astype(np.int64))
-    _, state = rans.begin(data, front.end)
+    _, state = rans.begin(data, front.stream_at)
     words = 16 * int(state.ends[-1])
     to_gaps = round(words * gap_cost / max(gap_cost + index_cost, 1e-9))
-    return shared._replace(
+    return without_stream._replace(
         positions=to_gaps + low,
         indices=words - to_gaps,
-        tables=8 * (front.end - front.models),
-        lanes=8 * (low_at - front.end) - words,
+        tables=8 * (front.stream_at - front.tables_at),
+        lanes=8 * (low_at - front.stream_at) - words,
         padding=-low % 8,
         ideal=gap_cost + index_cost + low,
         gaps=symbols.size,

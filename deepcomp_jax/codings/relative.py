@@ -120,7 +120,7 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
     return _body.to_labels(found.positions, indices, leaf, found.end)
 
 
-def gap_bits(body: bytes) -> int | None:
+def fixed_width(body: bytes) -> int | None:
     """The width of the gap symbols of a valid body, None if it has low bits."""
     return None if body[1] else body[0]
 

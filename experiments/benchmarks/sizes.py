@@ -1,5 +1,6 @@
 """Bytes of label tensors: our codings against zstd, xz and NNCodec, same labels.
 
+    pip install zstandard
     python -m experiments.benchmarks.sizes --export labels.npz
     nncodec-env/bin/python experiments/benchmarks/nncodec_peer.py labels.npz sizes.json
     python -m experiments.benchmarks.sizes --nncodec sizes.json
@@ -10,6 +11,7 @@ and columns as trained layers have, pruned to 90 % or 97 %, 16 centroids by k-me
 """
 
 import argparse
+import importlib
 import json
 import lzma
 from collections.abc import Iterator
@@ -17,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zstandard
 
 from deepcomp_jax import codings, container, kmeans
 from deepcomp_jax._types import Shared
@@ -34,7 +35,7 @@ def main() -> None:
     args = parser.parse_args()
     tensors = dict(network()) | dict(synthetic())
     if args.export:
-        np.savez(args.export, allow_pickle=False, **tensors)
+        np.savez(args.export, **tensors)
         return
     sizes = json.loads(args.nncodec.read_text()) if args.nncodec else {"tensors": {}}
     print(f"{'tensor':<32}{'kept %':>8}{'ours':>10}{'coding':>10}", end="")
@@ -98,9 +99,18 @@ def measure(labels: np.ndarray) -> dict[str, Any]:
         "ours": len(body),
         "coding": name,
         "ideal": (measured.ideal + measured.tables + measured.classes) / 8,
-        "zstd": len(zstandard.ZstdCompressor(level=19).compress(raw)),
+        "zstd": _zstd(raw),
         "xz": len(lzma.compress(raw, preset=9)),
     }
+
+
+def _zstd(data: bytes) -> int:
+    """Bytes of `zstd -19`, 0 where the package is not installed."""
+    try:
+        module = importlib.import_module("zstandard")
+    except ImportError:
+        return 0
+    return len(module.ZstdCompressor(level=19).compress(data))
 
 
 def _print(name: str, row: dict[str, Any]) -> None:
