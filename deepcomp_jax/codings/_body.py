@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from deepcomp_jax import _index, bits
 from deepcomp_jax._errors import FormatError
 
+BLOCK = 1 << 16  # labels treated together: wide arrays of so many fit a cache
 CLAUSES = _index.Clauses(number="C3", lanes="", width="", padding="L2", cut="L1")
 
 
@@ -90,10 +91,11 @@ def get_byte(data: bytes, pos: int) -> tuple[int, int]:
 
 def get_fields(
     data: bytes, pos: int, count: int, width: int
-) -> tuple[int, NDArray[np.uint64]]:
+) -> tuple[int, NDArray[np.unsignedinteger]]:
     """The position after numbers of `width` bits and their padding, and the numbers."""
     end = _index.after_bits(data, pos, count * width, CLAUSES)
-    return end, bits.unpack_fixed(data[pos:end], count, width)
+    narrow = np.min_scalar_type((1 << width) - 1)
+    return end, bits.unpack_fixed(data[pos:end], count, width, dtype=narrow)
 
 
 def check_end(data: bytes, end: int) -> None:
@@ -107,24 +109,43 @@ def cut_off(data: bytes) -> FormatError:
     return _index.cut_off(data, CLAUSES.cut)
 
 
-def to_labels(
-    positions: NDArray[np.int64], indices: NDArray[np.uint16], leaf: Leaf, at: int
-) -> NDArray[np.unsignedinteger]:
-    """Labels, uint[size], from positions and indices.
+def colours(leaf: Leaf, palette: np.ndarray | None) -> np.ndarray:
+    """What each label is decoded to, [entries + 1]: by default itself, in `dtype`."""
+    return np.arange(leaf.entries + 1, dtype=leaf.dtype) if palette is None else palette
+
+
+def paint(
+    labels: NDArray[np.unsignedinteger], leaf: Leaf, palette: np.ndarray | None
+) -> np.ndarray:
+    """What labels, uint[size], stand for, without large arrays of indices."""
+    if palette is None:
+        return labels.astype(leaf.dtype, copy=False)
+    painted = np.empty(labels.size, palette.dtype)
+    for first in range(0, labels.size, BLOCK):
+        part = slice(first, first + BLOCK)
+        palette.take(labels[part], out=painted[part], mode="clip")
+    return painted
+
+
+def check_indices(indices: NDArray[np.uint16], leaf: Leaf, at: int) -> None:
+    """Rejects indices of entries, counted from 0, that the codebook does not have.
 
     Args:
-        positions: In the flattened leaf, each once.
-        indices: Of the entries of the codebook, counted from 0.
+        indices: The indices, uint16[n].
         leaf: What they belong to.
-        at: Where the indices are in the body, for the error.
+        at: Where they are in the body.
 
     Raises:
-        FormatError: L4, an index without an entry.
+        FormatError: L4.
     """
     if indices.size and indices.max() >= leaf.entries:
         raise FormatError(
             f"there is no entry {indices.max()} in the codebook", offset=at, clause="L4"
         )
-    labels = np.zeros(leaf.size, leaf.dtype)
-    labels[positions] = indices + 1
-    return labels
+
+
+def scatter(positions: NDArray[np.integer], kept: np.ndarray, size: int) -> np.ndarray:
+    """Values [size]: `kept` at some positions, each once, and zero elsewhere."""
+    flat = np.zeros(size, kept.dtype)
+    flat[positions] = kept
+    return flat

@@ -8,7 +8,7 @@ last. In a row, the columns of one class belong to one group; so ranks and posit
 follow from each other without a look at every value.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -96,16 +96,27 @@ def join(
         kept: How many belong to each group, int[groups].
         found: The groups.
     """
-    if found.sizes.size == 1:
-        return ranks
     positions = np.empty(ranks.size, np.int64)
     for group, part in parts(kept):
-        before = _before(found, group)
-        row = np.searchsorted(before, ranks[part], side="right") - 1
-        at = found.first[group - found.rows[row].astype(np.int64)]
-        column = found.order[at + ranks[part] - before[row]]
-        positions[part] = row * found.columns.size + column
+        positions[part] = locator(found, group)(ranks[part])
     return positions
+
+
+def locator(
+    found: Groups, group: int
+) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """What turns ranks in a group into positions in the flattened tensor."""
+    if found.sizes.size == 1:
+        return lambda ranks: ranks
+    before = _before(found, group)
+
+    def locate(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        row = np.searchsorted(before, ranks, side="right") - 1
+        at = found.first[group - found.rows[row].astype(np.int64)]
+        column = found.order[at + ranks - before[row]]
+        return row * found.columns.size + column
+
+    return locate
 
 
 def _before(found: Groups, group: int) -> NDArray[np.int64]:

@@ -22,6 +22,7 @@ Format notes:
 - Low bits: those of the gaps that end at a weight, in order.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ class _Front(NamedTuple):
     Attributes:
         groups: The groups.
         gaps: Gap symbols of each, int64[groups].
+        widths: Low bits of a gap of each, int64[groups].
         tables: Which table the indices of each group have, uint8[groups].
         frequencies: Of the tables, uint32[tables, entries].
         sides: Bytes that the classes take, with what says which axes have some.
@@ -50,6 +52,7 @@ class _Front(NamedTuple):
 
     groups: Groups
     gaps: NDArray[np.int64]
+    widths: NDArray[np.int64]
     tables: NDArray[np.uint8]
     frequencies: NDArray[np.uint32]
     sides: int
@@ -150,8 +153,16 @@ def _put_classes(classes: Classes) -> bytes:
 # ---- reading ------------------------------------------------------------------------
 
 
-def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
-    """Reads labels, uint[size].
+def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.ndarray:
+    """Reads labels.
+
+    Args:
+        data: The body.
+        leaf: What the labels belong to.
+        palette: What each label is decoded to, [entries + 1]; None for labels.
+
+    Returns:
+        Labels, uint[size], or what they stand for.
 
     Raises:
         FormatError: The body breaks a clause of this chapter (L) or of the streams (E,
@@ -159,10 +170,16 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
     """
     front = _get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front)
-    end, ranks = _get_ranks(data, front, symbols, kept, low_at)
+    end = _index.after_bits(data, low_at, int(kept @ front.widths), _body.CLAUSES)
+    colours = _body.colours(leaf, palette)
+    flat = np.zeros(leaf.size, colours.dtype)
+    first = 0
+    for positions in _positions(data[low_at:end], front, symbols, kept):
+        part = slice(first, first + positions.size)
+        flat[positions] = colours[1:].take(indices[part])
+        first = part.stop
     _body.check_end(data, end)
-    positions = _groups.join(ranks, kept, front.groups)
-    return _body.to_labels(positions, indices, leaf, front.end)
+    return flat
 
 
 def _get_front(data: bytes, leaf: Leaf) -> _Front:
@@ -190,7 +207,8 @@ def _get_front(data: bytes, leaf: Leaf) -> _Front:
         tables = np.cumsum([splits >> d & 1 for d in range(gaps.size)]).astype(np.uint8)
         models = pos
         pos, frequencies = _models.get_tables(data, pos, int(tables[-1]) + 1, leaf)
-    return _Front(found, gaps, tables, frequencies, sides, counts, models, pos)
+    widths = _widths(found.sizes, gaps).astype(np.int64)
+    return _Front(found, gaps, widths, tables, frequencies, sides, counts, models, pos)
 
 
 def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
@@ -236,34 +254,64 @@ def _get_stream(
     return symbols, indices, kept, end
 
 
-def _get_ranks(
-    data: bytes,
-    front: _Front,
-    symbols: NDArray[np.uint16],
-    kept: NDArray[np.int64],
-    low_at: int,
-) -> tuple[int, NDArray[np.int64]]:
-    """The position after the low bits, and the ranks of the weights in their groups."""
-    widths = _widths(front.groups.sizes, front.gaps).astype(np.int64)
-    end = _index.after_bits(data, low_at, int(kept @ widths), _body.CLAUSES)
+def _positions(
+    low: bytes, front: _Front, symbols: NDArray[np.uint16], kept: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """Positions of the weights in the flattened tensor, some of them at a time.
+
+    Args:
+        low: The low bits.
+        front: Of the body.
+        symbols: Gap symbols of all groups.
+        kept: Weights of each group.
+
+    Raises:
+        FormatError: G6, L7.
+    """
     field = 0
-    ranks: list[NDArray[np.int64]] = []
     for group, part in _groups.parts(front.gaps):
-        own, width = symbols[part], int(widths[group])
-        if own[-1] == _models.CAP:
+        if symbols[part.stop - 1] == _models.CAP:
             raise FormatError("the last gap is a filler", offset=front.end, clause="G6")
-        count = int(kept[group])
-        low = bits.unpack_fixed(data[low_at:end], count, width, offset=field)
-        field += count * width
-        units = np.cumsum(own.astype(np.int64))[own < _models.CAP]
-        ranks.append((units << width) + np.cumsum(low.astype(np.int64) + 1) - 1)
-        if ranks[-1][-1] >= front.groups.sizes[group]:
-            raise FormatError(
-                f"gaps reach value {ranks[-1][-1]} of {front.groups.sizes[group]}",
-                offset=front.end,
-                clause="L7",
-            )
-    return end, np.concatenate(ranks) if ranks else np.zeros(0, np.int64)
+        width, size = int(front.widths[group]), int(front.groups.sizes[group])
+        locate = _groups.locator(front.groups, group)
+        for ranks in _ranks(low, field, width, symbols[part]):
+            if ranks.size and ranks[-1] >= size:
+                raise FormatError(
+                    f"gaps reach value {ranks[-1]} of {size}",
+                    offset=front.end,
+                    clause="L7",
+                )
+            yield locate(ranks)
+        field += width * int(kept[group])
+
+
+def _ranks(
+    low: bytes, field: int, width: int, symbols: NDArray[np.uint16]
+) -> Iterator[NDArray[np.int64]]:
+    """Ranks of the weights of a group, some of them at a time.
+
+    Args:
+        low: The low bits of all groups.
+        field: Where those of this one begin, in bits.
+        width: Low bits of a gap.
+        symbols: Gap symbols of the group.
+    """
+    zeros, rank = 0, -1
+    for first in range(0, symbols.size, _body.BLOCK):
+        own = symbols[first : first + _body.BLOCK]
+        units = np.cumsum(own, dtype=np.int64) + zeros
+        zeros = int(units[-1])
+        units = units[own < _models.CAP]
+        rest = bits.unpack_fixed(low, units.size, width, offset=field, dtype=np.int64)
+        field += width * units.size
+        rest += 1
+        np.cumsum(rest, out=rest)
+        rest += rank
+        if rest.size:
+            rank = int(rest[-1])
+        units <<= width
+        units += rest
+        yield units
 
 
 def measure(data: bytes, leaf: Leaf) -> Measured:
@@ -283,7 +331,7 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
     index_table = rans.models(front.frequencies)
     gap_cost = rans.cost(rans.Segment(symbols, gap_table, of_gaps))
     index_cost = rans.cost(rans.Segment(indices, index_table, chosen))
-    low = int(kept @ _widths(front.groups.sizes, front.gaps).astype(np.int64))
+    low = int(kept @ front.widths)
     _, state = rans.begin(data, front.end)
     words = 16 * int(state.ends[-1])
     to_gaps = round(words * gap_cost / max(gap_cost + index_cost, 1e-9))

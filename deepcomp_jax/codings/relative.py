@@ -107,8 +107,16 @@ def choose_low_bits(positions: NDArray[np.int64]) -> int:
 # ---- reading ------------------------------------------------------------------------
 
 
-def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
-    """Reads labels, uint[size].
+def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.ndarray:
+    """Reads labels.
+
+    Args:
+        data: The body.
+        leaf: What the labels belong to.
+        palette: What each label is decoded to, [entries + 1]; None for labels.
+
+    Returns:
+        Labels, uint[size], or what they stand for.
 
     Raises:
         FormatError: L1, L2, L4 to L7, or a clause of the gaps (G) or streams (H); the
@@ -117,7 +125,9 @@ def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
     found = get_positions(data, leaf.size)
     end, indices = huffman.decode(data, found.end, found.positions.size)
     _body.check_end(data, end)
-    return _body.to_labels(found.positions, indices, leaf, found.end)
+    _body.check_indices(indices, leaf, found.end)
+    kept = _body.colours(leaf, palette)[1:][indices]
+    return _body.scatter(found.positions, kept, leaf.size)
 
 
 def gap_bits(body: bytes) -> int | None:
