@@ -127,25 +127,18 @@ def paint(
     return painted
 
 
-def check_indices(indices: NDArray[np.uint16], leaf: Leaf, at: int) -> None:
+def check_index(most: int, leaf: Leaf, at: int) -> None:
     """Rejects indices of entries, counted from 0, that the codebook does not have.
 
     Args:
-        indices: The indices, uint16[n].
-        leaf: What they belong to.
-        at: Where they are in the body.
+        most: The greatest index.
+        leaf: What it belongs to.
+        at: Where the indices are in the body.
 
     Raises:
         FormatError: L4.
     """
-    if indices.size and indices.max() >= leaf.entries:
+    if most >= leaf.entries:
         raise FormatError(
-            f"there is no entry {indices.max()} in the codebook", offset=at, clause="L4"
+            f"there is no entry {most} in the codebook", offset=at, clause="L4"
         )
-
-
-def scatter(positions: NDArray[np.integer], kept: np.ndarray, size: int) -> np.ndarray:
-    """Values [size]: `kept` at some positions, each once, and zero elsewhere."""
-    flat = np.zeros(size, kept.dtype)
-    flat[positions] = kept
-    return flat

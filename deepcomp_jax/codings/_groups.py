@@ -82,7 +82,7 @@ def split(
     member, row, column = member[order], row[order], column[order]
     ranks = found.ranks[column]
     for group, part in parts(np.bincount(member, minlength=found.sizes.size)):
-        ranks[part] += _before(found, group)[row[part]]
+        ranks[part] += before(found, group)[row[part]]
     return member, ranks, order
 
 
@@ -108,18 +108,18 @@ def locator(
     """What turns ranks in a group into positions in the flattened tensor."""
     if found.sizes.size == 1:
         return lambda ranks: ranks
-    before = _before(found, group)
+    earlier = before(found, group)
 
     def locate(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        row = np.searchsorted(before, ranks, side="right") - 1
+        row = np.searchsorted(earlier, ranks, side="right") - 1
         at = found.first[group - found.rows[row].astype(np.int64)]
-        column = found.order[at + ranks - before[row]]
+        column = found.order[at + ranks - earlier[row]]
         return row * found.columns.size + column
 
     return locate
 
 
-def _before(found: Groups, group: int) -> NDArray[np.int64]:
+def before(found: Groups, group: int) -> NDArray[np.int64]:
     """How many values of a group are in the rows before each row, int64[rows]."""
     widths = np.diff(found.first)
     of_column = group - found.rows.astype(np.int64)

@@ -35,7 +35,7 @@ from deepcomp_jax.codings._body import Leaf, Measured
 from deepcomp_jax.codings._groups import Classes, Groups
 
 
-class _Front(NamedTuple):
+class Front(NamedTuple):
     """What a body says before its stream.
 
     Attributes:
@@ -94,7 +94,7 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     _, frequencies = _models.get_tables(models, 0, len(counts), leaf)
     stream = rans.encode(
         [
-            rans.Segment(symbols, _gap_models(found.sizes, gaps), gap_groups),
+            rans.Segment(symbols, gap_models(found.sizes, gaps), gap_groups),
             rans.Segment(indices, rans.models(frequencies), tables[member]),
         ]
     )
@@ -137,7 +137,7 @@ def _widths(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> NDArray[np.uin
     return np.array(widths, np.uint8)
 
 
-def _gap_models(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> rans.Models:
+def gap_models(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> rans.Models:
     """A model for each group; that of a group without gaps is that of one gap."""
     pairs = zip(sizes.tolist(), gaps.tolist(), strict=True)
     rows = [_models.gap_frequencies(max(n, 1), max(g, 1)) for n, g in pairs]
@@ -168,7 +168,7 @@ def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.nda
         FormatError: The body breaks a clause of this chapter (L) or of the streams (E,
             H); the offset is that in the body.
     """
-    front = _get_front(data, leaf)
+    front = get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front)
     end = _index.after_bits(data, low_at, int(kept @ front.widths), _body.CLAUSES)
     colours = _body.colours(leaf, palette)
@@ -182,7 +182,12 @@ def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.nda
     return flat
 
 
-def _get_front(data: bytes, leaf: Leaf) -> _Front:
+def get_front(data: bytes, leaf: Leaf) -> Front:
+    """Reads what a body says before its stream.
+
+    Raises:
+        FormatError: L1 to L3, L6, L8 to L10, L17, C3, or a clause of the classes (H).
+    """
     _body.check_entries(leaf, _models.MAX_SYMBOLS)
     pos, classes = _get_classes(data, leaf.shape)
     found = _groups.groups(leaf.shape, classes)
@@ -208,7 +213,7 @@ def _get_front(data: bytes, leaf: Leaf) -> _Front:
         models = pos
         pos, frequencies = _models.get_tables(data, pos, int(tables[-1]) + 1, leaf)
     widths = _widths(found.sizes, gaps).astype(np.int64)
-    return _Front(found, gaps, widths, tables, frequencies, sides, counts, models, pos)
+    return Front(found, gaps, widths, tables, frequencies, sides, counts, models, pos)
 
 
 def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
@@ -233,7 +238,7 @@ def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
 
 
 def _get_stream(
-    data: bytes, front: _Front
+    data: bytes, front: Front
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64], int]:
     """Gap symbols, indices, weights kept in each group, and where the stream ends."""
     count = front.gaps.size
@@ -243,7 +248,7 @@ def _get_stream(
     of_gaps = np.repeat(np.arange(count, dtype=np.uint8), front.gaps)
     end, state = rans.begin(data, front.end)
     state, symbols = rans.take(
-        state, _gap_models(front.groups.sizes, front.gaps), of_gaps
+        state, gap_models(front.groups.sizes, front.gaps), of_gaps
     )
     weight = symbols < _models.CAP
     kept = np.bincount(of_gaps, weight, count).astype(np.int64)
@@ -255,7 +260,7 @@ def _get_stream(
 
 
 def _positions(
-    low: bytes, front: _Front, symbols: NDArray[np.uint16], kept: NDArray[np.int64]
+    low: bytes, front: Front, symbols: NDArray[np.uint16], kept: NDArray[np.int64]
 ) -> Iterator[NDArray[np.int64]]:
     """Positions of the weights in the flattened tensor, some of them at a time.
 
@@ -271,16 +276,12 @@ def _positions(
     field = 0
     for group, part in _groups.parts(front.gaps):
         if symbols[part.stop - 1] == _models.CAP:
-            raise FormatError("the last gap is a filler", offset=front.end, clause="G6")
+            raise _filler(front)
         width, size = int(front.widths[group]), int(front.groups.sizes[group])
         locate = _groups.locator(front.groups, group)
         for ranks in _ranks(low, field, width, symbols[part]):
             if ranks.size and ranks[-1] >= size:
-                raise FormatError(
-                    f"gaps reach value {ranks[-1]} of {size}",
-                    offset=front.end,
-                    clause="L7",
-                )
+                raise _beyond(front, group, int(ranks[-1]))
             yield locate(ranks)
         field += width * int(kept[group])
 
@@ -314,18 +315,49 @@ def _ranks(
         yield units
 
 
+def check_groups(
+    front: Front, symbols: NDArray[np.integer], ranks: NDArray[np.integer]
+) -> None:
+    """Rejects groups whose gaps do not end at a value of theirs.
+
+    Args:
+        front: Of the body.
+        symbols: The last gap symbol of each group that has some, int[groups].
+        ranks: The rank that it leads to, int[groups].
+
+    Raises:
+        FormatError: G6, L7.
+    """
+    for group in np.flatnonzero(front.gaps).tolist():
+        if symbols[group] == _models.CAP:
+            raise _filler(front)
+        if ranks[group] >= front.groups.sizes[group]:
+            raise _beyond(front, group, int(ranks[group]))
+
+
+def _filler(front: Front) -> FormatError:
+    return FormatError("the last gap is a filler", offset=front.end, clause="G6")
+
+
+def _beyond(front: Front, group: int, rank: int) -> FormatError:
+    size = front.groups.sizes[group]
+    return FormatError(
+        f"gaps reach value {rank} of {size}", offset=front.end, clause="L7"
+    )
+
+
 def measure(data: bytes, leaf: Leaf) -> Measured:
     """What the bits of a valid body are spent on.
 
     The words of the stream hold gaps and indices together; each gets its part of them
     in proportion to its ideal code length.
     """
-    front = _get_front(data, leaf)
+    front = get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front)
     shared = Measured(classes=8 * front.sides, header=8 * (front.models - front.sides))
     if not symbols.size:
         return shared
-    gap_table = _gap_models(front.groups.sizes, front.gaps)
+    gap_table = gap_models(front.groups.sizes, front.gaps)
     of_gaps = np.repeat(np.arange(front.gaps.size, dtype=np.uint8), front.gaps)
     chosen = np.repeat(front.tables, kept)
     index_table = rans.models(front.frequencies)

@@ -29,6 +29,22 @@ MAX_LOW_BITS = 32
 FREE_BITS = 8  # of a gap symbol where nobody asks for a width
 
 
+class Front(NamedTuple):
+    """What a body says before its gaps.
+
+    Attributes:
+        gap_bits: Width of a symbol.
+        low_bits: Width of the low bits.
+        symbols: Their number.
+        stream: Where their stream begins.
+    """
+
+    gap_bits: int
+    low_bits: int
+    symbols: int
+    stream: int
+
+
 class Positions(NamedTuple):
     """The gaps of a body.
 
@@ -125,9 +141,14 @@ def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.nda
     found = get_positions(data, leaf.size)
     end, indices = huffman.decode(data, found.end, found.positions.size)
     _body.check_end(data, end)
-    _body.check_indices(indices, leaf, found.end)
-    kept = _body.colours(leaf, palette)[1:][indices]
-    return _body.scatter(found.positions, kept, leaf.size)
+    if indices.size:
+        _body.check_index(int(indices.max()), leaf, found.end)
+    colours = _body.colours(leaf, palette)
+    flat = np.zeros(leaf.size, colours.dtype)
+    for first in range(0, indices.size, _body.BLOCK):
+        part = slice(first, first + _body.BLOCK)
+        flat[found.positions[part]] = colours[1:].take(indices[part])
+    return flat
 
 
 def gap_bits(body: bytes) -> int | None:
@@ -135,11 +156,11 @@ def gap_bits(body: bytes) -> int | None:
     return None if body[1] else body[0]
 
 
-def get_positions(data: bytes, size: int) -> Positions:
-    """Reads the gaps of a leaf of `size` values.
+def get_front(data: bytes, size: int) -> Front:
+    """Reads what a body of a leaf of `size` values says before its gaps.
 
     Raises:
-        FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
+        FormatError: L1, L5, L6, C3.
     """
     pos, gap_bits = _body.get_byte(data, 0)
     pos, low_bits = _body.get_byte(data, pos)
@@ -150,6 +171,16 @@ def get_positions(data: bytes, size: int) -> Positions:
     start, count = bits.get_varint(data, pos, clause="C3")
     if count > size:
         raise FormatError(f"{count} gaps for {size} values", offset=pos, clause="L6")
+    return Front(gap_bits, low_bits, count, start)
+
+
+def get_positions(data: bytes, size: int) -> Positions:
+    """Reads the gaps of a leaf of `size` values.
+
+    Raises:
+        FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
+    """
+    gap_bits, low_bits, count, start = get_front(data, size)
     low_at, symbols = huffman.decode(data, start, count)
     kept = count - gaps.fillers(symbols, bits=gap_bits)
     end, low = _body.get_fields(data, low_at, kept, low_bits)

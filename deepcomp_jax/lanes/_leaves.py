@@ -1,0 +1,193 @@
+"""Whole leaves decoded on the device, from their bodies."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepcomp_jax import _index, codings, gaps, rans
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.codings import _body, _models, dense, density, relative
+from deepcomp_jax.codings._body import Leaf
+from deepcomp_jax.lanes import _huffman, _places, _rans, _sizes
+
+_MAX_SIZE = 1 << 28  # values; gaps of more would overflow 32 bits
+_MAX_SYMBOLS = 1 << 24  # of a Huffman stream of gaps, for the same reason
+_MAX_BYTES = 1 << 28  # of a body; positions of bits have 32 bits
+
+
+def values(
+    coding: str, body: bytes, leaf: Leaf, palette: np.ndarray, place: Any = None
+) -> jax.Array:
+    """Reads a leaf, like `codings.ALL[coding].decode`, straight into a device array.
+
+    Leaves of few lanes, of very wide gaps or of 2**28 values and more are decoded on
+    the host.
+
+    Args:
+        coding: A name in `codings.ALL`.
+        body: Its bytes in the file.
+        leaf: What is known of it.
+        palette: What each label is decoded to, [entries + 1]: zero, and the codebook.
+        place: Device or sharding of one device; None takes the default.
+
+    Returns:
+        The values, in the shape of the leaf and the dtype of the palette.
+
+    Raises:
+        FormatError: The body breaks a clause; the same as on the host.
+    """
+    if leaf.size < _MAX_SIZE and len(body) < _MAX_BYTES:
+        found = _DECODERS[coding](body, leaf, palette, place)
+        if found is not None:
+            return found
+    flat = codings.ALL[coding].decode(body, leaf, palette)
+    return jax.device_put(flat.reshape(leaf.shape), place)
+
+
+def _packed(
+    body: bytes, leaf: Leaf, palette: np.ndarray, place: Any
+) -> jax.Array | None:
+    width = leaf.entries.bit_length()
+    if not width:
+        return None
+    end = _index.after_bits(body, 0, leaf.size * width, _body.CLAUSES)
+    _body.check_end(body, end)
+    words = np.frombuffer(body + bytes(-len(body) % 4 + 4), ">u4").astype(np.uint32)
+    found, most = _unpack(
+        _sizes.padded(words, place),
+        jax.device_put(palette, place),
+        width=width,
+        shape=leaf.shape,
+    )
+    if int(most) > leaf.entries:
+        raise FormatError(f"label {int(most)} of {leaf.entries}", offset=0, clause="L4")
+    return found
+
+
+@functools.partial(jax.jit, static_argnames=("width", "shape"))
+def _unpack(
+    words: jax.Array, palette: jax.Array, *, width: int, shape: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
+    """What fields of `width` bits stand for, [shape], and the greatest of them."""
+    items = jnp.arange(int(np.prod(shape, dtype=np.int64)), dtype=jnp.int32)
+    bit = (items & 31) * width  # 32 fields take as many words as a field has bits
+    at, shift = (items >> 5) * width + (bit >> 5), (bit & 31).astype(jnp.uint32)
+    first, second = words[at] << shift, words[at + 1]
+    second = jnp.where(shift > 0, second >> jnp.minimum(32 - shift, 31), 0)
+    fields = (first | second) >> jnp.uint32(32 - width)
+    found = jnp.take(palette, fields.astype(jnp.int32), mode="clip")
+    return found.reshape(shape), fields.max()
+
+
+def _dense(
+    body: bytes, leaf: Leaf, palette: np.ndarray, place: Any
+) -> jax.Array | None:
+    start, table = dense.get_model(body, leaf)
+    end, host = rans.begin(body, start)
+    if host.lanes.size < _rans.WORTH_LOCK_STEP:
+        return None
+    state = _rans.begin(host, place)
+    state, flat = _rans.take(state, table, leaf.size, None, palette)
+    _rans.finish(state, host)
+    _body.check_end(body, end)
+    return _shaped(flat, shape=leaf.shape)
+
+
+@functools.partial(jax.jit, static_argnames="shape")
+def _shaped(flat: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:
+    """The first values, in a shape."""
+    return flat[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
+
+
+def _density(
+    body: bytes, leaf: Leaf, palette: np.ndarray, place: Any
+) -> jax.Array | None:
+    front = density.get_front(body, leaf)
+    groups, cap = front.groups, _models.CAP
+    if not front.gaps.any() or front.widths.max() > _places.MAX_WIDTH:
+        return None
+    end, host = rans.begin(body, front.end)
+    several = groups.sizes.size > 1
+    if host.lanes.size < _rans.WORTH_LOCK_STEP or (
+        several and groups.rows.size * _places.MAX_GROUPS > leaf.size
+    ):
+        return None
+    put = functools.partial(jax.device_put, device=place)
+    state, ends = _rans.begin(host, place), np.cumsum(front.gaps)
+    count = int(ends[-1])
+    ends = put(_places.by_group(ends, count))
+    chosen = None
+    if several:
+        of_group = put(np.arange(_places.MAX_GROUPS, dtype=np.uint8))
+        chosen = _places.choose(ends, of_group, size=_rans.room(state, count))
+    state, symbols = _rans.take(
+        state,
+        density.gap_models(groups.sizes, front.gaps),
+        count,
+        chosen,
+        np.arange(cap + 1, dtype=np.uint8),
+    )
+    found = _places.weights(symbols, ends, cap)
+    kept = np.diff(np.asarray(found.kept, np.int64), prepend=0)[: front.gaps.size]
+    table, count, chosen = rans.models(front.frequencies), int(kept.sum()), None
+    if len(front.frequencies) > 1:
+        of_group = put(_places.by_group(front.tables).astype(np.uint8))
+        chosen = _places.choose(found.kept, of_group, size=_rans.room(state, count))
+    state, own = _rans.take(state, table, count, chosen, palette[1:])
+    _rans.finish(state, host)
+    low = _index.after_bits(body, end, int(kept @ front.widths), _body.CLAUSES)
+    places, last, _ = _places.ranks(
+        symbols,
+        found,
+        _places.windows(body[end:low], place),
+        put(_places.by_group(front.widths)),
+        cap,
+    )
+    density.check_groups(front, np.asarray(found.last), np.asarray(last))
+    _body.check_end(body, low)
+    if several:
+        places = _places.locate(places, ends, _places.matrix(groups, place))
+    return _places.scatter(symbols, found, places, own, shape=leaf.shape, cap=cap)
+
+
+def _relative(
+    body: bytes, leaf: Leaf, palette: np.ndarray, place: Any
+) -> jax.Array | None:
+    front = relative.get_front(body, leaf.size)
+    if front.symbols > _MAX_SYMBOLS or front.low_bits > _places.MAX_WIDTH:
+        return None
+    low_at, symbols = _huffman.padded(body, front.stream, front.symbols, place)
+    cap = (1 << front.gap_bits) - 1
+    ends = jax.device_put(_places.by_group(np.zeros(0, np.int32), front.symbols), place)
+    found = _places.weights(symbols, ends, cap)
+    kept = int(found.kept[0])
+    end = _index.after_bits(body, low_at, kept * front.low_bits, _body.CLAUSES)
+    if front.symbols:
+        gaps.check(int(found.most), int(found.last[0]), cap, front.stream)
+    places, _, rests = _places.ranks(
+        symbols,
+        found,
+        _places.windows(body[low_at:end], place),
+        jax.device_put(_places.by_group(np.array([front.low_bits])), place),
+        cap,
+    )
+    units, rest = (int(low) + 256 * int(high) for low, high in (found.bytes, rests))
+    gaps.check_end((units << front.low_bits) + rest + kept, leaf.size, front.stream)
+    stop, indices = _huffman.padded(body, end, kept, place)
+    _body.check_end(body, stop)
+    if kept:
+        most = int(_places.greatest(indices, found.kept[0]))
+        _body.check_index(most, leaf, end)
+    own = jnp.take(jax.device_put(palette[1:], place), indices, mode="clip")
+    return _places.scatter(symbols, found, places, own, shape=leaf.shape, cap=cap)
+
+
+_DECODERS = {
+    "packed": _packed,
+    "relative": _relative,
+    "dense": _dense,
+    "density": _density,
+}
