@@ -208,7 +208,7 @@ def load(
     return trees.rebuild(like, trees.named_leaves(variables))
 
 
-def _one_device(place: Place) -> jax.Device:
+def _one_device(place: Place) -> Any:
     """The device that decodes what is to be placed there."""
     if isinstance(place, jax.Device):
         return place
