@@ -9,7 +9,7 @@ import pytest
 
 from deepcomp_jax import codings, huffman, lanes, rans
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.lanes import _huffman, _leaves, _rans
+from deepcomp_jax.lanes import _huffman, _rans
 from tests import laws
 
 

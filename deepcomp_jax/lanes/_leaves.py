@@ -15,6 +15,7 @@ from deepcomp_jax.lanes import _huffman, _places, _rans, _sizes
 
 _MAX_SIZE = 1 << 28  # values; gaps of more would overflow 32 bits
 _MAX_SYMBOLS = 1 << 24  # of a Huffman stream of gaps, for the same reason
+_BLOCK = 1 << 16  # packed fields unpacked at a time
 _MAX_BYTES = 1 << 28  # of a body; positions of bits have 32 bits
 
 
@@ -55,9 +56,9 @@ def _packed(
         return None
     end = _index.after_bits(body, 0, leaf.size * width, _body.CLAUSES)
     _body.check_end(body, end)
-    words = np.frombuffer(body + bytes(-len(body) % 4 + 4), ">u4").astype(np.uint32)
+    words = np.frombuffer(body + bytes(-len(body) % 4), ">u4").astype(np.uint32)
     found, most = _unpack(
-        _sizes.padded(words, place),
+        _sizes.padded(words, place, more=_BLOCK // 32 * width + 1),
         jax.device_put(palette, place),
         width=width,
         shape=leaf.shape,
@@ -71,15 +72,26 @@ def _packed(
 def _unpack(
     words: jax.Array, palette: jax.Array, *, width: int, shape: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    """What fields of `width` bits stand for, [shape], and the greatest of them."""
-    items = jnp.arange(int(np.prod(shape, dtype=np.int64)), dtype=jnp.int32)
-    bit = (items & 31) * width  # 32 fields take as many words as a field has bits
-    at, shift = (items >> 5) * width + (bit >> 5), (bit & 31).astype(jnp.uint32)
-    first, second = words[at] << shift, words[at + 1]
-    second = jnp.where(shift > 0, second >> jnp.minimum(32 - shift, 31), 0)
-    fields = (first | second) >> jnp.uint32(32 - width)
-    found = jnp.take(palette, fields.astype(jnp.int32), mode="clip")
-    return found.reshape(shape), fields.max()
+    """What fields of `width` bits stand for, [shape], and the greatest of them.
+
+    Block after block: arrays of all fields would take more memory than the result.
+    """
+    size = int(np.prod(shape, dtype=np.int64))
+    items = np.arange(_BLOCK)
+    bit = items % 32 * width  # 32 fields take as many words as a field has bits
+    at, shift = items // 32 * width + bit // 32, (bit % 32).astype(np.uint32)
+    length = _BLOCK // 32 * width
+
+    def read(most: jax.Array, block: jax.Array) -> tuple[jax.Array, jax.Array]:
+        own = jax.lax.dynamic_slice(words, (block * length,), (length + 1,))
+        second = jnp.where(shift > 0, own[at + 1] >> np.minimum(32 - shift, 31), 0)
+        fields = (own[at] << shift | second) >> jnp.uint32(32 - width)
+        values = jnp.take(palette, fields.astype(jnp.int32), mode="clip")
+        return jnp.maximum(most, fields.max()), values
+
+    blocks = jnp.arange(-(-size // _BLOCK), dtype=jnp.int32)
+    most, values = jax.lax.scan(read, jnp.uint32(0), blocks)
+    return values.reshape(-1)[:size].reshape(shape), most
 
 
 def _dense(
