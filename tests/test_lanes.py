@@ -9,7 +9,7 @@ import pytest
 
 from deepcomp_jax import codings, huffman, lanes, rans
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.lanes import _huffman, _rans
+from deepcomp_jax.lanes import _huffman, _leaves, _rans
 from tests import laws
 
 
@@ -127,6 +127,12 @@ def even_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_rans, "WORTH_LOCK_STEP", 1)
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is shared out as on either, wherever it is done."""
+    monkeypatch.setattr(_leaves, "_platform", lambda place: request.param)
+
+
 CASES = [
     ((400, 300), 16, 0.1),
     ((64, 3, 3, 200), 5, 0.4),
@@ -144,6 +150,7 @@ def test_leaves_come_back(
     entries: int,
     kept: float,
     even_few_lanes: None,
+    platform: None,
 ) -> None:
     leaf = codings.Leaf(shape, entries, entries // 2)
     own = labels(shape, entries, kept, entries)
@@ -159,7 +166,7 @@ def test_leaves_come_back(
 
 
 @pytest.mark.parametrize("name", codings.ALL)
-def test_small_and_empty_leaves_come_back(name: str) -> None:
+def test_small_and_empty_leaves_come_back(name: str, platform: None) -> None:
     for own in ([0], [1], [0] * 70, [3] * 70, [0, 2, 0, 1] * 40):
         leaf = codings.Leaf((len(own), 1), 3, 1)
         flat = np.array(own, np.uint8)
@@ -178,6 +185,7 @@ def test_damaged_bodies_give_the_same_error(
     entries: int,
     kept: float,
     even_few_lanes: None,
+    platform: None,
 ) -> None:
     leaf = codings.Leaf(shape, entries, entries // 2)
     _, body = codings.encode(labels(shape, entries, kept, 1), leaf, name)
@@ -200,7 +208,9 @@ def test_damaged_bodies_give_the_same_error(
     assert errors >= 3
 
 
-def test_leaves_of_about_one_size_share_the_long_programs(even_few_lanes: None) -> None:
+def test_leaves_of_about_one_size_share_the_long_programs(
+    even_few_lanes: None, platform: None
+) -> None:
     before = None
     for shape in ((500, 200), (505, 200), (500, 203)):
         leaf = codings.Leaf(shape, 7, 3)

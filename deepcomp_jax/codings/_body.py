@@ -1,14 +1,16 @@
 """What all codings of labels have in common: the leaf they hold, the bits they take."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import _index, bits
+from deepcomp_jax import _index, bits, huffman, rans
 from deepcomp_jax._errors import FormatError
 
+_ALIGNMENT = 64  # bytes
 BLOCK = 1 << 16  # labels treated together: wide arrays of so many fit a cache
 CLAUSES = _index.Clauses(number="C3", lanes="", width="", padding="L2", cut="L1")
 
@@ -109,6 +111,28 @@ def cut_off(data: bytes) -> FormatError:
     return _index.cut_off(data, CLAUSES.cut)
 
 
+class Loops(NamedTuple):
+    """What decodes the symbols of streams: the loops that take the time.
+
+    Attributes:
+        take: As `rans.take`.
+        decode: As `huffman.decode`.
+    """
+
+    take: Callable[..., tuple[rans.State, np.ndarray]] = rans.take
+    decode: Callable[[bytes, int, int], tuple[int, np.ndarray]] = huffman.decode
+
+
+HOST = Loops()
+
+
+def zeros(size: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros, [size], that begin where JAX can take them over without a copy."""
+    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % _ALIGNMENT
+    return raw[first : first + size * dtype.itemsize].view(dtype)
+
+
 def colours(leaf: Leaf, palette: np.ndarray | None) -> np.ndarray:
     """What each label is decoded to, [entries + 1]: by default itself, in `dtype`."""
     return np.arange(leaf.entries + 1, dtype=leaf.dtype) if palette is None else palette
@@ -120,7 +144,7 @@ def paint(
     """What labels, uint[size], stand for, without large arrays of indices."""
     if palette is None:
         return labels.astype(leaf.dtype, copy=False)
-    painted = np.empty(labels.size, palette.dtype)
+    painted = zeros(labels.size, palette.dtype)
     for first in range(0, labels.size, BLOCK):
         part = slice(first, first + BLOCK)
         palette.take(labels[part], out=painted[part], mode="clip")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepcomp_jax import rans
 from deepcomp_jax.codings import _body, _models
-from deepcomp_jax.codings._body import Leaf, Measured
+from deepcomp_jax.codings._body import Leaf, Loops, Measured
 
 MAX_ENTRIES = _models.MAX_SYMBOLS - 1  # a label is an entry or zero
 
@@ -37,13 +37,19 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     return _models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
 
 
-def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.ndarray:
+def decode(
+    data: bytes,
+    leaf: Leaf,
+    palette: np.ndarray | None = None,
+    loops: Loops = _body.HOST,
+) -> np.ndarray:
     """Reads labels.
 
     Args:
         data: The body.
         leaf: What the labels belong to.
         palette: What each label is decoded to, [entries + 1]; None for labels.
+        loops: What decodes streams.
 
     Returns:
         Labels, uint[size], or what they stand for.
@@ -55,7 +61,7 @@ def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.nda
     start, table = get_model(data, leaf)
     end, state = rans.begin(data, start)
     one = np.broadcast_to(np.uint8(0), leaf.size)
-    state, labels = rans.take(state, table, one, _body.colours(leaf, palette))
+    state, labels = loops.take(state, table, one, _body.colours(leaf, palette))
     rans.finish(state)
     _body.check_end(data, end)
     return labels

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from deepcomp_jax import _index, bits, huffman, rans
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import _body, _fit, _groups, _models
-from deepcomp_jax.codings._body import Leaf, Measured
+from deepcomp_jax.codings._body import Leaf, Loops, Measured
 from deepcomp_jax.codings._groups import Classes, Groups
 
 
@@ -153,13 +153,19 @@ def _put_classes(classes: Classes) -> bytes:
 # ---- reading ------------------------------------------------------------------------
 
 
-def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.ndarray:
+def decode(
+    data: bytes,
+    leaf: Leaf,
+    palette: np.ndarray | None = None,
+    loops: Loops = _body.HOST,
+) -> np.ndarray:
     """Reads labels.
 
     Args:
         data: The body.
         leaf: What the labels belong to.
         palette: What each label is decoded to, [entries + 1]; None for labels.
+        loops: What decodes streams.
 
     Returns:
         Labels, uint[size], or what they stand for.
@@ -169,10 +175,10 @@ def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.nda
             H); the offset is that in the body.
     """
     front = get_front(data, leaf)
-    symbols, indices, kept, low_at = _get_stream(data, front)
+    symbols, indices, kept, low_at = _get_stream(data, front, loops)
     end = _index.after_bits(data, low_at, int(kept @ front.widths), _body.CLAUSES)
     colours = _body.colours(leaf, palette)
-    flat = np.zeros(leaf.size, colours.dtype)
+    flat = _body.zeros(leaf.size, colours.dtype)
     first = 0
     for positions in _positions(data[low_at:end], front, symbols, kept):
         part = slice(first, first + positions.size)
@@ -238,7 +244,7 @@ def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
 
 
 def _get_stream(
-    data: bytes, front: Front
+    data: bytes, front: Front, loops: Loops = _body.HOST
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64], int]:
     """Gap symbols, indices, weights kept in each group, and where the stream ends."""
     count = front.gaps.size
@@ -247,14 +253,14 @@ def _get_stream(
         return none, none, np.zeros(count, np.int64), front.end
     of_gaps = np.repeat(np.arange(count, dtype=np.uint8), front.gaps)
     end, state = rans.begin(data, front.end)
-    state, symbols = rans.take(
+    state, symbols = loops.take(
         state, gap_models(front.groups.sizes, front.gaps), of_gaps
     )
     weight = symbols < _models.CAP
     kept = np.bincount(of_gaps, weight, count).astype(np.int64)
     chosen = np.repeat(front.tables, kept)
     table = rans.models(front.frequencies)
-    state, indices = rans.take(state, table, chosen)
+    state, indices = loops.take(state, table, chosen)
     rans.finish(state)
     return symbols, indices, kept, end
 

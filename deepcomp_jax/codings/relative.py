@@ -23,7 +23,7 @@ from deepcomp_jax import bits, gaps, huffman
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._measures import entropy
 from deepcomp_jax.codings import _body
-from deepcomp_jax.codings._body import Leaf, Measured
+from deepcomp_jax.codings._body import Leaf, Loops, Measured
 
 MAX_LOW_BITS = 32
 FREE_BITS = 8  # of a gap symbol where nobody asks for a width
@@ -123,13 +123,19 @@ def choose_low_bits(positions: NDArray[np.int64]) -> int:
 # ---- reading ------------------------------------------------------------------------
 
 
-def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.ndarray:
+def decode(
+    data: bytes,
+    leaf: Leaf,
+    palette: np.ndarray | None = None,
+    loops: Loops = _body.HOST,
+) -> np.ndarray:
     """Reads labels.
 
     Args:
         data: The body.
         leaf: What the labels belong to.
         palette: What each label is decoded to, [entries + 1]; None for labels.
+        loops: What decodes streams.
 
     Returns:
         Labels, uint[size], or what they stand for.
@@ -138,13 +144,13 @@ def decode(data: bytes, leaf: Leaf, palette: np.ndarray | None = None) -> np.nda
         FormatError: L1, L2, L4 to L7, or a clause of the gaps (G) or streams (H); the
             offset is that in the body.
     """
-    found = get_positions(data, leaf.size)
-    end, indices = huffman.decode(data, found.end, found.positions.size)
+    found = get_positions(data, leaf.size, loops)
+    end, indices = loops.decode(data, found.end, found.positions.size)
     _body.check_end(data, end)
     if indices.size:
         _body.check_index(int(indices.max()), leaf, found.end)
     colours = _body.colours(leaf, palette)
-    flat = np.zeros(leaf.size, colours.dtype)
+    flat = _body.zeros(leaf.size, colours.dtype)
     for first in range(0, indices.size, _body.BLOCK):
         part = slice(first, first + _body.BLOCK)
         flat[found.positions[part]] = colours[1:].take(indices[part])
@@ -174,14 +180,14 @@ def get_front(data: bytes, size: int) -> Front:
     return Front(gap_bits, low_bits, count, start)
 
 
-def get_positions(data: bytes, size: int) -> Positions:
+def get_positions(data: bytes, size: int, loops: Loops = _body.HOST) -> Positions:
     """Reads the gaps of a leaf of `size` values.
 
     Raises:
         FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
     """
     gap_bits, low_bits, count, start = get_front(data, size)
-    low_at, symbols = huffman.decode(data, start, count)
+    low_at, symbols = loops.decode(data, start, count)
     kept = count - gaps.fillers(symbols, bits=gap_bits)
     end, low = _body.get_fields(data, low_at, kept, low_bits)
     positions = gaps.decode(

@@ -39,6 +39,12 @@ def decode(data: bytes, pos: int, count: int) -> tuple[int, jax.Array]:
     return end, symbols[:count]
 
 
+def decode_on_cpu(data: bytes, pos: int, count: int) -> tuple[int, np.ndarray]:
+    """The same as `huffman.decode`, with the loop compiled."""
+    end, symbols = padded(data, pos, count, jax.local_devices(backend="cpu")[0])
+    return end, np.asarray(symbols)[:count]
+
+
 def padded(data: bytes, pos: int, count: int, place: Any) -> tuple[int, jax.Array]:
     """The same, with symbols of no meaning after the others.
 

@@ -24,8 +24,9 @@ def values(
 ) -> jax.Array:
     """Reads a leaf, like `codings.ALL[coding].decode`, straight into a device array.
 
-    Leaves of few lanes, of very wide gaps or of 2**28 values and more are decoded on
-    the host.
+    On a CPU the loops are compiled, and NumPy does the rest, in memory that JAX takes
+    over. On other devices all is done there, but for leaves of few lanes, of very wide
+    gaps, or of 2**28 values and more.
 
     Args:
         coding: A name in `codings.ALL`.
@@ -40,12 +41,29 @@ def values(
     Raises:
         FormatError: The body breaks a clause; the same as on the host.
     """
-    if leaf.size < _MAX_SIZE and len(body) < _MAX_BYTES:
-        found = _DECODERS[coding](body, leaf, palette, place)
-        if found is not None:
-            return found
-    flat = codings.ALL[coding].decode(body, leaf, palette)
-    return jax.device_put(flat.reshape(leaf.shape), place)
+    found = None
+    if _platform(place) != "cpu":
+        found = on_device(coding, body, leaf, palette, place)
+    if found is None:
+        flat = codings.ALL[coding].decode(body, leaf, palette, _COMPILED)
+        found = jax.device_put(flat.reshape(leaf.shape), place, may_alias=True)
+    return found
+
+
+def _platform(place: Any) -> str:
+    """The kind of device at a place."""
+    if place is None:
+        return jax.default_backend()
+    return next(iter(getattr(place, "device_set", [place]))).platform
+
+
+def on_device(
+    coding: str, body: bytes, leaf: Leaf, palette: np.ndarray, place: Any
+) -> jax.Array | None:
+    """`values` with all the work on the device; None if that is not for this leaf."""
+    if leaf.size >= _MAX_SIZE or len(body) >= _MAX_BYTES:
+        return None
+    return _DECODERS[coding](body, leaf, palette, place)
 
 
 def _packed(
@@ -197,6 +215,7 @@ def _relative(
     return _places.scatter(symbols, found, places, own, shape=leaf.shape, cap=cap)
 
 
+_COMPILED = _body.Loops(_rans.take_on_cpu, _huffman.decode_on_cpu)
 _DECODERS = {
     "packed": _packed,
     "relative": _relative,

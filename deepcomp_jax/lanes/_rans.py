@@ -89,6 +89,36 @@ def take(
     return state._replace(lanes=lanes, here=here), values
 
 
+def take_on_cpu(
+    state: rans.State,
+    table: rans.Models,
+    chosen: np.ndarray,
+    palette: np.ndarray | None = None,
+) -> tuple[rans.State, np.ndarray]:
+    """The same as `rans.take`, with the loop compiled; arrays are not copied."""
+    if state.lanes.size < WORTH_LOCK_STEP or rans.find_certain(table) is not None:
+        return rans.take(state, table, chosen, palette)
+    here = begin(state, jax.local_devices(backend="cpu")[0])
+    if palette is None:
+        palette = np.arange(table.frequencies.shape[1], dtype=np.uint16)
+    models = None
+    if len(table.frequencies) > 1:
+        models = np.zeros(room(here, chosen.size), np.uint8)
+        models[: chosen.size] = chosen
+        models = jax.device_put(models, here.place)
+    here, values = take(here, table, chosen.size, models, palette)
+    return back(here, state), np.asarray(values)[: chosen.size]
+
+
+def back(state: State, host: rans.State) -> rans.State:
+    """The state of a decoder on the host, from one on the device that began there."""
+    lanes, here = jax.device_get((state.lanes, state.here))
+    return host._replace(
+        lanes=lanes[: state.real].astype(np.int64),
+        here=here[: state.real].astype(np.int64),
+    )
+
+
 def finish(state: State, host: rans.State) -> None:
     """Rejects a stream that does not end where its symbols do.
 
@@ -99,13 +129,7 @@ def finish(state: State, host: rans.State) -> None:
     Raises:
         FormatError: E8.
     """
-    lanes, here = jax.device_get((state.lanes, state.here))
-    rans.finish(
-        host._replace(
-            lanes=lanes[: state.real].astype(np.int64),
-            here=here[: state.real].astype(np.int64),
-        )
-    )
+    rans.finish(back(state, host))
 
 
 @functools.partial(jax.jit, static_argnames="size")
