@@ -133,6 +133,19 @@ def zeros(size: int, dtype: np.dtype) -> np.ndarray:
     return raw[first : first + size * dtype.itemsize].view(dtype)
 
 
+def positions(labels: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+    """Where weights are kept: nonzero labels, ascending."""
+    return np.flatnonzero(labels != 0)  # twice as fast for truth values
+
+
+def counts(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> NDArray[np.int64]:
+    """How often each label occurs, int64[entries + 1]."""
+    found = np.zeros(leaf.entries + 1, np.int64)
+    for first in range(0, labels.size, BLOCK):  # wide copies of labels stay small
+        found += np.bincount(labels[first : first + BLOCK], minlength=found.size)
+    return found
+
+
 def colours(leaf: Leaf, palette: np.ndarray | None) -> np.ndarray:
     """What each label is decoded to, [entries + 1]: by default itself, in `dtype`."""
     return np.arange(leaf.entries + 1, dtype=leaf.dtype) if palette is None else palette

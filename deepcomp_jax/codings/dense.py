@@ -24,14 +24,14 @@ def applies(leaf: Leaf) -> bool:
 
 def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
     """Bits that a body has, roughly."""
-    counts = np.bincount(labels, minlength=leaf.entries + 1)[None]
+    counts = _body.counts(labels, leaf)[None]
     table = rans.models(_models.frequencies(_models.quantise(counts)))
     return rans.estimate(counts, table) + _models.CODE_BITS * counts.size
 
 
 def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     """Writes labels, uint[size]."""
-    codes = _models.quantise(np.bincount(labels, minlength=leaf.entries + 1))
+    codes = _models.quantise(_body.counts(labels, leaf))
     table = rans.models(_models.frequencies(codes[None]))
     one = np.broadcast_to(np.uint8(0), labels.size)
     return _models.put(codes) + rans.encode([rans.Segment(labels, table, one)])

@@ -71,7 +71,7 @@ def applies(leaf: Leaf) -> bool:
 
 def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     """Writes labels, uint[size]."""
-    positions = np.flatnonzero(labels)
+    positions = _body.positions(labels)
     classes = _fit.classes(positions, leaf.shape)
     found = _groups.groups(leaf.shape, classes)
     member, ranks, order = _groups.split(positions, found)

@@ -77,13 +77,20 @@ def applies(leaf: Leaf) -> bool:
 
 
 def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
-    """Bits that a body has, roughly."""
-    positions = np.flatnonzero(labels)
+    """Bits that a body has, without its index of lanes and padding."""
+    positions = _body.positions(labels)
     low_bits = choose_low_bits(positions)
-    symbols, _ = gaps.encode(positions, bits=FREE_BITS, low_bits=low_bits)
-    tables = 4 * (leaf.entries + np.unique(symbols).size)
-    words = entropy(symbols) + entropy(labels[positions])
-    return words + positions.size * low_bits + tables
+    cap = (1 << FREE_BITS) - 1
+    units = (np.diff(positions, prepend=-1) - 1) >> low_bits
+    symbols = np.bincount(units % cap, minlength=cap + 1)
+    symbols[cap] = int((units // cap).sum())
+    indices = _body.counts(labels, leaf)[1:]
+    words = positions.size * low_bits
+    for counts in (symbols, indices):
+        sizes = huffman.lengths(counts[: int(np.flatnonzero(counts)[-1:].sum()) + 1])
+        words += int(counts[: sizes.size] @ sizes) if (counts > 0).sum() > 1 else 0
+        words += 4 * np.count_nonzero(counts)
+    return float(words)
 
 
 def encode(
@@ -98,7 +105,7 @@ def encode(
             takes low bits that make the body small.
     """
     del leaf
-    positions = np.flatnonzero(labels)
+    positions = _body.positions(labels)
     indices = (labels[positions] - 1).astype(np.uint16)
     return put_positions(positions, gap_bits) + huffman.encode(indices)
 
