@@ -162,6 +162,11 @@ def cost(segment: Segment) -> float:
     return estimate(counts.reshape(-1, alphabet), segment.models)
 
 
+def overhead(total: float) -> float:
+    """Bits that lanes add to a stream of so many, a little less than in truth."""
+    return 0.9 * _LANE_BITS * _choose_lanes(total)
+
+
 def _choose_lanes(total: float) -> int:
     return max(1, min(int(total * _LANE_SHARE / _LANE_BITS), _MAX_LANES))
 

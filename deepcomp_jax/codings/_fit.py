@@ -35,10 +35,11 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
     where = dict(
         zip(range(len(shape)), np.unravel_index(positions, shape), strict=True)
     )
+    kept = {a: np.bincount(own, minlength=shape[a]) for a, own in where.items()}
     best, least = none, _bits(none, where, shape)
     for some in _subsets(axes, shape):
         for step in _STEPS:
-            found = _refine(_start(some, where, shape, step), where, shape)
+            found = _refine(_start(some, kept, shape, step), where, shape, kept)
             found = tuple(None if c is None or not c.any() else c for c in found)
             size = _bits(found, where, shape)
             if size < least and _histogram(found, shape)[0] <= MAX_GROUPS:
@@ -103,23 +104,23 @@ def _subsets(axes: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]
 
 
 Where = dict[int, NDArray[np.intp]]  # index of each kept weight along each axis
+Kept = dict[int, NDArray[np.int64]]  # kept weights at each index of each axis
 
 
 def _start(
-    axes: Sequence[int], where: Where, shape: Sequence[int], step: float
+    axes: Sequence[int], kept: Kept, shape: Sequence[int], step: float
 ) -> Classes:
     """Classes from how many weights each index keeps, in steps of its logarithm."""
     found: list[NDArray[np.uint8] | None] = [None] * len(shape)
     for axis in axes:
-        kept = np.bincount(where[axis], minlength=shape[axis])
-        rates = np.log(kept + 0.5)
+        rates = np.log(kept[axis] + 0.5)
         levels = np.rint((rates - rates.max()) / step).astype(np.int64)
         levels = np.maximum(levels, 1 - _MAX_CLASSES)
         found[axis] = (levels - levels.min()).astype(np.uint8)
     return tuple(found)
 
 
-def _refine(found: Classes, where: Where, shape: Sequence[int]) -> Classes:
+def _refine(found: Classes, where: Where, shape: Sequence[int], kept: Kept) -> Classes:
     """Gives every index the class that makes its weights cheapest, again and again."""
     now = list(found)
     for _ in range(_ROUNDS):
@@ -131,8 +132,10 @@ def _refine(found: Classes, where: Where, shape: Sequence[int]) -> Classes:
             _, rest = _histogram(others, shape)
             rest = rest // shape[axis]
             top = int(own.max()) + 1
-            here = where[axis] * rest.size + _sums(others, where)
-            counts = np.bincount(here, minlength=shape[axis] * rest.size)
+            counts = kept[axis]
+            if rest.size > 1:
+                here = where[axis] * rest.size + _sums(others, where)
+                counts = np.bincount(here, minlength=shape[axis] * rest.size)
             counts = counts.reshape(shape[axis], rest.size)
             sizes = np.convolve(rest, np.bincount(own))
             kept_bits, left_bits = _costs(sizes, _kept(counts, own), rest.size + top)

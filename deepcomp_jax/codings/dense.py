@@ -26,7 +26,8 @@ def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
     """Bits that a body has, roughly."""
     counts = _body.counts(labels, leaf)[None]
     table = rans.models(_models.frequencies(_models.quantise(counts)))
-    return rans.estimate(counts, table) + _models.CODE_BITS * counts.size
+    words = rans.estimate(counts, table)
+    return words + rans.overhead(words) + _models.CODE_BITS * counts.size
 
 
 def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:

@@ -84,7 +84,7 @@ def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
     units = (np.diff(positions, prepend=-1) - 1) >> low_bits
     symbols = np.bincount(units % cap, minlength=cap + 1)
     symbols[cap] = int((units // cap).sum())
-    indices = _body.counts(labels, leaf)[1:]
+    indices = _body.counts(labels[positions], leaf)[1:]
     words = positions.size * low_bits
     for counts in (symbols, indices):
         sizes = huffman.lengths(counts[: int(np.flatnonzero(counts)[-1:].sum()) + 1])
