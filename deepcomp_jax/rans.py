@@ -28,6 +28,11 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax._rans_loops import LOW as LOW
 from deepcomp_jax._rans_loops import PRECISION as PRECISION
 from deepcomp_jax._rans_loops import TOTAL as TOTAL
+from deepcomp_jax._rans_models import Models as Models
+from deepcomp_jax._rans_models import estimate as estimate
+from deepcomp_jax._rans_models import find_certain as find_certain
+from deepcomp_jax._rans_models import models as models
+from deepcomp_jax._rans_models import tables as tables
 
 _STATE_BYTES = 4
 _CLAUSES = _index.Clauses(number="E2", lanes="E3", width="E4", padding="E5", cut="E6")
@@ -36,18 +41,6 @@ _LANE_SHARE = 0.003  # of the bits of a stream that lanes may add
 _MAX_LANES = 4096
 _FEW_LANES = 24  # fewer are faster one after the other than side by side
 _BLOCK = 1 << 16  # symbols that are counted together
-
-
-class Models(NamedTuple):
-    """What is expected of symbols: one row for each model.
-
-    Attributes:
-        frequencies: Of each symbol, 4096 in all; uint32[models, alphabet].
-        starts: Sums of the frequencies before; uint32[models, alphabet].
-    """
-
-    frequencies: NDArray[np.uint32]
-    starts: NDArray[np.uint32]
 
 
 class Segment(NamedTuple):
@@ -80,24 +73,6 @@ class State(NamedTuple):
     here: NDArray[np.int64]
     ends: NDArray[np.int64]
     pos: int
-
-
-def models(frequencies: NDArray[np.integer]) -> Models:
-    """Models from frequencies, int[models, alphabet], each row 4096 in all."""
-    table = frequencies.astype(np.uint32)
-    starts = np.cumsum(table, axis=1, dtype=np.uint32) - table
-    return Models(table, starts)
-
-
-def estimate(counts: NDArray[np.integer], table: Models) -> float:
-    """Bits that symbols need: the ideal code length of their models.
-
-    Args:
-        counts: How often each symbol occurs with each model, int[models, alphabet].
-        table: The models.
-    """
-    sizes = np.log2(np.maximum(table.frequencies, 1), dtype=np.float64)
-    return float((counts * (PRECISION - sizes)).sum())
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -277,12 +252,6 @@ def _colours(table: Models, palette: np.ndarray | None) -> np.ndarray:
     return np.arange(table.frequencies.shape[1], dtype=np.uint16)
 
 
-def find_certain(table: Models) -> NDArray[np.intp] | None:
-    """The one symbol of each model if all have one only: such change no state."""
-    certain = table.frequencies == TOTAL
-    return certain.argmax(axis=1) if certain.any(axis=1).all() else None
-
-
 def finish(state: State) -> None:
     """Rejects a stream that does not end where its symbols do.
 
@@ -295,19 +264,3 @@ def finish(state: State) -> None:
             offset=state.pos,
             clause="E8",
         )
-
-
-def tables(table: Models) -> tuple[NDArray[np.uint16], NDArray[np.uint32]]:
-    """What each of the 4096 remainders stands for under each model.
-
-    Returns:
-        The symbols, uint16[models * 4096], and frequency * 4096 + (remainder - start),
-        uint32[models * 4096].
-    """
-    count, alphabet = table.frequencies.shape
-    flat = table.frequencies.ravel()
-    symbols = np.tile(np.arange(alphabet, dtype=np.uint16), count).repeat(flat)
-    starts = table.starts.ravel().repeat(flat)
-    remainders = np.tile(np.arange(TOTAL, dtype=np.uint32), count)
-    steps = flat.repeat(flat) << np.uint32(PRECISION)
-    return symbols, steps + remainders - starts

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepcomp_jax import _index, codings, gaps, rans
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.codings import _body, _models, dense, density, relative
+from deepcomp_jax.codings import _body, _gapped, _models, dense, relative
 from deepcomp_jax.codings._body import Leaf
 from deepcomp_jax.lanes import _huffman, _places, _rans, _sizes
 
@@ -135,52 +135,71 @@ def _shaped(flat: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:
 def _density(
     body: bytes, leaf: Leaf, palette: np.ndarray, place: Any
 ) -> jax.Array | None:
-    front = density.get_front(body, leaf)
-    groups, cap = front.groups, _models.CAP
+    front = _gapped.get_front(body, leaf)
+    groups, several = front.groups, front.groups.sizes.size > 1
     if not front.gaps.any() or front.widths.max() > _places.MAX_WIDTH:
         return None
     end, host = rans.begin(body, front.end)
-    several = groups.sizes.size > 1
     if host.lanes.size < _rans.WORTH_LOCK_STEP or (
         several and groups.rows.size * _places.MAX_GROUPS > leaf.size
     ):
         return None
-    put = functools.partial(jax.device_put, device=place)
-    state, ends = _rans.begin(host, place), np.cumsum(front.gaps)
-    count = int(ends[-1])
-    ends = put(_places.by_group(ends, count))
-    chosen = None
-    if several:
-        of_group = put(np.arange(_places.MAX_GROUPS, dtype=np.uint8))
-        chosen = _places.choose(ends, of_group, size=_rans.room(state, count))
-    state, symbols = _rans.take(
-        state,
-        density.gap_models(groups.sizes, front.gaps),
-        count,
-        chosen,
-        np.arange(cap + 1, dtype=np.uint8),
-    )
-    found = _places.weights(symbols, ends, cap)
+    state, symbols, ends = _gap_symbols(_rans.begin(host, place), front)
+    found = _places.weights(symbols, ends, _models.CAP)
     kept = np.diff(np.asarray(found.kept, np.int64), prepend=0)[: front.gaps.size]
-    table, count, chosen = rans.models(front.frequencies), int(kept.sum()), None
-    if len(front.frequencies) > 1:
-        of_group = put(_places.by_group(front.tables).astype(np.uint8))
-        chosen = _places.choose(found.kept, of_group, size=_rans.room(state, count))
-    state, own = _rans.take(state, table, count, chosen, palette[1:])
+    state, own = _indices(state, found.kept, front, palette[1:])
     _rans.finish(state, host)
     low = _index.after_bits(body, end, int(kept @ front.widths), _body.CLAUSES)
     places, last, _ = _places.ranks(
         symbols,
         found,
         _places.windows(body[end:low], place),
-        put(_places.by_group(front.widths)),
-        cap,
+        jax.device_put(_places.by_group(front.widths), place),
+        _models.CAP,
     )
-    density.check_groups(front, np.asarray(found.last), np.asarray(last))
+    _gapped.check_groups(front, np.asarray(found.last), np.asarray(last))
     _body.check_end(body, low)
     if several:
         places = _places.locate(places, ends, _places.matrix(groups, place))
-    return _places.scatter(symbols, found, places, own, shape=leaf.shape, cap=cap)
+    return _places.scatter(
+        symbols, found, places, own, shape=leaf.shape, cap=_models.CAP
+    )
+
+
+def _gap_symbols(
+    state: _rans.State, front: _gapped.Front
+) -> tuple[_rans.State, jax.Array, jax.Array]:
+    """The state after the first segment, its symbols, and where those of groups end."""
+    until = np.cumsum(front.gaps)
+    count = int(until[-1])
+    ends = jax.device_put(_places.by_group(until, count), state.place)
+    chosen = None
+    if front.gaps.size > 1:
+        own = np.minimum(np.arange(_places.MAX_GROUPS), front.gaps.size - 1)
+        chosen = _choose(state, ends, own, count)
+    table = _gapped.gap_models(front.groups.sizes, front.gaps)
+    symbols = np.arange(_models.CAP + 1, dtype=np.uint8)
+    state, found = _rans.take(state, table, count, chosen, symbols)
+    return state, found, ends
+
+
+def _indices(
+    state: _rans.State, kept: jax.Array, front: _gapped.Front, palette: np.ndarray
+) -> tuple[_rans.State, jax.Array]:
+    """The state after the second segment, and what its symbols stand for."""
+    count, chosen = int(kept[-1]), None
+    if len(front.frequencies) > 1:
+        chosen = _choose(state, kept, _places.by_group(front.tables), count)
+    table = rans.models(front.frequencies)
+    return _rans.take(state, table, count, chosen, palette)
+
+
+def _choose(
+    state: _rans.State, ends: jax.Array, own: np.ndarray, count: int
+) -> jax.Array:
+    """The model of each symbol, from where groups end and the models of those."""
+    of_group = jax.device_put(own.astype(np.uint8), state.place)
+    return _places.choose(ends, of_group, size=_rans.room(state, count))
 
 
 def _relative(
