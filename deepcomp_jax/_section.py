@@ -12,6 +12,10 @@ Format notes:
 - A sparse leaf keeps what is not all zero bits, so -0.0 is kept.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -107,6 +111,10 @@ def _nonzero_bits(flat: np.ndarray) -> NDArray[np.bool_]:
 # ---- reading ------------------------------------------------------------------------
 
 
+# What reads labels: coding, body, leaf and palette, to values in any shape or flat.
+Decode = Callable[[str, bytes, codings.Leaf, np.ndarray], Any]
+
+
 def get(
     entry: Entry, section: bytes, codebooks: tuple[np.ndarray, ...]
 ) -> Dense | Shared:
@@ -122,8 +130,47 @@ def get(
         FormatError: C3, C33 to C36, C37, or a clause of the codings (L), the gaps (G)
             or the streams (E, H); the offset is that in the file.
     """
-    try:
+    with _located(entry):
         return _get(entry.layout, _body(entry, section), codebooks)
+
+
+def get_values(
+    entry: Entry,
+    section: bytes,
+    codebooks: tuple[np.ndarray, ...],
+    decode: Decode = codings.decode,
+) -> Any:
+    """Reads the values of a leaf, in its shape, without arrays of labels between.
+
+    Args:
+        entry: Of the leaf.
+        section: As for `get`.
+        codebooks: Those of the file.
+        decode: What reads labels.
+
+    Raises:
+        FormatError: As `get` does.
+    """
+    layout = entry.layout
+    if layout.codebook is None or not layout.size:
+        leaf = get(entry, section, codebooks)
+        if isinstance(leaf, Dense):
+            return leaf.values
+        return np.zeros(layout.shape, layout.dtype)
+    codebook = codebooks[layout.codebook]
+    palette = np.concatenate([np.zeros(1, codebook.dtype), codebook])
+    with _located(entry):
+        body = _body(entry, section)
+        leaf = _described(layout.shape, codebook)
+        found = decode(CODINGS[layout.coding], body, leaf, palette)
+        return found.reshape(layout.shape)
+
+
+@contextmanager
+def _located(entry: Entry) -> Iterator[None]:
+    """Errors inside name the leaf, and their offset is that in the file."""
+    try:
+        yield
     except FormatError as error:
         where = f" (byte {error.offset}, clause {error.clause})"
         raise FormatError(

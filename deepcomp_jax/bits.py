@@ -8,8 +8,10 @@ Format notes:
   bit is set in every byte but the last. Only the shortest form is valid.
 """
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from deepcomp_jax._errors import FormatError
 
@@ -98,8 +100,13 @@ def pack_fixed(values: NDArray[np.unsignedinteger], width: int) -> bytes:
 
 
 def unpack_fixed(
-    data: bytes, count: int, width: int, *, offset: int = 0
-) -> NDArray[np.uint64]:
+    data: bytes,
+    count: int,
+    width: int,
+    *,
+    offset: int = 0,
+    dtype: DTypeLike = np.uint64,
+) -> NDArray[Any]:
     """Reads values that all have the same number of bits.
 
     Args:
@@ -107,9 +114,10 @@ def unpack_fixed(
         count: Number of values.
         width: Bits of each, 0 to 57.
         offset: Where the first begins, in bits from the start of `data`.
+        dtype: Of the result, an integer wide enough for the values.
 
     Returns:
-        uint64[count].
+        The values, [count].
 
     Raises:
         ValueError: if the width is out of range or `data` ends too early.
@@ -122,16 +130,37 @@ def unpack_fixed(
             f"{len(data)} bytes"
         )
     if width == 0:
-        return np.zeros(count, np.uint64)
-    first, last = offset // 8, (offset + count * width + 7) // 8
-    raw = np.frombuffer(data, np.uint8, last - first, first)
-    raw = np.concatenate([raw, np.zeros(8, np.uint8)])
-    starts = np.arange(count, dtype=np.int64) * width + offset % 8
-    window = np.zeros(count, np.uint64)
-    for byte in range(8):
-        window = window << np.uint64(8) | raw[(starts >> 3) + byte]
-    window <<= (starts & 7).astype(np.uint64)
-    return window >> np.uint64(64 - width)
+        return np.zeros(count, dtype)
+    values = np.empty(-(-count // 8) * 8, dtype)
+    for first in range(0, count, _CHUNK):
+        part = values[first : first + _CHUNK].reshape(-1, 8)
+        _unpack_eights(data, offset + first * width, width, part)
+    return values[:count]
+
+
+def _unpack_eights(
+    data: bytes, offset: int, width: int, values: NDArray[np.integer]
+) -> None:
+    """Reads values [n, 8] from bit `offset` on; bytes beyond the data are zeros.
+
+    Eight fields take `width` bytes, so that the values of a column lie alike in them.
+    """
+    first, shift, size = offset // 8, offset % 8, width * len(values)
+    raw = np.zeros(size + 1, np.uint8)
+    there = data[first : first + size + 1]
+    raw[: len(there)] = np.frombuffer(there, np.uint8)
+    if shift:
+        raw[:-1] = raw[:-1] << np.uint8(shift) | raw[1:] >> np.uint8(8 - shift)
+    raw = raw[:-1].reshape(-1, width)
+    for column in range(8):
+        byte, skipped = divmod(column * width, 8)
+        ending = -(skipped + width) % 8
+        count = (skipped + width + ending) // 8
+        window = raw[:, byte].astype(np.min_scalar_type((1 << 8 * count) - 1))
+        window &= window.dtype.type(0xFF >> skipped)
+        for place in range(byte + 1, byte + count):
+            window = window << 8 | raw[:, place]
+        values[:, column] = window >> ending
 
 
 def put_varint(value: int) -> bytes:

@@ -70,7 +70,7 @@ def encode(
 
 def decode(
     symbols: NDArray[np.unsignedinteger],
-    low: NDArray[np.uint64] | None = None,
+    low: NDArray[np.unsignedinteger] | None = None,
     *,
     bits: int,
     size: int = MAX_SIZE,
@@ -81,7 +81,7 @@ def decode(
 
     Args:
         symbols: Gap symbols, uint[g].
-        low: Low bits, uint64[n]; None if there are none.
+        low: Low bits, uint[n]; None if there are none.
         size: Of the tensor.
         bits: Width of a symbol, 1 to 16.
         low_bits: Number of low bits, at most 32.
@@ -96,15 +96,13 @@ def decode(
         ValueError: if the width is out of range.
     """
     cap = _cap(bits)
-    _check(symbols, cap, offset)
+    if symbols.size:
+        check(int(symbols.max()), int(symbols[-1]), cap, offset)
     # In Python's integers: hostile gaps would overflow others.
     units = int(symbols.sum(dtype=np.uint64))
     rests = 0 if low is None else int(low.sum(dtype=np.uint64))
     end = (units << low_bits) + rests + int(np.count_nonzero(symbols != cap))
-    if end > size:
-        raise FormatError(
-            f"gaps reach position {end - 1} of {size}", offset=offset, clause="L7"
-        )
+    check_end(end, size, offset)
     weight = symbols != cap
     after = np.cumsum(symbols.astype(np.int64))[weight] << low_bits
     rest = 0 if low is None else np.cumsum(low.astype(np.int64))
@@ -120,7 +118,8 @@ def decode_slow(
 ) -> list[int]:
     """The same as `decode`, symbol by symbol, for any size: its oracle."""
     cap = _cap(bits)
-    _check(symbols, cap, 0)
+    if symbols.size:
+        check(int(symbols.max()), int(symbols[-1]), cap, 0)
     rest = iter([0] * symbols.size if low is None else low.tolist())
     positions: list[int] = []
     here = 0
@@ -145,14 +144,38 @@ def _cap(bits: int) -> int:
     return (1 << bits) - 1
 
 
-def _check(symbols: NDArray[np.unsignedinteger], cap: int, offset: int) -> None:
-    if not symbols.size:
-        return
-    if symbols.max() > cap:
+def check(most: int, last: int, cap: int, offset: int) -> None:
+    """Rejects gap symbols that no writer makes.
+
+    Args:
+        most: The greatest of them.
+        last: The last of them.
+        cap: The filler.
+        offset: Where they are.
+
+    Raises:
+        FormatError: G5, G6.
+    """
+    if most > cap:
         raise FormatError(
-            f"gap symbol {int(symbols.max())} is above the filler, {cap}",
-            offset=offset,
-            clause="G5",
+            f"gap symbol {most} is above the filler, {cap}", offset=offset, clause="G5"
         )
-    if symbols[-1] == cap:
+    if last == cap:
         raise FormatError("the last gap is a filler", offset=offset, clause="G6")
+
+
+def check_end(end: int, size: int, offset: int) -> None:
+    """Rejects gaps that end beyond a tensor.
+
+    Args:
+        end: The position after the last weight.
+        size: Of the tensor.
+        offset: Where the gaps are.
+
+    Raises:
+        FormatError: L7.
+    """
+    if end > size:
+        raise FormatError(
+            f"gaps reach position {end - 1} of {size}", offset=offset, clause="L7"
+        )

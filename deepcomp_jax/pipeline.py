@@ -3,21 +3,24 @@
 Here, and nowhere else, arrays pass from the device to the host.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import account, container, prune, share, trees
+from deepcomp_jax import account, container, lanes, prune, share, trees
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.prune import Method as PruningMethod
 from deepcomp_jax.share import Method as SharingMethod
+
+Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,13 @@ def save(path: str | PathLike[str], compressed: Compressed) -> int:
     return len(data)
 
 
-def load(path: str | PathLike[str], like: Any = None, *, max_bytes: int = 2**32) -> Any:
+def load(
+    path: str | PathLike[str],
+    like: Any = None,
+    *,
+    device: Place | None = None,
+    max_bytes: int = 2**32,
+) -> Any:
     """Reads a `.dcz` file.
 
     Args:
@@ -170,22 +179,40 @@ def load(path: str | PathLike[str], like: Any = None, *, max_bytes: int = 2**32)
         like: Optional pytree of arrays or `jax.ShapeDtypeStruct`, whose containers the
             result gets: to load into a NNX state, a `FrozenDict` or a dataclass. Its
             leaves must have the names, shapes and dtypes of those in the file.
+        device: Optional device or sharding to load to: weights are decoded there, and
+            the result has JAX arrays. As always in JAX, 64-bit values are narrowed
+            unless `jax_enable_x64` is set.
         max_bytes: The most memory that the decoded arrays may take.
 
     Returns:
-        NumPy arrays, in plain containers or in those of `like`.
+        Arrays of NumPy, or of JAX if there is a device, in plain containers or in those
+        of `like`.
 
     Raises:
         FormatError: The file is damaged or too large.
         ValueError: `like` does not fit; says which leaves do not.
     """
     data = Path(path).read_bytes()
-    variables = decompress(container.loads(data, max_bytes=max_bytes))
+    if like is not None:
+        header = container.read_header(data)
+        stored = {entry.name: entry.layout for entry in header.leaves}
+        _check_like(trees.named_leaves(like), stored)
+    if device is None:
+        variables = container.read_values(data, max_bytes=max_bytes)
+    else:
+        decode = functools.partial(lanes.values, place=_one_device(device))
+        variables = container.read_values(data, max_bytes=max_bytes, decode=decode)
+        variables = jax.device_put(variables, device)
     if like is None:
         return variables
-    found = trees.named_leaves(variables)
-    _check_like(trees.named_leaves(like), found)
-    return trees.rebuild(like, found)
+    return trees.rebuild(like, trees.named_leaves(variables))
+
+
+def _one_device(place: Place) -> Any:
+    """The device that decodes what is to be placed there."""
+    if isinstance(place, jax.Device):
+        return place
+    return min(place.addressable_devices, key=lambda device: device.id)
 
 
 def report(path: str | PathLike[str]) -> account.Account:

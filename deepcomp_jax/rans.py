@@ -23,31 +23,24 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import _index
+from deepcomp_jax import _index, _rans_loops
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax._rans_loops import LOW as LOW
+from deepcomp_jax._rans_loops import PRECISION as PRECISION
+from deepcomp_jax._rans_loops import TOTAL as TOTAL
+from deepcomp_jax._rans_models import Models as Models
+from deepcomp_jax._rans_models import estimate as estimate
+from deepcomp_jax._rans_models import find_certain as find_certain
+from deepcomp_jax._rans_models import models as models
+from deepcomp_jax._rans_models import tables as tables
 
-PRECISION = 12  # bits of a frequency; a table of this size fits the fastest cache
-TOTAL = 1 << PRECISION
-
-_LOW = 1 << 16  # least state; also that after the last symbol
 _STATE_BYTES = 4
 _CLAUSES = _index.Clauses(number="E2", lanes="E3", width="E4", padding="E5", cut="E6")
-_LANE_BITS = 40  # what one more lane adds to a stream, roughly
+_LANE_BITS = 30  # what one more lane adds to a stream, roughly
 _LANE_SHARE = 0.003  # of the bits of a stream that lanes may add
 _MAX_LANES = 4096
 _FEW_LANES = 24  # fewer are faster one after the other than side by side
-
-
-class Models(NamedTuple):
-    """What is expected of symbols: one row for each model.
-
-    Attributes:
-        frequencies: Of each symbol, 4096 in all; uint32[models, alphabet].
-        starts: Sums of the frequencies before; uint32[models, alphabet].
-    """
-
-    frequencies: NDArray[np.uint32]
-    starts: NDArray[np.uint32]
+_BLOCK = 1 << 16  # symbols that are counted together
 
 
 class Segment(NamedTuple):
@@ -69,35 +62,17 @@ class State(NamedTuple):
 
     Attributes:
         words: Of all lanes, uint16[w], and one more that no valid stream reads.
-        lanes: State of each lane, uint64[L].
+        lanes: State of each lane, int64[L].
         here: The next word of each lane, int64[L].
         ends: Where its words end, int64[L].
         pos: Where the stream begins in the data, in bytes, for errors.
     """
 
     words: NDArray[np.uint16]
-    lanes: NDArray[np.uint64]
+    lanes: NDArray[np.int64]
     here: NDArray[np.int64]
     ends: NDArray[np.int64]
     pos: int
-
-
-def models(frequencies: NDArray[np.integer]) -> Models:
-    """Models from frequencies, int[models, alphabet], each row 4096 in all."""
-    table = frequencies.astype(np.uint32)
-    starts = np.cumsum(table, axis=1, dtype=np.uint32) - table
-    return Models(table, starts)
-
-
-def estimate(counts: NDArray[np.integer], table: Models) -> float:
-    """Bits that symbols need: the ideal code length of their models.
-
-    Args:
-        counts: How often each symbol occurs with each model, int[models, alphabet].
-        table: The models.
-    """
-    sizes = np.log2(np.maximum(table.frequencies, 1), dtype=np.float64)
-    return float((counts * (PRECISION - sizes)).sum())
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -115,81 +90,60 @@ def encode(segments: Sequence[Segment], *, lanes: int | None = None) -> bytes:
     """
     if lanes is None:
         lanes = _choose_lanes(sum(map(cost, segments)))
-    states = np.full(lanes, _LOW, np.uint64)
-    blocks: list[NDArray[np.int32]] = []
+    states = np.full(lanes, LOW, np.float64)
+    words: list[NDArray[np.uint16]] = []
+    given: list[NDArray[np.bool_]] = []
     for segment in reversed(segments):
-        states, rows = _put_segment(segment, states)
-        blocks.append(rows)
-    emitted = np.concatenate(blocks[::-1]).T
-    sizes = (emitted >= 0).sum(axis=1)
-    words = emitted[emitted >= 0].astype("<u2")
-    return _index.put(sizes) + states.astype("<u4").tobytes() + words.tobytes()
+        rows, full = _put_segment(segment, states)
+        words.append(rows)
+        given.append(full)
+    by_lane = np.ascontiguousarray(np.concatenate(given[::-1]).T)
+    emitted = np.concatenate(words[::-1]).T[by_lane].astype("<u2")
+    sizes = by_lane.sum(axis=1)
+    return _index.put(sizes) + states.astype("<u4").tobytes() + emitted.tobytes()
+
+
+def _put_segment(
+    segment: Segment, states: NDArray[np.float64]
+) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+    """Codes a segment, and moves the states on, in place.
+
+    Returns:
+        The word that each symbol gives off, uint16[steps, L], and whether it does.
+    """
+    alphabet = segment.models.frequencies.shape[1]
+
+    def pairs(part: slice) -> NDArray[np.int64]:
+        symbols = segment.symbols[part].astype(np.int64)
+        if len(segment.models.frequencies) == 1:
+            return symbols
+        return segment.chosen[part].astype(np.int64) * alphabet + symbols
+
+    table = _rans_loops.costs(*segment.models)
+    put = _rans_loops.put if states.size >= _FEW_LANES else _rans_loops.put_slowly
+    return put(table, pairs, segment.symbols.size, states)
 
 
 def cost(segment: Segment) -> float:
     """Bits that the symbols of a segment need: the ideal length of their models."""
-    alphabet = segment.models.frequencies.shape[1]
-    pairs = segment.chosen.astype(np.int64) * alphabet + segment.symbols
-    counts = np.bincount(pairs, minlength=segment.models.frequencies.size)
+    models, alphabet = segment.models.frequencies.shape
+    counts = np.zeros(models * alphabet, np.int64)
+    for first in range(0, segment.symbols.size, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        pairs = segment.symbols[part].astype(np.int64)
+        if models > 1:
+            pairs += segment.chosen[part].astype(np.int64) * alphabet
+        counts += np.bincount(pairs, minlength=counts.size)
     return estimate(counts.reshape(-1, alphabet), segment.models)
 
 
+def overhead(total: float) -> float:
+    """Bits that lanes add to a stream of so many, a little less than in truth."""
+    return 0.9 * _LANE_BITS * _choose_lanes(total)
+
+
 def _choose_lanes(total: float) -> int:
-    fair = int(total * _LANE_SHARE / _LANE_BITS)
-    return 1 << min(fair, _MAX_LANES).bit_length() - 1 if fair > 1 else 1
-
-
-def _put_segment(
-    segment: Segment, states: NDArray[np.uint64]
-) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """Codes a segment, last symbol first; returns the words of each step, or -1."""
-    where = segment.chosen, segment.symbols
-    # A symbol that is certain changes no state: so are the places left over filled.
-    frequencies = _rows(segment.models.frequencies[where], states.size, TOTAL)
-    starts = _rows(segment.models.starts[where], states.size, 0)
-    emitted = np.full(frequencies.shape, -1, np.int32)
-    if states.size < _FEW_LANES:
-        return _put_lane_by_lane(frequencies, starts, states, emitted), emitted
-    states = states.copy()
-    for step in range(len(frequencies) - 1, -1, -1):
-        f = frequencies[step]
-        full = states >= f << np.uint64(32 - PRECISION)
-        np.copyto(
-            emitted[step], states & np.uint64(0xFFFF), where=full, casting="unsafe"
-        )
-        states >>= np.where(full, np.uint64(16), np.uint64(0))
-        high, low = np.divmod(states, f)
-        states = (high << np.uint64(PRECISION)) + low + starts[step]
-    return states, emitted
-
-
-def _put_lane_by_lane(
-    frequencies: NDArray[np.uint64],
-    starts: NDArray[np.uint64],
-    states: NDArray[np.uint64],
-    emitted: NDArray[np.int32],
-) -> NDArray[np.uint64]:
-    """The loop of `_put_segment` for few lanes; fills `emitted`."""
-    after: list[int] = []
-    for lane, x in enumerate(states.tolist()):
-        words = emitted[:, lane]
-        pairs = zip(
-            frequencies[::-1, lane].tolist(), starts[::-1, lane].tolist(), strict=True
-        )
-        for step, (f, start) in enumerate(pairs, 1):
-            if x >= f << (32 - PRECISION):
-                words[-step] = x & 0xFFFF
-                x >>= 16
-            x = (x // f << PRECISION) + x % f + start
-        after.append(x)
-    return np.array(after, np.uint64)
-
-
-def _rows(items: NDArray[np.uint32], lanes: int, fill: int) -> NDArray[np.uint64]:
-    """Items as [steps, lanes], in the width of the states, padded with `fill`."""
-    missing = -items.size % lanes
-    padded = np.append(items, np.full(missing, fill, np.uint32))
-    return padded.astype(np.uint64).reshape(-1, lanes)
+    return max(1, min(int(total * _LANE_SHARE / _LANE_BITS), _MAX_LANES))
 
 
 # ---- reading ------------------------------------------------------------------------
@@ -214,8 +168,8 @@ def begin(data: bytes, pos: int) -> tuple[int, State]:
     end = words + 2 * int(sizes.sum())
     if end > len(data):
         raise _index.cut_off(data, _CLAUSES.cut)
-    lanes = np.frombuffer(data, "<u4", sizes.size, first).astype(np.uint64)
-    if lanes.min() < _LOW:
+    lanes = np.frombuffer(data, "<u4", sizes.size, first).astype(np.int64)
+    if lanes.min() < LOW:
         raise FormatError("a state is below 2**16", offset=first, clause="E7")
     ends = np.cumsum(sizes)
     stream = np.frombuffer(data, "<u2", int(ends[-1]), words)
@@ -224,8 +178,11 @@ def begin(data: bytes, pos: int) -> tuple[int, State]:
 
 
 def take(
-    state: State, table: Models, chosen: NDArray[np.unsignedinteger]
-) -> tuple[State, NDArray[np.uint16]]:
+    state: State,
+    table: Models,
+    chosen: NDArray[np.unsignedinteger],
+    palette: np.ndarray | None = None,
+) -> tuple[State, np.ndarray]:
     """Decodes a segment.
 
     A damaged stream gives some symbols or other; `finish` finds out.
@@ -234,53 +191,65 @@ def take(
         state: Where the decoder stands.
         table: The models of the segment.
         chosen: Which of them each symbol has, uint[n].
+        palette: What each symbol is decoded to, [alphabet]; None leaves them as they
+            are, uint16.
 
     Returns:
-        The state after the segment, and the symbols, uint16[n].
+        The state after the segment, and the symbols or what they stand for, [n].
     """
-    certain = table.frequencies == TOTAL
-    if certain.any(axis=1).all():  # such symbols change no state
-        return state, certain.argmax(axis=1)[chosen].astype(np.uint16)
+    colours = _colours(table, palette)
+    certain = find_certain(table)
+    if certain is not None:
+        if certain.size == 1:
+            return state, np.full(chosen.size, colours[certain[0]])
+        return state, colours[certain][chosen]
     if state.lanes.size < _FEW_LANES:
-        return take_slowly(state, table, chosen)
-    lookup = tables(table)
+        return take_slowly(state, table, chosen, palette)
+    symbols, steps = tables(table)
+    steps = steps.astype(np.int64)
+    lookup = _rans_loops.Lookup(
+        steps >> PRECISION, steps & (TOTAL - 1), colours[symbols]
+    )
     lanes, here = state.lanes.copy(), state.here.copy()
-    symbols = np.empty(chosen.size, np.uint16)
-    step = min(chosen.size, lanes.size)
-    base = chosen.astype(np.uint64) << np.uint64(PRECISION)
-    for first in range(0, chosen.size, lanes.size):
-        part = slice(first, first + step)
-        width = base[part].size
-        symbols[part] = _step(
-            state.words, lookup, lanes[:width], here[:width], base[part]
-        )
-    return state._replace(lanes=lanes, here=here), symbols
+    found = _rans_loops.take(state.words, lookup, lanes, here, chosen)
+    return state._replace(lanes=lanes, here=here), found
 
 
 def take_slowly(
-    state: State, table: Models, chosen: NDArray[np.unsignedinteger]
-) -> tuple[State, NDArray[np.uint16]]:
+    state: State,
+    table: Models,
+    chosen: NDArray[np.unsignedinteger],
+    palette: np.ndarray | None = None,
+) -> tuple[State, np.ndarray]:
     """The same as `take`, lane after lane and symbol after symbol: its oracle."""
     symbols_of, steps = (array.tolist() for array in tables(table))
     words, count = state.words.tolist(), state.words.size
-    models = chosen.tolist()
     lanes, here = state.lanes.tolist(), state.here.tolist()
-    symbols = [0] * chosen.size
+    found = np.empty(chosen.size, np.uint16)
     for lane in range(state.lanes.size):
         x, at = lanes[lane], here[lane]
-        for i in range(lane, chosen.size, state.lanes.size):
-            slot = (models[i] << PRECISION) + (x & (TOTAL - 1))
+        symbols: list[int] = []
+        for model in chosen[lane :: state.lanes.size].tolist():
+            slot = (model << PRECISION) + (x & (TOTAL - 1))
             step = steps[slot]
             x = (step >> PRECISION) * (x >> PRECISION) + (step & (TOTAL - 1))
-            if x < _LOW:
+            if x < LOW:
                 x = x << 16 | (words[at] if at < count else 0)
                 at += 1
-            symbols[i] = symbols_of[slot]
+            symbols.append(symbols_of[slot])
         lanes[lane], here[lane] = x, at
+        found[lane :: state.lanes.size] = symbols
     after = state._replace(
-        lanes=np.array(lanes, np.uint64), here=np.array(here, np.int64)
+        lanes=np.array(lanes, np.int64), here=np.array(here, np.int64)
     )
-    return after, np.array(symbols, np.uint16)
+    return after, _colours(table, palette)[found]
+
+
+def _colours(table: Models, palette: np.ndarray | None) -> np.ndarray:
+    """What each symbol is decoded to, [alphabet]."""
+    if palette is not None:
+        return palette
+    return np.arange(table.frequencies.shape[1], dtype=np.uint16)
 
 
 def finish(state: State) -> None:
@@ -289,45 +258,9 @@ def finish(state: State) -> None:
     Raises:
         FormatError: names the stream.
     """
-    if (state.lanes != _LOW).any() or (state.here != state.ends).any():
+    if (state.lanes != LOW).any() or (state.here != state.ends).any():
         raise FormatError(
             "the lanes do not end where their symbols do",
             offset=state.pos,
             clause="E8",
         )
-
-
-def tables(table: Models) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
-    """What each of the 4096 remainders stands for under each model.
-
-    Returns:
-        The symbols, uint16[models * 4096], and frequency * 4096 + (remainder - start),
-        uint64[models * 4096].
-    """
-    count, alphabet = table.frequencies.shape
-    flat = table.frequencies.ravel()
-    symbols = np.tile(np.arange(alphabet, dtype=np.uint16), count).repeat(flat)
-    starts = table.starts.ravel().repeat(flat).astype(np.uint64)
-    remainders = np.tile(np.arange(TOTAL, dtype=np.uint64), count)
-    steps = flat.repeat(flat).astype(np.uint64) << np.uint64(PRECISION)
-    return symbols, steps + remainders - starts
-
-
-def _step(
-    words: NDArray[np.uint16],
-    lookup: tuple[NDArray[np.uint16], NDArray[np.uint64]],
-    lanes: NDArray[np.uint64],
-    here: NDArray[np.int64],
-    base: NDArray[np.uint64],
-) -> NDArray[np.uint16]:
-    """Decodes a symbol of each lane, in place."""
-    slot = (lanes & np.uint64(TOTAL - 1)) + base
-    entry = lookup[1].take(slot)
-    lanes >>= np.uint64(PRECISION)
-    lanes *= entry >> np.uint64(PRECISION)
-    lanes += entry & np.uint64(TOTAL - 1)
-    low = np.flatnonzero(lanes < _LOW)
-    # Lanes of a damaged stream may run beyond the words; "clip" reads the last.
-    lanes[low] = lanes[low] << np.uint64(16) | words.take(here[low], mode="clip")
-    here[low] += 1
-    return lookup[0].take(slot)

@@ -152,3 +152,35 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path):
         dc.save(path, dc.compress({("a",): np.ones(3, np.float32)}))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.dcz"]
+
+
+@pytest.mark.parametrize("like", [False, True])
+def test_loading_to_a_device(like: bool, tmp_path: Path):
+    """Arrays of JAX there, equal in every bit to those of NumPy."""
+    rng = np.random.default_rng(0)
+    variables = _mixed() | {"wide": rng.standard_normal((300, 400)).astype(np.float32)}
+    path = tmp_path / "m.dcz"
+    rules = [dc.Rule("kernel|half|wide", prune.by_magnitude(0.8), share.kmeans(8))]
+    dc.save(path, dc.compress(variables, rules))
+    expected = dc.load(path)
+
+    device = jax.devices()[0]
+    for place in (device, jax.sharding.SingleDeviceSharding(device)):
+        loaded = dc.load(path, variables if like else None, device=place)
+        assert_identical(loaded, expected)
+        for leaf in jax.tree.leaves(loaded):
+            assert isinstance(leaf, jax.Array)
+            assert leaf.devices() == {device}
+
+
+def test_loading_to_a_device_finds_damage(tmp_path: Path):
+    path = tmp_path / "m.dcz"
+    dc.save(path, dc.compress({"a": np.arange(3000, dtype=np.float32)}, []))
+    raw = bytearray(path.read_bytes())
+    raw[-10] ^= 1
+    path.write_bytes(raw)
+
+    for place in (None, jax.devices()[0]):
+        with pytest.raises(dc.FormatError) as error:
+            dc.load(path, device=place)
+        assert error.value.clause == "C33"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from deepcomp_jax.codings import dense, density, packed, relative
 from deepcomp_jax.codings._body import Leaf as Leaf
 from deepcomp_jax.codings._body import Measured as Measured
+from deepcomp_jax.codings._body import paint as paint
 from deepcomp_jax.codings._prices import prices as prices
 
 _MARGIN = 64  # bits that an estimate may be too high
@@ -28,6 +29,26 @@ ALL: dict[str, ModuleType] = {
     "dense": dense,
     "density": density,
 }
+
+
+def decode(
+    coding: str, body: bytes, leaf: Leaf, palette: np.ndarray | None = None
+) -> np.ndarray:
+    """Reads labels.
+
+    Args:
+        coding: The name of their coding.
+        body: What `encode` wrote.
+        leaf: What they belong to.
+        palette: What each label is decoded to, [entries + 1]; None for labels.
+
+    Returns:
+        Labels, uint[size], or what they stand for.
+
+    Raises:
+        FormatError: The body breaks a clause of the coding.
+    """
+    return ALL[coding].decode(body, leaf, palette)
 
 
 def encode(

@@ -1,13 +1,17 @@
 """What all codings of labels have in common: the leaf they hold, the bits they take."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import _index, bits
+from deepcomp_jax import _index, bits, huffman, rans
 from deepcomp_jax._errors import FormatError
+
+_ALIGNMENT = 64  # bytes
+BLOCK = 1 << 16  # labels treated together: wide arrays of so many fit a cache
 
 
 class Leaf(NamedTuple):
@@ -88,10 +92,11 @@ def get_byte(data: bytes, pos: int) -> tuple[int, int]:
 
 def get_fields(
     data: bytes, pos: int, count: int, width: int
-) -> tuple[int, NDArray[np.uint64]]:
+) -> tuple[int, NDArray[np.unsignedinteger]]:
     """The position after numbers of `width` bits and their padding, and the numbers."""
     end = after_bits(data, pos, count * width)
-    return end, bits.unpack_fixed(data[pos:end], count, width)
+    narrow = np.min_scalar_type((1 << width) - 1)
+    return end, bits.unpack_fixed(data[pos:end], count, width, dtype=narrow)
 
 
 def after_bits(data: bytes, pos: int, size: int) -> int:
@@ -110,24 +115,71 @@ def cut_off(data: bytes) -> FormatError:
     return _index.cut_off(data, "L1")
 
 
-def to_labels(
-    positions: NDArray[np.int64], indices: NDArray[np.uint16], leaf: Leaf, at: int
-) -> NDArray[np.unsignedinteger]:
-    """Labels, uint[size], from positions and indices.
+class Loops(NamedTuple):
+    """What decodes the symbols of streams: the loops that take the time.
+
+    Attributes:
+        take: As `rans.take`.
+        decode: As `huffman.decode`.
+    """
+
+    take: Callable[..., tuple[rans.State, np.ndarray]] = rans.take
+    decode: Callable[[bytes, int, int], tuple[int, np.ndarray]] = huffman.decode
+
+
+HOST = Loops()
+
+
+def zeros(size: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros, [size], that begin where JAX can take them over without a copy."""
+    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % _ALIGNMENT
+    return raw[first : first + size * dtype.itemsize].view(dtype)
+
+
+def positions(labels: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+    """Where weights are kept: nonzero labels, ascending."""
+    return np.flatnonzero(labels != 0)  # twice as fast for truth values
+
+
+def counts(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> NDArray[np.int64]:
+    """How often each label occurs, int64[entries + 1]."""
+    found = np.zeros(leaf.entries + 1, np.int64)
+    for first in range(0, labels.size, BLOCK):  # wide copies of labels stay small
+        found += np.bincount(labels[first : first + BLOCK], minlength=found.size)
+    return found
+
+
+def colours(leaf: Leaf, palette: np.ndarray | None) -> np.ndarray:
+    """What each label is decoded to, [entries + 1]: by default itself, in `dtype`."""
+    return np.arange(leaf.entries + 1, dtype=leaf.dtype) if palette is None else palette
+
+
+def paint(
+    labels: NDArray[np.unsignedinteger], leaf: Leaf, palette: np.ndarray | None
+) -> np.ndarray:
+    """What labels, uint[size], stand for, without large arrays of indices."""
+    if palette is None:
+        return labels.astype(leaf.dtype, copy=False)
+    painted = zeros(labels.size, palette.dtype)
+    for first in range(0, labels.size, BLOCK):
+        part = slice(first, first + BLOCK)
+        palette.take(labels[part], out=painted[part], mode="clip")
+    return painted
+
+
+def check_index(most: int, leaf: Leaf, at: int) -> None:
+    """Rejects indices of entries, counted from 0, that the codebook does not have.
 
     Args:
-        positions: In the flattened leaf, each once.
-        indices: Of the entries of the codebook, counted from 0.
-        leaf: What they belong to.
-        at: Where the indices are in the body, for the error.
+        most: The greatest index.
+        leaf: What it belongs to.
+        at: Where the indices are in the body.
 
     Raises:
-        FormatError: L4, an index without an entry.
+        FormatError: L4.
     """
-    if indices.size and indices.max() >= leaf.entries:
+    if most >= leaf.entries:
         raise FormatError(
-            f"there is no entry {indices.max()} in the codebook", offset=at, clause="L4"
+            f"there is no entry {most} in the codebook", offset=at, clause="L4"
         )
-    labels = np.zeros(leaf.size, leaf.dtype)
-    labels[positions] = indices + 1
-    return labels

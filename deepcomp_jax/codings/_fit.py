@@ -35,10 +35,11 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
     where = dict(
         zip(range(len(shape)), np.unravel_index(positions, shape), strict=True)
     )
+    kept = {a: np.bincount(own, minlength=shape[a]) for a, own in where.items()}
     best, least = none, _bits(none, where, shape)
     for some in _subsets(axes, shape):
         for step in _STEPS:
-            found = _refine(_start(some, where, shape, step), where, shape)
+            found = _refine(_start(some, kept, shape, step), where, shape, kept)
             found = tuple(None if c is None or not c.any() else c for c in found)
             size = _bits(found, where, shape)
             if size < least and _histogram(found, shape)[0] <= MAX_GROUPS:
@@ -103,43 +104,58 @@ def _subsets(axes: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]
 
 
 Where = dict[int, NDArray[np.intp]]  # index of each kept weight along each axis
+Kept = dict[int, NDArray[np.int64]]  # kept weights at each index of each axis
 
 
 def _start(
-    axes: Sequence[int], where: Where, shape: Sequence[int], step: float
+    axes: Sequence[int], kept: Kept, shape: Sequence[int], step: float
 ) -> Classes:
     """Classes from how many weights each index keeps, in steps of its logarithm."""
     found: list[NDArray[np.uint8] | None] = [None] * len(shape)
     for axis in axes:
-        kept = np.bincount(where[axis], minlength=shape[axis])
-        rates = np.log(kept + 0.5)
+        rates = np.log(kept[axis] + 0.5)
         levels = np.rint((rates - rates.max()) / step).astype(np.int64)
         levels = np.maximum(levels, 1 - _MAX_CLASSES)
         found[axis] = (levels - levels.min()).astype(np.uint8)
     return tuple(found)
 
 
-def _refine(found: Classes, where: Where, shape: Sequence[int]) -> Classes:
+def _refine(found: Classes, where: Where, shape: Sequence[int], kept: Kept) -> Classes:
     """Gives every index the class that makes its weights cheapest, again and again."""
     now = list(found)
     for _ in range(_ROUNDS):
+        changed = False
         for axis, own in enumerate(now):
             if own is None:
                 continue
             others = [c if a != axis else None for a, c in enumerate(now)]
-            size, rest = _histogram(others, shape)
+            _, rest = _histogram(others, shape)
             rest = rest // shape[axis]
             top = int(own.max()) + 1
-            kept_bits, left_bits = _costs(now, where, shape, rest.size + top)
-            here = where[axis] * rest.size + _sums(others, where)
-            counts = np.bincount(here, minlength=shape[axis] * rest.size)
+            counts = kept[axis]
+            if rest.size > 1:
+                here = where[axis] * rest.size + _sums(others, where)
+                counts = np.bincount(here, minlength=shape[axis] * rest.size)
             counts = counts.reshape(shape[axis], rest.size)
+            sizes = np.convolve(rest, np.bincount(own))
+            kept_bits, left_bits = _costs(sizes, _kept(counts, own), rest.size + top)
             groups = np.arange(rest.size)[:, None] + np.arange(top)
             price = counts @ (kept_bits - left_bits)[groups] + rest @ left_bits[groups]
             price += np.log2(shape[axis] / (np.bincount(own, minlength=top) + 0.25))
             best = price.argmin(axis=1)
             now[axis] = (best - best.min()).astype(np.uint8)
+            changed |= not np.array_equal(own, best - best.min())
+        if not changed:
+            break
     return tuple(now)
+
+
+def _kept(counts: NDArray[np.int64], own: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Weights of each group, from those of each index and group of the other axes."""
+    kept = np.zeros(counts.shape[1] + int(own.max()), np.int64)
+    for group in range(int(own.max()) + 1):
+        kept[group : group + counts.shape[1]] += counts[own == group].sum(axis=0)
+    return kept
 
 
 def _histogram(
@@ -154,27 +170,23 @@ def _histogram(
 
 def _sums(found: Sequence[NDArray[np.uint8] | None], where: Where) -> NDArray[np.intp]:
     """The group of each kept weight."""
-    total = np.zeros(where[0].size, np.intp)
+    total: NDArray[np.intp] | None = None
     for axis, own in enumerate(found):
         if own is not None:
-            total += own[where[axis]]
-    return total
+            part = own.astype(np.intp).take(where[axis])
+            total = part if total is None else np.add(total, part, out=total)
+    return np.zeros(where[0].size, np.intp) if total is None else total
 
 
 def _costs(
-    found: Sequence[NDArray[np.uint8] | None],
-    where: Where,
-    shape: Sequence[int],
-    groups: int,
+    sizes: NDArray[np.int64], kept: NDArray[np.int64], groups: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bits of a weight that is kept and of one that is not, by group.
 
     Densities of small groups lean on a line through those of all groups.
     """
-    _, sizes = _histogram(found, shape)
-    kept = np.bincount(_sums(found, where), minlength=sizes.size).astype(float)
     sizes = np.pad(sizes, (0, groups - sizes.size)).astype(float)
-    kept = np.pad(kept, (0, groups - kept.size))
+    kept = np.pad(kept, (0, groups - kept.size)).astype(float)
     odds = np.log((kept + 0.5) / (sizes - kept + 0.5))
     slope, height = np.polyfit(np.arange(groups), odds, 1, w=np.sqrt(sizes + 1e-3))
     line = 1 / (1 + np.exp(-(slope * np.arange(groups) + height)))

@@ -9,7 +9,7 @@ follow from each other without a look at every value.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -91,7 +91,7 @@ def split(
     member, row, column = member[order], row[order], column[order]
     ranks = found.ranks[column]
     for group, part in parts(np.bincount(member, minlength=found.sizes.size)):
-        ranks[part] += _before(found, group)[row[part]]
+        ranks[part] += before(found, group)[row[part]]
     return member, ranks, order
 
 
@@ -105,19 +105,30 @@ def join(
         kept: How many belong to each group, int[groups].
         found: The groups.
     """
-    if found.sizes.size == 1:
-        return ranks
     positions = np.empty(ranks.size, np.int64)
     for group, part in parts(kept):
-        before = _before(found, group)
-        row = np.searchsorted(before, ranks[part], side="right") - 1
-        at = found.first[group - found.rows[row].astype(np.int64)]
-        column = found.order[at + ranks[part] - before[row]]
-        positions[part] = row * found.columns.size + column
+        positions[part] = locator(found, group)(ranks[part])
     return positions
 
 
-def _before(found: Groups, group: int) -> NDArray[np.int64]:
+def locator(
+    found: Groups, group: int
+) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+    """What turns ranks in a group into positions in the flattened tensor."""
+    if found.sizes.size == 1:
+        return lambda ranks: ranks
+    earlier = before(found, group)
+
+    def locate(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
+        row = np.searchsorted(earlier, ranks, side="right") - 1
+        at = found.first[group - found.rows[row].astype(np.int64)]
+        column = found.order[at + ranks - earlier[row]]
+        return row * found.columns.size + column
+
+    return locate
+
+
+def before(found: Groups, group: int) -> NDArray[np.int64]:
     """How many values of a group are in the rows before each row, int64[rows]."""
     widths = np.diff(found.first)
     of_column = group - found.rows.astype(np.int64)

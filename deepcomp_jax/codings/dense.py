@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deepcomp_jax import rans
 from deepcomp_jax.codings import _body, _models
-from deepcomp_jax.codings._body import Leaf, Measured
+from deepcomp_jax.codings._body import Leaf, Loops, Measured
 
 MAX_ENTRIES = _models.MAX_SYMBOLS - 1  # a label is an entry or zero
 
@@ -24,34 +24,59 @@ def applies(leaf: Leaf) -> bool:
 
 def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
     """Bits that a body has, roughly."""
-    counts = np.bincount(labels, minlength=leaf.entries + 1)[None]
+    counts = _body.counts(labels, leaf)[None]
     table = rans.models(_models.frequencies(_models.quantise(counts)))
-    return rans.estimate(counts, table) + _models.CODE_BITS * counts.size
+    words = rans.estimate(counts, table)
+    return words + rans.overhead(words) + _models.CODE_BITS * counts.size
 
 
 def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     """Writes labels, uint[size]."""
-    codes = _models.quantise(np.bincount(labels, minlength=leaf.entries + 1))
+    codes = _models.quantise(_body.counts(labels, leaf))
     table = rans.models(_models.frequencies(codes[None]))
-    one = np.zeros(labels.size, np.uint8)
+    one = np.broadcast_to(np.uint8(0), labels.size)
     return _models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
 
 
-def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
-    """Reads labels, uint[size].
+def decode(
+    data: bytes,
+    leaf: Leaf,
+    palette: np.ndarray | None = None,
+    loops: Loops = _body.HOST,
+) -> np.ndarray:
+    """Reads labels.
+
+    Args:
+        data: The body.
+        leaf: What the labels belong to.
+        palette: What each label is decoded to, [entries + 1]; None for labels.
+        loops: What decodes streams.
+
+    Returns:
+        Labels, uint[size], or what they stand for.
 
     Raises:
         FormatError: L1 to L3, L17, or a clause of the stream (E); the offset is that in
             the body.
     """
-    _body.check_entries(leaf, MAX_ENTRIES)
-    start, codes = _models.get(data, 0, leaf.entries + 1)
+    start, table = get_model(data, leaf)
     end, state = rans.begin(data, start)
-    table = rans.models(_models.frequencies(codes[None]))
-    state, labels = rans.take(state, table, np.zeros(leaf.size, np.uint8))
+    one = np.broadcast_to(np.uint8(0), leaf.size)
+    state, labels = loops.take(state, table, one, _body.colours(leaf, palette))
     rans.finish(state)
     _body.check_end(data, end)
-    return labels.astype(leaf.dtype)
+    return labels
+
+
+def get_model(data: bytes, leaf: Leaf) -> tuple[int, rans.Models]:
+    """Where the stream of a body begins, and its model.
+
+    Raises:
+        FormatError: L1 to L3, L17.
+    """
+    _body.check_entries(leaf, MAX_ENTRIES)
+    start, codes = _models.get(data, 0, leaf.entries + 1)
+    return start, rans.models(_models.frequencies(codes[None]))
 
 
 def measure(data: bytes, leaf: Leaf) -> Measured:

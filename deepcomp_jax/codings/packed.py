@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from deepcomp_jax import bits
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import _body
-from deepcomp_jax.codings._body import Leaf, Measured
+from deepcomp_jax.codings._body import Leaf, Loops, Measured
 
 
 def applies(leaf: Leaf) -> bool:
@@ -32,23 +32,38 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     return bits.pack_fixed(labels, leaf.entries.bit_length())
 
 
-def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
-    """Reads labels, uint[size].
+def decode(
+    data: bytes,
+    leaf: Leaf,
+    palette: np.ndarray | None = None,
+    loops: Loops = _body.HOST,
+) -> np.ndarray:
+    """Reads labels.
+
+    Args:
+        data: The body.
+        leaf: What the labels belong to.
+        palette: What each label is decoded to, [entries + 1]; None for labels.
+        loops: What decodes streams, of which there are none here.
+
+    Returns:
+        Labels, uint[size], or what they stand for.
 
     Raises:
         FormatError: L1, L2 or L4; the offset is that in the body.
     """
+    del loops
     width = leaf.entries.bit_length()
     if not width:
         _body.check_end(data, 0)
-        return np.zeros(leaf.size, leaf.dtype)
+        return np.zeros(leaf.size, _body.colours(leaf, palette).dtype)
     end, fields = _body.get_fields(data, 0, leaf.size, width)
     _body.check_end(data, end)
     if fields.max() > leaf.entries:
         raise FormatError(
             f"label {fields.max()} of {leaf.entries}", offset=0, clause="L4"
         )
-    return fields.astype(leaf.dtype)
+    return _body.paint(fields, leaf, palette)
 
 
 def measure(data: bytes, leaf: Leaf) -> Measured:

@@ -23,10 +23,26 @@ from deepcomp_jax import bits, gaps, huffman
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._measures import entropy
 from deepcomp_jax.codings import _body
-from deepcomp_jax.codings._body import Leaf, Measured
+from deepcomp_jax.codings._body import Leaf, Loops, Measured
 
 MAX_LOW_BITS = 32
 FREE_BITS = 8  # of a gap symbol where nobody asks for a width
+
+
+class Front(NamedTuple):
+    """What a body says before its gaps.
+
+    Attributes:
+        gap_bits: Width of a symbol.
+        low_bits: Width of the low bits.
+        symbols: Their number.
+        stream: Where their stream begins.
+    """
+
+    gap_bits: int
+    low_bits: int
+    symbols: int
+    stream: int
 
 
 class Positions(NamedTuple):
@@ -61,13 +77,20 @@ def applies(leaf: Leaf) -> bool:
 
 
 def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
-    """Bits that a body has, roughly."""
-    positions = np.flatnonzero(labels)
+    """Bits that a body has, without its index of lanes and padding."""
+    positions = _body.positions(labels)
     low_bits = choose_low_bits(positions)
-    symbols, _ = gaps.encode(positions, bits=FREE_BITS, low_bits=low_bits)
-    tables = 4 * (leaf.entries + np.unique(symbols).size)
-    words = entropy(symbols) + entropy(labels[positions])
-    return words + positions.size * low_bits + tables
+    cap = (1 << FREE_BITS) - 1
+    units = (np.diff(positions, prepend=-1) - 1) >> low_bits
+    symbols = np.bincount(units % cap, minlength=cap + 1)
+    symbols[cap] = int((units // cap).sum())
+    indices = _body.counts(labels[positions], leaf)[1:]
+    words = positions.size * low_bits
+    for counts in (symbols, indices):
+        sizes = huffman.lengths(counts[: int(np.flatnonzero(counts)[-1:].sum()) + 1])
+        words += int(counts[: sizes.size] @ sizes) if (counts > 0).sum() > 1 else 0
+        words += 4 * np.count_nonzero(counts)
+    return float(words)
 
 
 def encode(
@@ -82,7 +105,7 @@ def encode(
             takes low bits that make the body small.
     """
     del leaf
-    positions = np.flatnonzero(labels)
+    positions = _body.positions(labels)
     indices = (labels[positions] - 1).astype(np.uint16)
     return put_positions(positions, gap_bits) + huffman.encode(indices)
 
@@ -107,17 +130,38 @@ def choose_low_bits(positions: NDArray[np.int64]) -> int:
 # ---- reading ------------------------------------------------------------------------
 
 
-def decode(data: bytes, leaf: Leaf) -> NDArray[np.unsignedinteger]:
-    """Reads labels, uint[size].
+def decode(
+    data: bytes,
+    leaf: Leaf,
+    palette: np.ndarray | None = None,
+    loops: Loops = _body.HOST,
+) -> np.ndarray:
+    """Reads labels.
+
+    Args:
+        data: The body.
+        leaf: What the labels belong to.
+        palette: What each label is decoded to, [entries + 1]; None for labels.
+        loops: What decodes streams.
+
+    Returns:
+        Labels, uint[size], or what they stand for.
 
     Raises:
         FormatError: L1, L2, L4 to L7, or a clause of the gaps (G) or streams (H); the
             offset is that in the body.
     """
-    found = get_positions(data, leaf.size)
-    end, indices = huffman.decode(data, found.end, found.positions.size)
+    found = get_positions(data, leaf.size, loops)
+    end, indices = loops.decode(data, found.end, found.positions.size)
     _body.check_end(data, end)
-    return _body.to_labels(found.positions, indices, leaf, found.end)
+    if indices.size:
+        _body.check_index(int(indices.max()), leaf, found.end)
+    colours = _body.colours(leaf, palette)
+    flat = _body.zeros(leaf.size, colours.dtype)
+    for first in range(0, indices.size, _body.BLOCK):
+        part = slice(first, first + _body.BLOCK)
+        flat[found.positions[part]] = colours[1:].take(indices[part])
+    return flat
 
 
 def fixed_width(body: bytes) -> int | None:
@@ -125,11 +169,11 @@ def fixed_width(body: bytes) -> int | None:
     return None if body[1] else body[0]
 
 
-def get_positions(data: bytes, size: int) -> Positions:
-    """Reads the gaps of a leaf of `size` values.
+def get_front(data: bytes, size: int) -> Front:
+    """Reads what a body of a leaf of `size` values says before its gaps.
 
     Raises:
-        FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
+        FormatError: L1, L5, L6, C3.
     """
     pos, gap_bits = _body.get_byte(data, 0)
     pos, low_bits = _body.get_byte(data, pos)
@@ -140,7 +184,17 @@ def get_positions(data: bytes, size: int) -> Positions:
     start, count = bits.get_varint(data, pos, clause="C3")
     if count > size:
         raise FormatError(f"{count} gaps for {size} values", offset=pos, clause="L6")
-    low_at, symbols = huffman.decode(data, start, count)
+    return Front(gap_bits, low_bits, count, start)
+
+
+def get_positions(data: bytes, size: int, loops: Loops = _body.HOST) -> Positions:
+    """Reads the gaps of a leaf of `size` values.
+
+    Raises:
+        FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
+    """
+    gap_bits, low_bits, count, start = get_front(data, size)
+    low_at, symbols = loops.decode(data, start, count)
     kept = count - gaps.fillers(symbols, bits=gap_bits)
     end, low = _body.get_fields(data, low_at, kept, low_bits)
     positions = gaps.decode(

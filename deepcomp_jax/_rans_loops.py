@@ -1,0 +1,230 @@
+"""The loops of interleaved rANS: a symbol of every lane at each step, in NumPy.
+
+A call of NumPy takes about as long as its work on a thousand numbers. So there are few
+calls in a step, into buffers that are there already, on numbers of the width that
+NumPy computes fastest with, and constants are arrays: a Python number is converted
+each time.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+PRECISION = 12  # bits of a frequency; a table of this size fits the fastest cache
+TOTAL = 1 << PRECISION
+LOW = 1 << 16  # least state; also that after the last symbol
+
+_BLOCK = 1 << 16  # symbols looked up together: what is known of them fits a cache
+
+
+def _blocks(size: int, lanes: int) -> Iterator[tuple[slice, int]]:
+    """Cuts symbols into blocks of whole steps, and one of those that are left over.
+
+    Yields:
+        Which symbols, and how many lanes have one in each step.
+    """
+    left = size % lanes
+    block = max(1, _BLOCK // lanes) * lanes
+    for first in range(0, size - left, block):
+        yield slice(first, min(first + block, size - left)), lanes
+    if left:
+        yield slice(size - left, size), left
+
+
+# ---- reading ------------------------------------------------------------------------
+
+
+class Lookup(NamedTuple):
+    """What each of the 4096 remainders stands for under each model.
+
+    Attributes:
+        frequencies: Of the symbol, int64[models * 4096].
+        rests: The remainder less the start of the symbol, int64[models * 4096].
+        values: What the symbol is decoded to, any dtype[models * 4096].
+    """
+
+    frequencies: NDArray[np.int64]
+    rests: NDArray[np.int64]
+    values: np.ndarray
+
+
+def take(
+    words: NDArray[np.uint16],
+    lookup: Lookup,
+    lanes: NDArray[np.int64],
+    here: NDArray[np.int64],
+    chosen: NDArray[np.unsignedinteger],
+) -> np.ndarray:
+    """Decodes symbols, and moves the lanes on, in place.
+
+    Args:
+        words: Of all lanes, uint16[w], w > 0.
+        lookup: Of the models.
+        lanes: State of each lane, int64[L].
+        here: The next word of each lane, int64[L].
+        chosen: Model of each symbol, uint[n]; is not looked at if there is one model.
+
+    Returns:
+        What the symbols stand for, [n].
+    """
+    out = np.empty(chosen.size, lookup.values.dtype)
+    for part, width in _blocks(chosen.size, lanes.size):
+        slots = np.empty(part.stop - part.start, np.int64).reshape(-1, width)
+        base = None
+        if lookup.rests.size > TOTAL:
+            base = (chosen[part].astype(np.int64) << PRECISION).reshape(-1, width)
+        _take(words, lookup, lanes[:width], here[:width], (slots, base))
+        lookup.values.take(slots.ravel(), out=out[part], mode="clip")
+    return out
+
+
+def _take(
+    words: NDArray[np.uint16],
+    lookup: Lookup,
+    lanes: NDArray[np.int64],
+    here: NDArray[np.int64],
+    block: tuple[NDArray[np.int64], NDArray[np.int64] | None],
+) -> None:
+    """The steps of a block.
+
+    Args:
+        words: Of all lanes.
+        lookup: Of the models.
+        lanes: State of each lane that has a symbol in each step; moves on.
+        here: The next word of each; moves on.
+        block: Where the slots of the symbols go, int64[steps, L]; and where their
+            models begin in the tables, int64[steps, L], None if there is one.
+    """
+    slots, base = block
+    numbers = TOTAL - 1, PRECISION, LOW, 16, 1
+    mask, shift, low, wide, one = np.repeat(numbers, lanes.size).reshape(5, -1)
+    frequency, rest = np.empty_like(lanes), np.empty_like(lanes)
+    is_low = np.empty(lanes.size, bool)
+    for step, slot in enumerate(slots):
+        np.bitwise_and(lanes, mask, out=slot)
+        if base is not None:
+            np.add(slot, base[step], out=slot)
+        lookup.frequencies.take(slot, out=frequency, mode="clip")
+        lookup.rests.take(slot, out=rest, mode="clip")
+        np.right_shift(lanes, shift, out=lanes)
+        np.multiply(lanes, frequency, out=lanes)
+        np.add(lanes, rest, out=lanes)
+        np.less(lanes, low, out=is_low)
+        few = is_low.nonzero()[0]
+        at = here.take(few)
+        state = np.left_shift(lanes.take(few), wide[: few.size])
+        # Lanes of a damaged stream may run beyond the words; "clip" reads the last.
+        lanes[few] = np.bitwise_or(state, words.take(at, mode="clip"), out=state)
+        here[few] = np.add(at, one[: few.size], out=at)
+
+
+# ---- writing ------------------------------------------------------------------------
+
+
+class Costs(NamedTuple):
+    """What coding a symbol does to a state x, for each symbol of each model.
+
+    Numbers below 2**53 are exact as float64, and dividing is far faster for them than
+    for integers. With f the frequency of a symbol and c its start,
+
+        x = f q + r,  q = floor(x / f)   becomes   4096 q + r + c = x + (4096 - f) q + c
+
+    Attributes:
+        limits: A state as large gives off a word first: f * 2**20.
+        inverses: 1 / f.
+        gains: 4096 - f.
+        starts: c.
+    """
+
+    limits: NDArray[np.float64]
+    inverses: NDArray[np.float64]
+    gains: NDArray[np.float64]
+    starts: NDArray[np.float64]
+
+
+def costs(frequencies: NDArray[np.uint32], starts: NDArray[np.uint32]) -> Costs:
+    """The table for models, uint32[models, alphabet]."""
+    f = frequencies.ravel().astype(np.float64)
+    return Costs(
+        f * (1 << 32 - PRECISION),
+        1 / np.maximum(f, 1),
+        TOTAL - f,
+        starts.ravel().astype(np.float64),
+    )
+
+
+Pairs = Callable[[slice], NDArray[np.int64]]  # places in such a table, of some symbols
+Words = tuple[NDArray[np.uint16], NDArray[np.bool_]]  # given off at each step, if so
+
+
+def put(table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]) -> Words:
+    """Codes symbols, the last one first, and moves the lanes on, in place.
+
+    Args:
+        table: Of the models.
+        pairs: Of the symbols, their models included.
+        size: Number of symbols.
+        lanes: State of each lane, float64[L].
+
+    Returns:
+        The word that each symbol gives off, uint16[steps, L], and whether it does.
+    """
+    steps = -(-size // lanes.size)
+    words = np.empty((steps, lanes.size), np.uint16)
+    full = np.zeros((steps, lanes.size), np.bool_)
+    for part, width in reversed(list(_blocks(size, lanes.size))):
+        first = part.start // lanes.size
+        rows = slice(first, first + (part.stop - part.start) // width)
+        at = pairs(part)
+        block = Costs(*(column.take(at).reshape(-1, width) for column in table))
+        _put(block, lanes[:width], words[rows, :width], full[rows, :width])
+    return words, full
+
+
+def _put(
+    block: Costs,
+    lanes: NDArray[np.float64],
+    words: NDArray[np.uint16],
+    full: NDArray[np.bool_],
+) -> None:
+    """The steps of a block, last one first; all have as many lanes."""
+    half = np.full(lanes.size, 0.5)
+    quotient = np.empty_like(lanes)
+    for step in range(len(words) - 1, -1, -1):
+        np.greater_equal(lanes, block.limits[step], out=full[step])
+        few = full[step].nonzero()[0]
+        large = lanes.take(few)
+        high = np.floor(large * (1 / LOW))
+        words[step, few] = large - high * LOW
+        lanes[few] = high
+        # Half a unit more: rounding cannot lead below a whole quotient.
+        np.add(lanes, half, out=quotient)
+        np.multiply(quotient, block.inverses[step], out=quotient)
+        np.floor(quotient, out=quotient)
+        np.multiply(quotient, block.gains[step], out=quotient)
+        np.add(lanes, quotient, out=lanes)
+        np.add(lanes, block.starts[step], out=lanes)
+
+
+def put_slowly(
+    table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]
+) -> Words:
+    """The same as `put`, lane after lane: faster for few lanes."""
+    steps = -(-size // lanes.size)
+    words = np.empty((steps, lanes.size), np.uint16)
+    full = np.zeros((steps, lanes.size), np.bool_)
+    limits, _, gains, starts = (column.astype(np.int64).tolist() for column in table)
+    at = pairs(slice(0, size))
+    for lane, state in enumerate(lanes.tolist()):
+        x = int(state)
+        own = at[lane :: lanes.size].tolist()
+        for step in range(len(own) - 1, -1, -1):
+            pair = own[step]
+            if x >= limits[pair]:
+                full[step, lane], words[step, lane] = True, x & (LOW - 1)
+                x >>= 16
+            x += x // (TOTAL - gains[pair]) * gains[pair] + starts[pair]
+        lanes[lane] = x
+    return words, full

@@ -1,0 +1,195 @@
+"""The body of the density coding: what is before its stream, and what follows from it.
+
+`density` describes the format.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax import bits, huffman, rans
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.codings import _body, _groups, _models
+from deepcomp_jax.codings._body import Leaf
+from deepcomp_jax.codings._groups import Classes, Groups
+
+
+class Front(NamedTuple):
+    """What a body says before its stream.
+
+    Attributes:
+        groups: The groups.
+        gaps: Gap symbols of each, int64[groups].
+        widths: Low bits of a gap of each, int64[groups].
+        tables: Which table the indices of each group have, uint8[groups].
+        frequencies: Of the tables, uint32[tables, entries].
+        counts_at: Where the numbers of gaps begin, after the classes.
+        tables_at: Where the tables begin.
+        stream_at: Where the stream begins.
+    """
+
+    groups: Groups
+    gaps: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    tables: NDArray[np.uint8]
+    frequencies: NDArray[np.uint32]
+    counts_at: int
+    tables_at: int
+    stream_at: int
+
+
+def get_front(data: bytes, leaf: Leaf) -> Front:
+    """Reads what a body says before its stream.
+
+    Raises:
+        FormatError: L1 to L3, L6, L8 to L10, L17, C3, or a clause of the classes (H).
+    """
+    _body.check_entries(leaf, _models.MAX_SYMBOLS)
+    pos, classes = _get_classes(data, leaf.shape)
+    found = _groups.groups(leaf.shape, classes)
+    counts_at, gaps = pos, np.zeros(found.sizes.size, np.int64)
+    for group in np.flatnonzero(found.sizes).tolist():
+        start = pos
+        pos, gaps[group] = bits.get_varint(data, pos, clause="C3")
+        if gaps[group] > found.sizes[group]:
+            raise FormatError(
+                f"{gaps[group]} gaps in a group of {found.sizes[group]} values",
+                offset=start,
+                clause="L6",
+            )
+    tables = np.zeros(gaps.size, np.uint8)
+    frequencies = np.zeros((0, leaf.entries), np.uint32)
+    tables_at = pos
+    if gaps.any():
+        pos, splits = bits.get_varint(data, pos, clause="C3")
+        if splits % 2 or splits.bit_length() > gaps.size:
+            raise FormatError("no such group", offset=pos - 1, clause="L10")
+        tables = np.cumsum([splits >> d & 1 for d in range(gaps.size)]).astype(np.uint8)
+        tables_at = pos
+        pos, frequencies = _models.get_tables(data, pos, int(tables[-1]) + 1, leaf)
+    low = widths(found.sizes, gaps).astype(np.int64)
+    return Front(found, gaps, low, tables, frequencies, counts_at, tables_at, pos)
+
+
+def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
+    pos, axes = bits.get_varint(data, 0, clause="C3")
+    if axes.bit_length() > len(shape):
+        raise FormatError("no such axis", offset=0, clause="L8")
+    classes: list[NDArray[np.uint8] | None] = [None] * len(shape)
+    most = 0
+    for axis in range(len(shape)):
+        if axes >> axis & 1:
+            start = pos
+            pos, own = huffman.decode(data, pos, shape[axis])
+            most += int(own.max())
+            if not 0 < most < _groups.MAX_GROUPS or own.max() == 0:
+                raise FormatError(
+                    f"{most + 1} groups, or an axis of one class",
+                    offset=start,
+                    clause="L9",
+                )
+            classes[axis] = own.astype(np.uint8)
+    return pos, tuple(classes)
+
+
+def widths(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Low bits of each group's gaps, uint8[groups]."""
+    pairs = zip(sizes.tolist(), gaps.tolist(), strict=True)
+    widths = [_models.low_bits(size, count) if count else 0 for size, count in pairs]
+    return np.array(widths, np.uint8)
+
+
+def gap_models(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> rans.Models:
+    """A model for each group; that of a group without gaps is that of one gap."""
+    pairs = zip(sizes.tolist(), gaps.tolist(), strict=True)
+    rows = [_models.gap_frequencies(max(n, 1), max(g, 1)) for n, g in pairs]
+    return rans.models(np.array(rows))
+
+
+def positions(
+    low: bytes, front: Front, symbols: NDArray[np.uint16], kept: NDArray[np.int64]
+) -> Iterator[NDArray[np.int64]]:
+    """Positions of the weights in the flattened tensor, some of them at a time.
+
+    Args:
+        low: The low bits.
+        front: Of the body.
+        symbols: Gap symbols of all groups.
+        kept: Weights of each group.
+
+    Raises:
+        FormatError: G6, L7.
+    """
+    field = 0
+    for group, part in _groups.parts(front.gaps):
+        if symbols[part.stop - 1] == _models.CAP:
+            raise _filler(front)
+        width, size = int(front.widths[group]), int(front.groups.sizes[group])
+        locate = _groups.locator(front.groups, group)
+        for ranks in _ranks(low, field, width, symbols[part]):
+            if ranks.size and ranks[-1] >= size:
+                raise _beyond(front, group, int(ranks[-1]))
+            yield locate(ranks)
+        field += width * int(kept[group])
+
+
+def _ranks(
+    low: bytes, field: int, width: int, symbols: NDArray[np.uint16]
+) -> Iterator[NDArray[np.int64]]:
+    """Ranks of the weights of a group, some of them at a time.
+
+    Args:
+        low: The low bits of all groups.
+        field: Where those of this one begin, in bits.
+        width: Low bits of a gap.
+        symbols: Gap symbols of the group.
+    """
+    zeros, rank = 0, -1
+    for first in range(0, symbols.size, _body.BLOCK):
+        own = symbols[first : first + _body.BLOCK]
+        units = np.cumsum(own, dtype=np.int64) + zeros
+        zeros = int(units[-1])
+        units = units[own < _models.CAP]
+        rest = bits.unpack_fixed(low, units.size, width, offset=field, dtype=np.int64)
+        field += width * units.size
+        rest += 1
+        np.cumsum(rest, out=rest)
+        rest += rank
+        if rest.size:
+            rank = int(rest[-1])
+        units <<= width
+        units += rest
+        yield units
+
+
+def check_groups(
+    front: Front, symbols: NDArray[np.integer], ranks: NDArray[np.integer]
+) -> None:
+    """Rejects groups whose gaps do not end at a value of theirs.
+
+    Args:
+        front: Of the body.
+        symbols: The last gap symbol of each group that has some, int[groups].
+        ranks: The rank that it leads to, int[groups].
+
+    Raises:
+        FormatError: G6, L7.
+    """
+    for group in np.flatnonzero(front.gaps).tolist():
+        if symbols[group] == _models.CAP:
+            raise _filler(front)
+        if ranks[group] >= front.groups.sizes[group]:
+            raise _beyond(front, group, int(ranks[group]))
+
+
+def _filler(front: Front) -> FormatError:
+    return FormatError("the last gap is a filler", offset=front.stream_at, clause="G6")
+
+
+def _beyond(front: Front, group: int, rank: int) -> FormatError:
+    size = front.groups.sizes[group]
+    return FormatError(
+        f"gaps reach value {rank} of {size}", offset=front.stream_at, clause="L7"
+    )

@@ -1,0 +1,186 @@
+"""The lanes of a rANS stream, decoded side by side on the device.
+
+The same as `rans.take`, as one jitted loop over the steps.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepcomp_jax import rans
+from deepcomp_jax.lanes import _sizes
+
+WORTH_LOCK_STEP = 64  # lanes; with fewer, the host is about as fast
+
+
+class State(NamedTuple):
+    """Where a decoder stands.
+
+    Attributes:
+        words: Of all lanes and zeros, uint16[w].
+        lanes: State of each lane, and of some that do not exist, uint32[L].
+        here: The next word of each, int32[L].
+        real: Number of lanes that exist.
+        place: Device or sharding of the arrays; None for the default.
+    """
+
+    words: jax.Array
+    lanes: jax.Array
+    here: jax.Array
+    real: int
+    place: Any
+
+
+def begin(state: rans.State, place: Any) -> State:
+    """A decoder on the device, from one on the host that has decoded nothing."""
+    lanes = _sizes.padded(state.lanes.astype(np.uint32), place)
+    here = _sizes.padded(state.here.astype(np.int32), place)
+    words = _sizes.padded(state.words, place)
+    return State(words, lanes, here, state.lanes.size, place)
+
+
+def room(state: State, count: int) -> int:
+    """The size of arrays that hold `count` symbols: each step writes those of L."""
+    return _sizes.rounded(count) + state.lanes.size
+
+
+def take(
+    state: State,
+    table: rans.Models,
+    count: int,
+    chosen: jax.Array | None,
+    palette: np.ndarray,
+) -> tuple[State, jax.Array]:
+    """Decodes a segment.
+
+    Args:
+        state: Where the decoder stands.
+        table: The models of the segment.
+        count: Number of symbols.
+        chosen: Which of the models each symbol has, uint8[room]; None if there is one.
+        palette: What each symbol is decoded to, [alphabet].
+
+    Returns:
+        The state after the segment, and what the symbols stand for, [room]; those
+        after the first `count` have no meaning.
+    """
+    size = room(state, count)
+    certain = rans.find_certain(table)
+    if certain is not None:  # such symbols change no state
+        only = jax.device_put(palette[certain], state.place)
+        if chosen is None:
+            return state, jnp.broadcast_to(only[0], (size,))
+        return state, jnp.take(only, chosen, mode="clip")
+    symbols, steps = rans.tables(table)
+    values, lanes, here = _lock_step(
+        state.words,
+        (
+            _sizes.padded(steps, state.place),
+            _sizes.padded(palette[symbols], state.place),
+        ),
+        chosen,
+        (state.lanes, state.here),
+        jnp.array([*divmod(count, state.real), state.real], jnp.int32),
+        size=size,
+    )
+    return state._replace(lanes=lanes, here=here), values
+
+
+def take_on_cpu(
+    state: rans.State,
+    table: rans.Models,
+    chosen: np.ndarray,
+    palette: np.ndarray | None = None,
+) -> tuple[rans.State, np.ndarray]:
+    """The same as `rans.take`, with the loop compiled; arrays are not copied."""
+    if state.lanes.size < WORTH_LOCK_STEP or rans.find_certain(table) is not None:
+        return rans.take(state, table, chosen, palette)
+    here = begin(state, jax.local_devices(backend="cpu")[0])
+    if palette is None:
+        palette = np.arange(table.frequencies.shape[1], dtype=np.uint16)
+    models = None
+    if len(table.frequencies) > 1:
+        models = np.zeros(room(here, chosen.size), np.uint8)
+        models[: chosen.size] = chosen
+        models = jax.device_put(models, here.place)
+    here, values = take(here, table, chosen.size, models, palette)
+    return back(here, state), np.asarray(values)[: chosen.size]
+
+
+def back(state: State, host: rans.State) -> rans.State:
+    """The state of a decoder on the host, from one on the device that began there."""
+    lanes, here = jax.device_get((state.lanes, state.here))
+    return host._replace(
+        lanes=lanes[: state.real].astype(np.int64),
+        here=here[: state.real].astype(np.int64),
+    )
+
+
+def finish(state: State, host: rans.State) -> None:
+    """Rejects a stream that does not end where its symbols do.
+
+    Args:
+        state: Of the decoder on the device.
+        host: From which it began.
+
+    Raises:
+        FormatError: E8.
+    """
+    rans.finish(back(state, host))
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _lock_step(
+    words: jax.Array,
+    tables: tuple[jax.Array, jax.Array],
+    chosen: jax.Array | None,
+    lanes: tuple[jax.Array, jax.Array],
+    sizes: jax.Array,
+    *,
+    size: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Decodes a symbol of every lane at each step.
+
+    Args:
+        words: Of all lanes, and at least one zero.
+        tables: Frequency * 4096 + (remainder - start), and what the symbol stands for,
+            by model and remainder, [at least models * 4096].
+        chosen: Model of each symbol, uint8[size]; None if there is one.
+        lanes: State of each lane, uint32[L], and its next word, int32[L].
+        sizes: Steps that all lanes take, lanes that take one more, and lanes; int32[3].
+        size: Of the result; each step writes L of it, and the next one goes over those
+            of lanes that do not exist.
+
+    Returns:
+        What the symbols stand for, [size], the states and the next words.
+    """
+    steps, left, count = sizes
+
+    def step(
+        index: jax.Array, carry: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        values, x, here = carry
+        slot = (x & (rans.TOTAL - 1)).astype(jnp.int32)
+        if chosen is not None:
+            models = jax.lax.dynamic_slice(chosen, (index * count,), x.shape)
+            slot = slot + (models.astype(jnp.int32) << rans.PRECISION)
+        entry = jnp.take(tables[0], slot, mode="clip")
+        x = (x >> rans.PRECISION) * (entry >> rans.PRECISION) + (
+            entry & (rans.TOTAL - 1)
+        )
+        low = x < rans.LOW
+        # Lanes of a damaged stream may run beyond the words; "clip" reads a zero.
+        word = jnp.take(words, here, mode="clip").astype(jnp.uint32)
+        x = jnp.where(low, x << 16 | word, x)
+        row = jnp.take(tables[1], slot, mode="clip")
+        values = jax.lax.dynamic_update_slice(values, row, (index * count,))
+        return values, x, here + low.astype(jnp.int32)
+
+    start = jnp.zeros(size, tables[1].dtype), *lanes
+    values, x, here = jax.lax.fori_loop(0, steps, step, start)
+    values, more_x, more_here = step(steps, (values, x, here))
+    takes = jnp.arange(x.size, dtype=jnp.int32) < left
+    return values, jnp.where(takes, more_x, x), jnp.where(takes, more_here, here)
