@@ -12,16 +12,19 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 # Each module may import only from lines above its own.
 LAYERS = [
     {"_types", "_errors"},
-    {"bits", "_code", "_measures", "_report"},
-    {"_index", "_runs", "_tree", "trees"},
+    {"bits", "_code", "_measures", "_report", "_rans_loops", "lanes._sizes"},
+    {"_index", "_runs", "_tree", "trees", "_rans_models"},
     {"_stream", "rans", "gaps", "kmeans"},
-    {"huffman", "codings._body", "codings._groups"},
-    {"codings._models", "fold", "prune", "share", "lanes"},
-    {"codings._fit"},
+    {"huffman", "codings._groups", "fold", "prune", "share"},
+    {"codings._body"},
+    {"codings._models"},
+    {"codings._fit", "codings._gapped"},
     {"codings.packed", "codings.relative", "codings.dense", "codings.density"},
     {"codings._prices"},
     {"codings"},
-    {"_layout", "rate"},
+    {"_layout", "rate", "lanes._huffman", "lanes._places", "lanes._rans"},
+    {"lanes._leaves"},
+    {"lanes"},
     {"_header"},
     {"_section"},
     {"container", "_counting"},
@@ -31,7 +34,8 @@ LAYERS = [
     {"__init__"},
 ]
 DEVICE = {
-    "trees", "fold", "prune", "share", "lanes", "retrain", "rate", "pipeline",
+    "trees", "fold", "prune", "share", "lanes", "lanes._sizes", "lanes._huffman",
+    "lanes._places", "lanes._rans", "lanes._leaves", "retrain", "rate", "pipeline",
     "budget", "__init__",
 }  # fmt: skip
 
@@ -59,7 +63,7 @@ def names(source: str) -> set[str]:
             module = str(node.module)
             # `from deepcomp_jax import gaps` names a module, other imports its content.
             inner = [f"{module}.{alias.name}" for alias in node.names]
-            is_folder = module in ("deepcomp_jax", "deepcomp_jax.codings")
+            is_folder = path_of(module.partition(".")[2]).name == "__init__.py"
             named = [n for n in inner if path_of(n.partition(".")[2]).exists()]
             found.update(named if is_folder and named else [module])
     return found

@@ -110,7 +110,7 @@ def test_lanes_cost_little(size: int, shares: list[int]) -> None:
     data, one = rans.encode([segment]), rans.encode([segment], lanes=1)
     lanes = rans.begin(data, 0)[1].lanes.size
     assert len(data) <= 1.005 * len(one)
-    assert (lanes > 1) == (rans.cost(segment) > 27_000)
+    assert (lanes > 1) == (rans.cost(segment) >= 20_000)  # of which 0.3 % are two
 
 
 # ---- what a reader rejects ----------------------------------------------------------
