@@ -160,7 +160,7 @@ def _steps(codebook: np.ndarray) -> list[np.ndarray]:
     wide = codebook.astype(np.float64)
     with np.errstate(over="ignore"):
         found = np.abs(wide), np.diff(wide)
-    return [sizes.min() for sizes in found if sizes.size]
+    return [np.asarray(sizes.min()) for sizes in found if sizes.size]
 
 
 def _put_grid(codebook: np.ndarray, step: np.ndarray) -> bytes:
