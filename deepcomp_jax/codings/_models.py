@@ -119,7 +119,7 @@ def _words(
     counts: NDArray[np.int64], shares: NDArray[np.uint32]
 ) -> NDArray[np.float64]:
     sizes = rans.PRECISION - np.log2(np.maximum(shares, 1))
-    return np.sum(counts * sizes, axis=-1, dtype=np.float64)
+    return np.asarray((counts * sizes).sum(axis=-1), np.float64)
 
 
 def low_bits(size: int, gaps: int) -> int:
