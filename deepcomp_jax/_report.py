@@ -1,5 +1,6 @@
 """An account as text: aligned tables, and each measure with what it leaves out."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ _BITS_HEAD = (
     "shape",
     "dtype",
     "coding",
+    "next best",
     "non-zero",
     "clusters",
     *_PARTS,
@@ -93,11 +95,21 @@ def _bits_row(tensor: dict[str, Any]) -> list[str]:
     start = [tensor["name"] or "-", shape, tensor["dtype"], tensor["coding"]]
     return [
         *start,
+        _runner_up(tensor),
         str(tensor["nonzero"]),
         clusters,
         *_part_cells(bits),
         *_all(bits["total"]),
     ]
+
+
+def _runner_up(tensor: dict[str, Any]) -> str:
+    """The next best coding, and how much more it would take."""
+    other, size = tensor["runner_up"], tensor["body_bytes"]
+    if other is None:
+        return "-"
+    more = 100 * (other["bytes"] / size - 1) if size else math.inf
+    return f"{other['coding']} {more:+.1f} %"
 
 
 def _part_cells(bits: dict[str, int]) -> list[str]:
@@ -110,9 +122,9 @@ def _all(total: int) -> list[str]:
 
 def _sums(report: dict[str, Any]) -> list[list[str]]:
     front, total = report["front_bits"], report["bits"]
-    blank = ["", "", "", "", ""]
+    blank = [""] * 6
     file_row = [*_part_cells(front), *_all(sum(front.values()))]
-    counts = ["", "", "", str(report["nonzero"]), ""]
+    counts = ["", "", "", "", str(report["nonzero"]), ""]
     total_row = [*_part_cells(total), *_all(8 * report["file_bytes"])]
     return [
         ["(names, containers)", *blank, *file_row],

@@ -218,6 +218,16 @@ def measure(layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]) -> M
     return codings.ALL[CODINGS[layout.coding]].measure(body, leaf)
 
 
+def runner_up(leaf: Shared, codebook: np.ndarray) -> tuple[str, int] | None:
+    """The smallest other coding of labels, and its bytes; None without labels."""
+    labels = np.asarray(leaf.labels)
+    if not labels.size:
+        return None
+    described = _described(labels.shape, codebook)
+    flat = labels.ravel().astype(described.dtype)
+    return codings.runner_up(flat, described, leaf.coding or "")
+
+
 def _get_raw(layout: Layout, body: bytes) -> np.ndarray:
     if len(body) != layout.size * layout.dtype.itemsize:
         raise FormatError(

@@ -225,11 +225,20 @@ def to_dict(account: Account) -> dict[str, Any]:
                 "clusters": tensor.clusters,
                 "bits": tensor.parts._asdict() | {"total": tensor.bits},
                 "ideal": tensor.ideal,
+                "body_bytes": tensor.body_bytes,
+                "runner_up": _runner_up(tensor),
                 "table": {k: v for k, v in row._asdict().items() if k != "name"},
             }
             for tensor, row in rows
         ],
     }
+
+
+def _runner_up(tensor: Tensor) -> dict[str, str | int] | None:
+    """The next coding, as JSON."""
+    if tensor.runner_up is None:
+        return None
+    return dict(zip(("coding", "bytes"), tensor.runner_up, strict=True))
 
 
 def measures(account: Account) -> dict[str, float | int | None]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from deepcomp_jax import FormatError, account, container
+from deepcomp_jax import FormatError, account, codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared
 from tests import strategies
 
@@ -131,6 +131,22 @@ def test_bound():
     parts = total.tables + total.classes + total.codebook + total.values
     assert ACCOUNT.bound == pytest.approx(ideal + parts)
     assert 1 < 8 * len(DATA) / ACCOUNT.bound < 1.1
+
+
+@pytest.mark.spec("A15")
+def test_the_next_best_coding():
+    sizes = {}
+    for coding in codings.ALL:
+        second = Shared(labels(1000, 16, 0.5), 0, coding)
+        data = container.dumps(Compressed((0,), (second,), (SIXTEEN,)))
+        sizes[coding] = account.account(data).tensors[0].body_bytes
+    best, following = sorted(sizes, key=sizes.__getitem__)[:2]
+    assert (SECOND.coding, SECOND.body_bytes) == (best, sizes[best])
+    assert SECOND.runner_up == (following, sizes[following])
+    assert f"{following} +{100 * (sizes[following] / sizes[best] - 1):.1f} %" in str(
+        ACCOUNT
+    )
+    assert HALF.runner_up is EMPTY.runner_up is None
 
 
 @pytest.mark.spec("A7")

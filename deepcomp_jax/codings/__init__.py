@@ -83,6 +83,19 @@ def encode(
     return _smallest(labels, leaf)
 
 
+def runner_up(
+    labels: NDArray[np.unsignedinteger], leaf: Leaf, coding: str
+) -> tuple[str, int]:
+    """The smallest of all other codings, and the bytes that it would take."""
+    others = {
+        name: len(module.encode(labels, leaf))
+        for name, module in ALL.items()
+        if name != coding and module.applies(leaf)
+    }
+    best = min(others, key=others.__getitem__)
+    return best, others[best]
+
+
 def _smallest(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> tuple[str, bytes]:
     """The density coding, or another that is expected to be as small and is smaller."""
     bodies: dict[str, bytes] = {}
