@@ -104,9 +104,14 @@ def decode(
     end = (units << low_bits) + rests + int(np.count_nonzero(symbols != cap))
     check_end(end, size, offset)
     weight = symbols != cap
-    after = np.cumsum(symbols.astype(np.int64))[weight] << low_bits
-    rest = 0 if low is None else np.cumsum(low.astype(np.int64))
-    return after + rest + np.arange(after.size)
+    positions = np.cumsum(symbols, dtype=np.int64)[weight]
+    positions <<= low_bits
+    steps = np.ones(positions.size, np.int64)  # in place: these may be large
+    if low is not None:
+        np.add(steps, low, out=steps, casting="unsafe")
+    positions += np.cumsum(steps, out=steps)
+    positions -= 1
+    return positions
 
 
 def decode_slow(

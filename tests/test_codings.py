@@ -357,6 +357,28 @@ def test_a_few_bytes_take_no_more_memory_than_their_labels(shape: tuple[int, ...
     assert peak < labels.nbytes + 10**5
 
 
+@pytest.mark.parametrize(
+    ("name", "density"),
+    [
+        *(("relative", 0.05), ("relative", 0.3), ("density", 0.05), ("density", 0.6)),
+        *(("dense", 0.3), ("dense", 1.0), ("packed", 1.0)),
+    ],
+)
+def test_decoding_takes_little_more_memory_than_its_result(name: str, density: float):
+    rng = np.random.default_rng(0)
+    size = 1 << 20
+    labels = (rng.random(size) < density) * rng.integers(1, 17, size, np.uint8)
+    leaf = Leaf((1024, 1024), 16, 8)
+    body = codings.ALL[name].encode(labels, leaf)
+    palette = np.arange(17, dtype=np.float32)
+    tracemalloc.start()
+    values = codings.decode(name, body, leaf, palette)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(values.ravel(), labels)
+    assert peak < 2.5 * values.nbytes
+
+
 def test_prices_are_those_of_the_models():
     rng = np.random.default_rng(0)
     labels = (rng.random(4000) < 0.2) * rng.geometric(0.4, 4000).clip(1, 6)

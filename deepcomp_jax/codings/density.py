@@ -158,8 +158,9 @@ def _get_stream(
     state, symbols = loops.take(
         state, _gapped.gap_models(front.groups.sizes, front.gaps), of_gaps
     )
-    weight = symbols < _models.CAP
-    kept = np.bincount(of_gaps, weight, count).astype(np.int64)
+    kept = np.zeros(count, np.int64)
+    for group, part in _groups.parts(front.gaps):
+        kept[group] = np.count_nonzero(symbols[part] < _models.CAP)
     chosen = np.repeat(front.tables, kept)
     table = rans.models(front.frequencies)
     state, indices = loops.take(state, table, chosen)
