@@ -112,7 +112,7 @@ def _storages(dtype: np.dtype) -> tuple[np.dtype, ...]:
 def _grid(step: np.ndarray, factors: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Multiples of a step, rounded once."""
     # A step of 24 bits times a factor of 16 is exact in float64.
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return _cast(step.astype(np.float64) * factors, dtype)
 
 

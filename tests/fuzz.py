@@ -5,7 +5,8 @@
 Takes the valid test vectors, and flips bits, cuts, splices, repeats, and sets bytes and
 lengths to extremes; in most files the checksums are made right again, so that what is
 behind them is reached. A file whose checksums are left as they are must be
-rejected, or be the network that it was. Prints what happened, and every failure.
+rejected, or be the network that it was; or that of another vector, all of which may
+have been spliced in. Prints what happened, and every failure.
 """
 
 import argparse
@@ -58,6 +59,7 @@ def run(count: int, seed: int) -> tuple[Counter[str], list[str]]:
     """
     files = sorted((FOLDER / "valid").glob("*.dcz"))
     corpus = [data for path in files if len(data := path.read_bytes()) < 5000]
+    intact = [describe(container.loads(data)) for data in corpus]
     outcomes: Counter[str] = Counter()
     failures: list[str] = []
     for number in range(count):
@@ -69,15 +71,20 @@ def run(count: int, seed: int) -> tuple[Counter[str], list[str]]:
         else:
             damaged = mutate(source, original, corpus)
         data = repair(damaged) if repaired else damaged
-        outcome = read(data, original, exact=not repaired)
+        outcome = read(data, None if repaired else intact)
         outcomes[outcome.split(":")[0]] += 1
         if outcome.startswith("failure"):
             failures.append(f"--seed {seed}, file {number}: {outcome}")
     return outcomes, failures
 
 
-def read(data: bytes, original: bytes, *, exact: bool) -> str:
-    """Reads a file; what came of it."""
+def read(data: bytes, intact: list[dict[str, object]] | None) -> str:
+    """Reads a file; what came of it.
+
+    Args:
+        data: The file.
+        intact: The networks that it may hold; None for any.
+    """
     began = time.perf_counter()
     try:
         network = container.loads(data, max_bytes=MAX_BYTES)
@@ -89,7 +96,7 @@ def read(data: bytes, original: bytes, *, exact: bool) -> str:
         outcome = f"failure: {type(error).__name__}: {error}"
     else:
         outcome = "a network"
-        if exact and describe(network) != describe(container.loads(original)):
+        if intact is not None and describe(network) not in intact:
             outcome = "failure: another network, its checksums right"
     seconds = time.perf_counter() - began
     return f"failure: {seconds:.1f} s" if seconds > MAX_SECONDS else outcome
