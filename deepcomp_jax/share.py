@@ -209,13 +209,18 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
     """
     if len(codebook) == 0:
         return jnp.zeros(weights.shape, jnp.uint8)
-    return _assign(weights, jnp.asarray(_boundaries(codebook)))
+    boundaries = _boundaries(codebook)
+    # So codebooks of most sizes share a compiled program.
+    size = max(256, 1 << boundaries.size.bit_length())
+    padded = np.full(size, np.inf, boundaries.dtype)
+    padded[: boundaries.size] = boundaries
+    return _assign(weights, jnp.asarray(padded), wide=len(codebook) > 255)
 
 
-@jax.jit
-def _assign(weights: jax.Array, boundaries: jax.Array) -> jax.Array:
+@partial(jax.jit, static_argnames="wide")
+def _assign(weights: jax.Array, boundaries: jax.Array, *, wide: bool) -> jax.Array:
     index = jnp.searchsorted(boundaries, weights, side="left")
-    dtype = jnp.uint8 if boundaries.size < 255 else jnp.uint16
+    dtype = jnp.uint16 if wide else jnp.uint8
     return jnp.where(weights == 0, 0, index + 1).astype(dtype)
 
 

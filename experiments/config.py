@@ -46,6 +46,8 @@ class Config:
             error, in variances of its group.
         tune_epochs: Of the fine-tuning of the codebooks, for each method compared.
         tune_rate: Initial learning rate of the fine-tuning, by Adam.
+        steps: Of the grids of the curve of size and error, over the root mean square of
+            the weights; a point for each.
     """
 
     preset: Annotated[str, tyro.conf.Suppress]
@@ -73,6 +75,7 @@ class Config:
     penalty: float = 0.02
     tune_epochs: int = 1
     tune_rate: float = 5e-4
+    steps: tuple[float, ...] = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28)
 
     def epochs_of(self, iteration: int) -> int:
         """Epochs of an iteration, counted from 0."""

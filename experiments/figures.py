@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import layer_figures, plotting
+from experiments.curve_figure import size_error
 from experiments.layer_figures import TensorRow
 from experiments.plotting import BLUE, GREEN, GREY, ORANGE
 from experiments.runs import Row
@@ -119,6 +120,7 @@ def draw(
         "fig4a_fine_tuning_paper": fine_tuning(log, "paper"),
         "fig5_compression_by_layer": layer_figures.compression(weights, tensors),
         "fig6_tradeoff": tradeoff(rows, parameters=parameters, watched_on=watched_on),
+        "fig7_size_error": size_error(rows, watched_on),
         "fig_weights": layer_figures.distributions(weights),
         "fig_training": training(log),
         "fig_pruning": pruning(log),

@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments import report, study, tradeoff
+from experiments import curve, report, study, tradeoff
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.runs import Run
@@ -46,4 +46,5 @@ def run(
         networks = report.Networks(trained, pruned, shared[config.sharing])
         if roles.published is not None:
             tradeoff.measure(current, trained, networks.shared)
+        curve.measure(current, pruned, networks.shared)
         return report.finish(current, dataset, networks)

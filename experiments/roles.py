@@ -1,6 +1,6 @@
 """What a study must be told of a network, besides the network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.published import Published
@@ -28,6 +28,8 @@ class Roles(NamedTuple):
             and the name of the group.
         idle: Pattern of parameters that change nothing, such as biases that BatchNorm
             subtracts again: they are pruned with the kernels. None if there are none.
+        norms: Which biases BatchNorms take over when they are folded, as in
+            `fold.batchnorm`.
         augment: Changes images at random without changing what they show.
         layers: By name of the layer, for the recipe of the paper.
         published: What the paper reports, to be compared with.
@@ -36,6 +38,7 @@ class Roles(NamedTuple):
     network: str
     groups: list[tuple[str, str]]
     idle: str | None
+    norms: Sequence[tuple[str, str]] = ()
     augment: Augmentation = crop_and_flip
     layers: Mapping[str, Layer] = {}
     published: Published | None = None

@@ -25,6 +25,7 @@ ROLES = Roles(
     groups=[(r"(?:conv|bn)(\d+_\d+)/", r"bn\1"), (r"(fc\d)/bias$", r"\1/bias")],
     # BatchNorm subtracts the mean of its input, and so any bias of the convolution.
     idle=r"^conv.*/bias$",
+    norms=[("conv(.*)", r"bn\1")],
 )
 
 PRESETS = {
@@ -68,6 +69,7 @@ PRESETS = {
         epochs=(25,),
         rates=(0.05, *[0.01] * 17, 0.001),
         tune_epochs=25,
+        steps=(),
     ),
     # Our strongest recipe for the whole network.
     "best": Config(

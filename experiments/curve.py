@@ -1,0 +1,105 @@
+"""The curve of size and error: rate-distortion quantisation at several penalties.
+
+Each point begins from the pruned network before any sharing, with its BatchNorms
+folded, and is not trained again. Sizes are those of real files.
+"""
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from deepcomp_jax import budget, container, fold, pipeline, rate, share
+from experiments.runs import Row
+from experiments.study import Study, coding_rules
+from experiments.train import normalize
+
+BATCHES = 64  # of which gradients are squared
+BATCH = 16
+SMOOTHING = 0.2  # of the mean importance of its leaf is added to that of each weight
+
+
+def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
+    """Logs a row for each step of the grids: bytes of the file, and the error on `watch`.
+
+    Args:
+        study: The run.
+        variables: Of the pruned network.
+        shared: What the study itself made of it.
+    """
+    steps = study.config.steps
+    if not steps:
+        return
+    size = len(container.dumps(pipeline.pack(shared, coding_rules(study.config))))
+    folded = fold.batchnorm(variables, bias_of=study.roles.norms)
+    squares: list[Any] = []
+
+    def look(step: float) -> Row:
+        if not squares:  # what is there already needs no gradients
+            squares.append(importance(study, folded))
+        penalty = penalty_of(step, folded["params"], squares[0]["params"])
+        found = budget.point(
+            folded, ("^params/",), penalty=penalty, importance=squares[0]
+        )
+        return {
+            "penalty": penalty,
+            "bytes": found.file_bytes,
+            "watch_error": study.error(pipeline.decompress(found.compressed)),
+        }
+
+    for step in steps:
+        study.run.measure(f"curve-{step:g}", partial(look, step))
+    study.run.measure(
+        "curve-study",
+        lambda: {"bytes": size, "watch_error": study.error(share.lookup(shared))},
+    )
+
+
+def penalty_of(step: float, weights: Any, importance: Any) -> float:
+    """The penalty that suits a grid of this step, as in `rate.suited`.
+
+    Args:
+        step: Over the root mean square of the weights that are kept.
+        weights: Of the network.
+        importance: Likewise.
+    """
+    kept = sum(jnp.count_nonzero(w) for w in jax.tree.leaves(weights))
+    products = jax.tree.map(lambda w, i: (i * w**2).sum(), weights, importance)
+    mean = sum(jax.tree.leaves(products)) / kept
+    return float(math.log(2) / 6 * step**2 * mean)
+
+
+def importance(study: Study, variables: Any) -> Any:
+    """How much the logits change with each weight: smoothed mean squares.
+
+    Gradients of the loss would vanish for a network that has learnt its images by
+    heart. These are of the logits, with random signs, so that on average the squares
+    are those of the Jacobian.
+
+    Args:
+        study: Whose network and data they are.
+        variables: Of the network.
+
+    Returns:
+        In the structure of `variables`; zeros for what is not trained.
+    """
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+
+    def project(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        images, key = batch
+        logits = jnp.asarray(
+            study.model.apply(rest | {"params": params}, normalize(images))
+        )
+        return (logits * jax.random.rademacher(key, logits.shape)).sum()
+
+    images = jax.device_get(study.train.images[: BATCHES * BATCH])
+    key = jax.random.key(study.config.seed)
+    batches = (
+        (images[first : first + BATCH], jax.random.fold_in(key, first))
+        for first in range(0, len(images) - BATCH + 1, BATCH)
+    )
+    squares = rate.squared_gradients(project, variables["params"], batches)
+    smooth = jax.tree.map(lambda x: x + SMOOTHING * x.mean(), squares)
+    return jax.tree.map(jnp.zeros_like, rest) | {"params": smooth}
