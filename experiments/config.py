@@ -75,7 +75,7 @@ class Config:
     penalty: float = 0.02
     tune_epochs: int = 1
     tune_rate: float = 5e-4
-    steps: tuple[float, ...] = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28)
+    steps: tuple[float, ...] = (0.05, 0.07, 0.1, 0.14, 0.2)
 
     def epochs_of(self, iteration: int) -> int:
         """Epochs of an iteration, counted from 0."""

@@ -22,7 +22,7 @@ SMOOTHING = 0.2  # of the mean importance of its leaf is added to that of each w
 
 
 def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
-    """Logs a row for each step of the grids: bytes of the file, and the error on `watch`.
+    """Logs a row for each step of the grids: bytes, and the error on `watch`.
 
     Args:
         study: The run.

@@ -9,7 +9,7 @@ from experiments.plotting import BLUE, GREY, ORANGE
 from experiments.runs import Row
 
 _TITLE = """Error against size of the file, {} data
-rate-distortion quantisation of the pruned network, without further training"""
+rate-distortion quantisation of the pruned network, not trained again"""
 _HIGHEST = 10.0  # percentage points above the dense network: more is cut off
 
 
@@ -26,7 +26,7 @@ def size_error(rows: Sequence[Row], watched_on: str) -> Figure | None:
     if dense is None or ours is None or not points:
         return None
     points.sort(key=lambda point: point["bytes"])
-    made = plotting.figure(_TITLE.format(watched_on))
+    made = plotting.figure(_TITLE.format(watched_on), (8, 5.6))
     ax = made.subplots()
     x = [point["bytes"] / 1000 for point in points]
     y = [point["watch_error"] for point in points]
