@@ -23,7 +23,7 @@ class Parts(NamedTuple):
         positions: Code words of the gaps.
         indices: Code words of the indices into a codebook, or of labels.
         values: Values that are stored one by one.
-        codebook: Dtype, size and entries of a codebook.
+        codebook: Size and entries of a codebook.
         tables: Code tables and frequencies.
         classes: Classes of the density coding.
         lanes: Where the lanes of the streams begin, and their states.

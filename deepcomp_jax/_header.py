@@ -1,17 +1,16 @@
 """The header of a `.dcz` file: everything that is not a value of a tensor.
 
     front     = magic | u8 version | varint size | header | u32 checksum of all before
-    header    = strings | tree | codebooks | leaves | bodies
-    codebooks = varint count, codebooks
+    header    = strings | tree | leaves | bodies
     leaves    = for each leaf of the tree: its layout, varint size of its body
-    bodies    = those of fewer than 256 bytes, one after the other
+    bodies    = those of fewer than 1024 bytes, one after the other
 
 Format notes:
 
 - Numbers are little-endian, sizes in bytes. A checksum is the CRC-32 of zlib and PNG.
 - The header alone gives names, shapes, dtypes and places of all tensors. The checksum
   of a section would be a good part of a small one, so small bodies are in the header.
-- Strings and tree are written in `_tree`, codebooks and layouts in `_layout`.
+- Strings and tree are written in `_tree`, layouts and codebooks in `_layout`.
 """
 
 import zlib
@@ -28,7 +27,7 @@ from deepcomp_jax._types import Structure
 MAGIC = b"\x89DCZ"  # the first byte is no text, so that line endings stay as they are
 VERSION = 1
 CHECKSUM_BYTES = 4
-SMALL = 256  # bytes; a smaller body is in the header
+SMALL = 1024  # bytes; a smaller body is in the header
 PREFIX_BYTES = len(MAGIC) + 1 + bits.MAX_VARINT_BYTES  # enough to know the header's end
 
 
@@ -40,7 +39,7 @@ class Entry(NamedTuple):
         layout: How it is stored.
         offset: Where its body begins, in bytes from the start of the file.
         size: Of its body, in bytes.
-        header_bytes: What this description takes of the header.
+        header_bytes: What this description takes of the header, but for a codebook.
     """
 
     name: str
@@ -93,10 +92,13 @@ def put(
         codebooks: In order of first use.
         leaves: Layout and body of each leaf.
     """
-    out = [tree, bits.put_varint(len(codebooks))]
-    out += map(_layout.put_codebook, codebooks)
+    out = [tree]
+    used = 0
     for layout, body in leaves:
-        out += [_layout.put(layout), bits.put_varint(len(body))]
+        new = None
+        if layout.codebook == used:
+            new, used = codebooks[used], used + 1
+        out += [_layout.put(layout, new), bits.put_varint(len(body))]
     out += [body for _, body in leaves if len(body) < SMALL]
     header = b"".join(out)
     front = MAGIC + bytes([VERSION]) + bits.put_varint(len(header)) + header
@@ -141,7 +143,7 @@ def get(data: bytes) -> Header:
         data: A file, or its first bytes up to the first section at least.
 
     Raises:
-        FormatError: C1 to C30, C17 or C11.
+        FormatError: C1 to C30.
     """
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):
@@ -154,32 +156,48 @@ def get(data: bytes) -> Header:
     if checksum(data) != found:
         raise FormatError("the header is damaged", offset=stop, clause="C5")
     pos, structure, names = _tree.get(data, pos)
-    pos, codebooks, codebook_bytes = _get_codebooks(data, pos)
-    pos, leaves = _get_leaves(data, pos, names, codebooks)
+    pos, described, codebooks, sizes = _get_layouts(data, pos, len(names))
+    pos, leaves = _place(data, pos, names, described)
     if pos != stop:
         raise FormatError(
             "the fields do not end where the header does",
             offset=min(pos, stop),
             clause="C6",
         )
-    first = stop + CHECKSUM_BYTES
-    return Header(structure, codebooks, leaves, first, codebook_bytes)
+    return Header(structure, codebooks, leaves, stop + CHECKSUM_BYTES, sizes)
 
 
-def _get_leaves(
-    data: bytes, pos: int, names: Sequence[str], codebooks: Sequence[np.ndarray]
-) -> tuple[int, tuple[Entry, ...]]:
-    """The position after the leaves and the small bodies, and the leaves."""
-    described: list[tuple[Layout, int, int]] = []
-    used = 0
-    for _ in names:
+class _Described(NamedTuple):
+    """A leaf whose place is not known yet."""
+
+    layout: Layout
+    size: int
+    header_bytes: int
+
+
+def _get_layouts(
+    data: bytes, pos: int, count: int
+) -> tuple[int, list[_Described], tuple[np.ndarray, ...], tuple[int, ...]]:
+    """The position after the leaves, the leaves, the codebooks, and bytes of each."""
+    described: list[_Described] = []
+    codebooks: list[np.ndarray] = []
+    sizes: list[int] = []
+    for _ in range(count):
         start = pos
-        pos, layout = _layout.get(data, pos, codebooks, used)
-        used += layout.codebook == used
+        pos, layout, new = _layout.get(data, pos, codebooks)
+        if new:
+            codebooks.append(new.codebook)
+            sizes.append(new.size)
+            start += new.size
         pos, size = bits.get_varint(data, pos, clause="C3")
-        described.append((layout, size, pos - start))
-    if used < len(codebooks):
-        raise FormatError(f"codebook {used} is not used", offset=pos, clause="C25")
+        described.append(_Described(layout, size, pos - start))
+    return pos, described, tuple(codebooks), tuple(sizes)
+
+
+def _place(
+    data: bytes, pos: int, names: Sequence[str], described: Sequence[_Described]
+) -> tuple[int, tuple[Entry, ...]]:
+    """The position after the small bodies, and the leaves."""
     large = len(data) + CHECKSUM_BYTES
     leaves: list[Entry] = []
     for name, (layout, size, header_bytes) in zip(names, described, strict=True):
@@ -230,18 +248,3 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
             offset=0,
             clause="C31",
         )
-
-
-def _get_codebooks(
-    data: bytes, pos: int
-) -> tuple[int, tuple[np.ndarray, ...], tuple[int, ...]]:
-    """The position after the codebooks, the codebooks, and the bytes of each."""
-    pos, count = bits.get_varint(data, pos, clause="C3")
-    codebooks: list[np.ndarray] = []
-    sizes: list[int] = []
-    for _ in range(count):
-        start = pos
-        pos, codebook = _layout.get_codebook(data, pos)
-        codebooks.append(codebook)
-        sizes.append(pos - start)
-    return pos, tuple(codebooks), tuple(sizes)

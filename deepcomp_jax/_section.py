@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax import _layout, codings, gaps
+from deepcomp_jax._dtypes import DTYPES, from_little, little
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._header import Entry, checksum
-from deepcomp_jax._layout import CODINGS, DTYPES, RAW, SPARSE, Layout
+from deepcomp_jax._layout import CODINGS, RAW, SPARSE, Layout
 from deepcomp_jax._types import Dense, Shared
 from deepcomp_jax.codings import Measured, relative
 
@@ -92,11 +93,11 @@ def _put_dense(name: str, values: np.ndarray) -> tuple[Layout, bytes]:
             f"leaf {name!r} is {values.dtype}: convert it to one of {known}"
         )
     flat = values.ravel()
-    raw = _layout.little(flat)
+    raw = little(flat)
     kept = _nonzero_bits(flat)
     if not kept.all():
         positions = np.flatnonzero(kept)
-        body = relative.put_positions(positions, None) + _layout.little(flat[positions])
+        body = relative.put_positions(positions, None) + little(flat[positions])
         if len(body) < len(raw):
             return Layout(values.shape, values.dtype, SPARSE), body
     return Layout(values.shape, values.dtype, RAW), raw
@@ -264,4 +265,4 @@ def _get_values(body: bytes, start: int, layout: Layout) -> np.ndarray:
         raise FormatError(
             "a boolean that is neither 0 nor 1", offset=start, clause="C36"
         )
-    return _layout.from_little(raw, layout.dtype)
+    return from_little(raw, layout.dtype)

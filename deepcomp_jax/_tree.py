@@ -1,6 +1,6 @@
 """The containers of a pytree in the header of a file: its strings, then its tree.
 
-    strings = varint count, then each: varint p, varint q, q bytes of UTF-8
+    strings = varint count, then each: varint p + 16 * q, q bytes of UTF-8
     tree    = node
     node    = varint kind + 8 * n, and what follows: 0 leaf | 1 None
             | 2 dictionary: n keys, each with its node | 3 list: n nodes
@@ -10,8 +10,8 @@
 Format notes:
 
 - Strings are numbered from `COMMON` on, which no file holds.
-- A string takes its first p bytes from the string before it, so that keys such as
-  `conv1_1` and `conv1_2` cost little.
+- A string takes its first p bytes, 15 at most, from the string before it, so that keys
+  such as `conv1_1` and `conv1_2` cost little.
 - All limits here bound the memory that a small, malicious header can ask for.
 """
 
@@ -24,7 +24,7 @@ from deepcomp_jax._types import Structure
 
 MAX_DEPTH = 64  # containers within each other, far below Python's recursion limit (C16)
 MAX_NAME_BYTES = 1024  # of a string and of a path: bounds what prefixes expand to (C10)
-
+MAX_PREFIX = 15  # bytes that a string takes from the one before it (C9)
 MAX_NODES = 1 << 17  # of a tree: repeated nodes could multiply without end (C17)
 # What Flax and its users call things most often.
 COMMON = (
@@ -106,7 +106,7 @@ def put(structure: Structure) -> bytes:
     for string in map(_utf8, strings):
         shared = _common_prefix(before, string)
         rest = string[shared:]
-        out += [bits.put_varint(shared), bits.put_varint(len(rest)), rest]
+        out += [bits.put_varint(shared + 16 * len(rest)), rest]
         before = string
     index = {string: i for i, string in enumerate([*COMMON, *strings])}
     out.append(_put_node(structure, index))
@@ -181,8 +181,9 @@ def _put_node(node: Structure, index: dict[str, int]) -> bytes:
 
 
 def _common_prefix(left: bytes, right: bytes) -> int:
+    """The length of the common prefix, `MAX_PREFIX` at most."""
     size = 0
-    for a, b in zip(left, right, strict=False):
+    for a, b in zip(left[:MAX_PREFIX], right, strict=False):
         if a != b:
             break
         size += 1
@@ -248,8 +249,8 @@ def _get_strings(data: bytes, pos: int) -> tuple[int, list[str]]:
     before = b""
     for number in range(count):
         start = pos
-        pos, shared = bits.get_varint(data, pos, clause="C3")
-        pos, size = bits.get_varint(data, pos, clause="C3")
+        pos, both = bits.get_varint(data, pos, clause="C3")
+        shared, size = both % 16, both // 16
         if shared + size > MAX_NAME_BYTES:
             raise FormatError(
                 f"a string of {shared + size} bytes, above {MAX_NAME_BYTES}",

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from deepcomp_jax import _header, _layout, _section, _tree, codings
+from deepcomp_jax import _codebook, _header, _section, _tree, codings
+from deepcomp_jax._dtypes import DTYPES as DTYPES
+from deepcomp_jax._dtypes import FLOATING
 from deepcomp_jax._header import Entry as Entry
 from deepcomp_jax._header import Header as Header
-from deepcomp_jax._layout import DTYPES as DTYPES
 from deepcomp_jax._layout import Layout as Layout
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 
@@ -92,12 +93,12 @@ def _check_codebooks(compressed: Compressed) -> None:
             f"first use and each be used, but leaves use {used}"
         )
     for number, codebook in enumerate(compressed.codebooks):
-        if codebook.ndim != 1 or codebook.dtype not in _layout.FLOATING:
+        if codebook.ndim != 1 or codebook.dtype not in FLOATING:
             raise ValueError(
                 f"codebook {number} is {codebook.dtype}{list(codebook.shape)}, not a "
                 "vector of a floating dtype"
             )
-        if problem := _layout.codebook_problem(codebook):
+        if problem := _codebook.problem(codebook):
             raise ValueError(
                 f"codebook {number}: {problem.message}; share with fewer clusters, or "
                 "leave these leaves out of sharing"

@@ -28,6 +28,7 @@ COMMON = [  # strings 0 to 15
     *("params", "batch_stats", "kernel", "bias", "scale", "mean", "var", "embedding"),
     *("query", "key", "value", "out", "attention", "mlp", "norm", "layers"),
 ]
+SMALL = 1024  # bytes; a smaller body is in the header
 
 
 class Broken(ValueError):
@@ -55,21 +56,12 @@ def decode(data, max_bytes=2**32):
     tree = SimpleNamespace(keys=COMMON + own, used=set(COMMON), nodes=0, leaves=0)
     pos, structure = node(header, pos, tree, 1)
     need(len(tree.used) == len(tree.keys), "C12")
-    names = paths(structure, None, {})
-    pos, count = varint(header, pos)
-    books = []
-    for _ in range(count):
-        pos, book = codebook(header, pos)
-        books.append(book)
-    leaves, seen = [], 0
-    for name in names:
-        pos, leaf = layout(header, pos, name, books, seen)
-        seen = max(seen, leaf.codebook + 1)
+    leaves, books, start = [], [], stop + 4
+    for name in paths(structure, None, {}):
+        pos, leaf = layout(header, pos, name, books)
         leaves.append(leaf)
-    need(seen == len(books), "C25")
-    start = stop + 4
     for leaf in leaves:  # small bodies are in the header, the others behind it
-        if leaf.bytes < 256:
+        if leaf.bytes < SMALL:
             pos, leaf.body = take(header, pos, leaf.bytes)
         else:
             leaf.start, start = start, start + leaf.bytes + 4
@@ -77,11 +69,11 @@ def decode(data, max_bytes=2**32):
     need(start == len(data), "C32")
     need(sum(leaf.size * leaf.width for leaf in leaves) <= max_bytes, "C31")
     for leaf in leaves:
-        if leaf.bytes >= 256:
+        if leaf.bytes >= SMALL:
             end = leaf.start + leaf.bytes
             leaf.body = data[leaf.start : end]
             need(data[end : end + 4] == crc(leaf.body), "C33")
-        leaf.raw = values(leaf.body, leaf, books)
+        leaf.raw = values(leaf.body, leaf)
     return structure, [(leaf.name, leaf.dtype, leaf.shape, leaf.raw) for leaf in leaves]
 
 
@@ -110,15 +102,15 @@ def strings(data, pos):
     pos, count = varint(data, pos)
     found, before = [], b""
     for i in range(count):
-        pos, shared = varint(data, pos)
-        pos, size = varint(data, pos)
+        pos, both = varint(data, pos)
+        shared, size = both % 16, both // 16
         need(shared + size <= 1024, "C10")
         pos, rest = take(data, pos, size)
         string = before[:shared] + rest
         need(i == 0 or string > before, "C8")
         need(string not in [common.encode() for common in COMMON], "C11")
         common = len(os.path.commonprefix([before, string]))
-        need(common == shared, "C9")
+        need(shared == min(common, 15), "C9")
         try:
             found.append(string.decode())
         except UnicodeDecodeError:
@@ -174,7 +166,7 @@ def paths(tree, path, names):
     return names
 
 
-# ---- codebooks and leaves -----------------------------------------------------------
+# ---- leaves and codebooks -----------------------------------------------------------
 
 
 def numbers(raw, code):
@@ -195,20 +187,48 @@ def rounded(value, code):
     return struct.pack("<H", (word + 0x7FFF + (word >> 16 & 1)) >> 16)
 
 
-def codebook(data, pos):
+def layout(data, pos, name, books):
     pos, (kind,) = take(data, pos, 1)
-    storage, code = divmod(kind, 16)
-    need(storage < 15 and code < 15, "C20")
-    name, width, _ = DTYPES[code]
-    need(9 <= code <= 12 and 9 <= storage <= 12, "C21")
-    need(storage == code or DTYPES[storage][1] < width, "C21")
+    coding, code = divmod(kind, 16)
+    need(code < 15, "C20")
+    pos, (number,) = take(data, pos, 1)
+    new, ndim = divmod(number, 32)
+    shape = []
+    for _ in range(ndim):
+        pos, dimension = varint(data, pos)
+        shape.append(dimension)
+    dtype, width, _ = DTYPES[code]
+    need(math.prod(d or 1 for d in shape) * width < 2**63, "C27")
+    need(coding <= 5, "C28")
+    book = None
+    if new:
+        storage = 8 + new
+        need(coding >= 2 and 9 <= code <= 12 and storage <= 12, "C21")
+        need(storage == code or DTYPES[storage][1] < width, "C21")
+        pos, book = codebook(data, pos, code, storage)
+        books.append(book)
+    elif coding >= 2:
+        pos, index = varint(data, pos)
+        need(index < len(books), "C29")
+        book = books[index]
+        need(book.code == code, "C30")
+    pos, size = varint(data, pos)
+    leaf = SimpleNamespace(name=name, dtype=dtype, width=width, coding=coding)
+    leaf.shape, leaf.size, leaf.codebook = tuple(shape), math.prod(shape), book
+    leaf.bytes = size
+    return pos, leaf
+
+
+def codebook(data, pos, code, storage):
     pos, number = varint(data, pos)
-    count, is_grid = number // 2, number % 2
-    need(count <= 2**15, "C22")
-    pos, raw = take(data, pos, DTYPES[storage][1] * (1 if is_grid else count))
+    count, kind = number // 4, number % 4
+    need(kind < 3, "C24")
+    need(kind > 0 or count <= 2**15, "C22")
+    pos, raw = take(data, pos, DTYPES[storage][1] * (1 if kind else count))
     entries = numbers(raw, storage)
-    if is_grid:
-        pos, factors = grid(data, pos, count)
+    if kind:
+        pos, factors = grid(data, pos, count, kind == 2)
+        need(len(factors) <= 2**15, "C22")
         entries = [entries[0] * factor for factor in factors]
     need(all(map(math.isfinite, entries)), "C23")
     try:
@@ -218,52 +238,25 @@ def codebook(data, pos):
     entries = numbers(b"".join(raws), code)
     need(all(math.isfinite(entry) and entry for entry in entries), "C23")
     need(all(a < b for a, b in itertools.pairwise(entries)), "C23")
-    return pos, SimpleNamespace(dtype=name, raws=raws, entries=entries)
+    return pos, SimpleNamespace(code=code, raws=raws, entries=entries)
 
 
-def grid(data, pos, count):
+def grid(data, pos, count, has_gaps):
     """By what the step of a grid is multiplied."""
     pos, below = varint(data, pos)
-    pos, above = varint(data, pos)
-    need(count <= below + above and max(below, above) <= 2**16, "C24")
-    factors = [*range(-below, 0), *range(1, above + 1)]
-    if count < len(factors):
-        pos, flags = fields(data, pos, len(factors), 1, ("C6", "C24"))
-        need(sum(flags) == count, "C24")
+    need(below <= count and max(below, count - below) <= 2**16, "C24")
+    factors = [*range(-below, 0), *range(1, count - below + 1)]
+    if has_gaps:
+        pos, flags = fields(data, pos, count, 1, ("C6", "C24"))
+        need(0 in flags, "C24")
         factors = [factor for factor, flag in zip(factors, flags, strict=True) if flag]
     return pos, factors
-
-
-def layout(data, pos, name, books, seen):
-    pos, (kind,) = take(data, pos, 1)
-    coding, code = divmod(kind, 16)
-    need(code < 15, "C20")
-    pos, (ndim,) = take(data, pos, 1)
-    need(ndim <= 32, "C26")
-    shape = []
-    for _ in range(ndim):
-        pos, dimension = varint(data, pos)
-        shape.append(dimension)
-    dtype, width, _ = DTYPES[code]
-    need(math.prod(d or 1 for d in shape) * width < 2**63, "C27")
-    need(coding <= 5, "C28")
-    book = -1
-    if coding >= 2:
-        pos, book = varint(data, pos)
-        need(book < len(books), "C29")
-        need(books[book].dtype == dtype, "C30")
-        need(book <= seen, "C25")
-    pos, size = varint(data, pos)
-    leaf = SimpleNamespace(name=name, dtype=dtype, width=width, coding=coding)
-    leaf.shape, leaf.size, leaf.codebook = tuple(shape), math.prod(shape), book
-    leaf.bytes = size
-    return pos, leaf
 
 
 # ---- bodies -------------------------------------------------------------------------
 
 
-def values(body, leaf, books):
+def values(body, leaf):
     """The bytes of the values of a leaf."""
     need(leaf.size or not body, "C34")
     if not leaf.size:
@@ -281,7 +274,7 @@ def values(body, leaf, books):
         for position, value in zip(positions, kept, strict=True):
             dense[position] = value
         return b"".join(dense)
-    book = books[leaf.codebook]
+    book = leaf.codebook
     read = {2: packed, 3: relative, 4: dense_labels, 5: density}[leaf.coding]
     end, labels = read(body, leaf.shape, book.entries)
     need(end == len(body), "L1")
@@ -377,7 +370,7 @@ def density(body, shape, entries):
     used = [group for group in groups if group.count]
     if not used:
         return pos, [0] * math.prod(shape)
-    pos, splits = varint(body, pos)
+    pos, splits = varint(body, pos) if len(groups) > 1 else (pos, 0)
     need(splits % 2 == 0 and splits < 2 ** len(groups), "L10")
     tables = []
     for _ in range(1 + splits.bit_count()):

@@ -22,6 +22,7 @@ from deepcomp_jax import (
     share,
 )
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax._layout import CODINGS
 from deepcomp_jax.codings import _models
 
 
@@ -213,7 +214,7 @@ def run_tree(text: str) -> str:
 
 
 def run_header(text: str) -> str:
-    """`hex ...` of a header to its tree and leaves, or `error` and the clause."""
+    """`hex ...` of a header to tree, leaves and codebooks, or `error` and a clause."""
     fields = _hex(text)
     front = b"\x89DCZ\x01" + bits.put_varint(len(fields)) + fields
     try:
@@ -223,8 +224,9 @@ def run_header(text: str) -> str:
     lines = [f"tree {header.structure!r}"]
     for entry in header.leaves:
         shape = "x".join(map(str, entry.layout.shape))
-        coding = ("raw", "shared", "sparse")[entry.layout.coding]
+        coding = CODINGS[entry.layout.coding]
         lines.append(f"leaf {entry.layout.dtype} {shape} {coding} {entry.size}")
+    lines += [_line("codebook", entries) for entries in header.codebooks]
     return "\n".join(lines)
 
 

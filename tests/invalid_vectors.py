@@ -9,12 +9,14 @@ from deepcomp_jax.bits import put_varint as varint
 from tests import vector_parts as parts
 from tests.vector_parts import (
     AGAIN,
+    BFLOAT16,
     BOOL,
     DENSE,
     DENSITY,
     EMPTY,
     FLOAT16,
     FLOAT32,
+    FLOAT64,
     INT8,
     INT16,
     LEAF,
@@ -30,7 +32,9 @@ from tests.vector_parts import (
     front,
     grid,
     header,
+    layout,
     leaf,
+    string,
 )
 
 ONE = bytes.fromhex("003c")  # 1.0 as float16
@@ -74,7 +78,7 @@ def _front() -> Iterator[tuple[str, bytes]]:
     yield "C5-checksum", good[:-1] + bytes([good[-1] ^ 1])
     yield "C5-field", good[:7] + bytes([good[7] ^ 1]) + good[8:]
     yield "C6-fields-too-short", front(b"\0\1\0\0")
-    yield "C6-no-string", front(b"\1\0\5abc")
+    yield "C6-no-string", front(b"\1\x50abc")
     yield "C6-no-leaf", front(b"\0\0\0")
     yield "C6-no-body", header(tree=LEAF, leaves=bytes([INT8, 1, 2, 2]) + b"\1")
 
@@ -87,16 +91,20 @@ def _strings() -> Iterator[tuple[str, bytes]]:
     # Strings of a file are numbered from 16 on, and a key is twice the number.
     one = container(2, varint(32) + NONE)
     both = container(2, varint(32) + NONE, varint(34) + NONE)
-    yield "C7-not-utf-8", _keys(b"\0\1\xff", tree=one)
-    yield "C7-cut-utf-8", _keys(b"\0\1\xc3", tree=one)
-    yield "C8-descending", _keys(b"\0\1b", b"\0\1a", tree=both)
-    yield "C8-twice", _keys(b"\0\1a", b"\1\0", tree=both)
-    yield "C9-prefix-too-short", _keys(b"\0\1a", b"\0\2ab", tree=both)
-    yield "C9-prefix-too-long", _keys(b"\0\1a", b"\2\1b", tree=both)
-    yield "C10-1025-bytes", _keys(b"\0" + varint(1025) + b"x" * 1025, tree=one)
-    yield "C12-unused", _keys(b"\0\1a", tree=NONE)
-    yield "C11-kernel", _keys(b"\0\6kernel", tree=one)
-    yield "C11-after-another", _keys(b"\0\1v", b"\1\2ar", tree=both)
+    yield "C7-not-utf-8", _keys(string(0, b"\xff"), tree=one)
+    yield "C7-cut-utf-8", _keys(string(0, b"\xc3"), tree=one)
+    yield "C8-descending", _keys(string(0, b"b"), string(0, b"a"), tree=both)
+    yield "C8-twice", _keys(string(0, b"a"), string(1, b""), tree=both)
+    first = string(0, b"a")
+    yield "C9-first", _keys(string(1, b"a"), tree=one)
+    yield "C9-prefix-too-short", _keys(first, string(0, b"ab"), tree=both)
+    yield "C9-prefix-too-long", _keys(first, string(2, b"b"), tree=both)
+    first = string(0, b"x" * 15)
+    yield "C9-prefix-of-14", _keys(first, string(14, b"xy"), tree=both)
+    yield "C10-1025-bytes", _keys(string(0, b"x" * 1025), tree=one)
+    yield "C12-unused", _keys(string(0, b"a"), tree=NONE)
+    yield "C11-kernel", _keys(string(0, b"kernel"), tree=one)
+    yield "C11-after-another", _keys(string(0, b"v"), string(1, b"ar"), tree=both)
 
 
 def _tree() -> Iterator[tuple[str, bytes]]:
@@ -114,19 +122,19 @@ def _tree() -> Iterator[tuple[str, bytes]]:
     yield "C15-integers-descend", header(tree=container(2, *none))
     yield "C15-integer-twice", header(tree=container(2, none[0], none[0]))
     a_last = container(2, varint(32) + NONE, none[1])
-    yield "C15-integer-last", _keys(b"\0\1a", tree=a_last)
+    yield "C15-integer-last", _keys(string(0, b"a"), tree=a_last)
     # "kernel" is string 2 and "bias" is string 3, but "bias" is before "kernel".
     by_number = container(2, b"\4" + NONE, b"\6" + NONE)
     yield "C15-in-order-of-number", header(tree=by_number)
     yield "C16-depth-65", header(tree=b"\x0b" * 64 + b"\3")
-    strings = b"\3" + b"\0\1a" + b"\1\2/b" + b"\0\1b"
+    strings = b"\3" + string(0, b"a") + string(1, b"/b") + string(0, b"b")
     inner = varint(32) + container(2, varint(36) + LEAF)
     same = container(2, inner, varint(34) + LEAF)  # {"a": {"b": _}, "a/b": _}
     yield "C18-slash", header(strings=strings, tree=same, leaves=EMPTY * 2)
     same = container(2, b"\1" + LEAF, varint(32) + LEAF)  # {0: _, "0": _}
-    digit = header(strings=b"\1\0\0010", tree=same, leaves=EMPTY * 2)
+    digit = header(strings=b"\1" + string(0, b"0"), tree=same, leaves=EMPTY * 2)
     yield "C18-integer-and-string", digit
-    long = b"\1\0" + varint(512) + b"x" * 512
+    long = b"\1" + string(0, b"x" * 512)
     deep = container(2, varint(32) + container(2, varint(32) + container(2)))
     yield "C19-1025-bytes", header(strings=long, tree=deep)
     half = NONE
@@ -138,22 +146,30 @@ def _tree() -> Iterator[tuple[str, bytes]]:
 
 
 def _codebooks() -> Iterator[tuple[str, bytes]]:
-    def used(codebook: bytes, dtype: int = FLOAT16) -> bytes:
-        layout = bytes([dtype + 16 * PACKED, 1, 0, 0, 0])
-        return header(tree=LEAF, books=b"\1" + codebook, leaves=layout)
+    def used(
+        codebook: bytes, dtype: int = FLOAT16, storage: int = FLOAT16, coding=PACKED
+    ) -> bytes:
+        described = layout(
+            (0,), coding, dtype=dtype, codebook=codebook, storage=storage
+        )
+        return header(tree=LEAF, leaves=described + b"\0")
 
-    yield "C20-codebook", used(b"\x9f\0")
-    yield "C20-storage", used(b"\xfb\0", FLOAT32)
-    for name, kind in {
-        "int32": 0x33,
-        "complex64": 0xDD,
-        "bfloat16-as-float16": 0x9A,
-        "float16-as-float32": 0xB9,
-        "float32-as-uint8": 0x5B,
-    }.items():
-        yield f"C21-{name}", used(bytes([kind, 0]), kind % 16)
+    empty = book(b"", 0)
+    for name, dtype, storage in [
+        ("int32", 3, FLOAT16),
+        ("complex64", 13, FLOAT32),
+        ("bfloat16-as-float16", BFLOAT16, FLOAT16),
+        ("float16-as-float32", FLOAT16, FLOAT32),
+        ("storage-5", FLOAT64, FLOAT64 + 1),
+        ("storage-7", FLOAT64, FLOAT64 + 3),
+    ]:
+        yield f"C21-{name}", used(empty, dtype, storage)
+    yield "C21-raw", used(empty, coding=RAW)
+    yield "C21-sparse", used(empty, coding=SPARSE)
     yield "C22-32769-entries", used(book(b"", 2**15 + 1))
-    yield "C22-grid-of-32769", used(grid(ONE, (2**15 + 1, 0, 2**15 + 1)))
+    yield "C22-grid-of-32769", used(grid(ONE, (0, 2**15 + 1)))
+    flags = b"\xbf" + b"\xff" * (2**12 - 1) + b"\xc0"
+    yield "C22-gapped-grid-of-32769", used(grid(ONE, (4, 2**15 - 2), flags))
     for name, entries in {
         "nan": "007e",
         "signalling-nan": "017c",
@@ -165,43 +181,46 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
     }.items():
         raw = bytes.fromhex(entries)
         yield f"C23-{name}", used(book(raw, len(raw) // 2))
-    infinite = book(b"\x80\x7f", 1, dtype=FLOAT32, storage=10)
-    yield "C23-narrow-infinity", used(infinite, FLOAT32)
+    infinite = book(b"\x80\x7f", 1)
+    yield "C23-narrow-infinity", used(infinite, FLOAT32, BFLOAT16)
     for name, step, sizes in [
-        ("grid-of-zero", "0000", (1, 0, 1)),
-        ("grid-of-negative-step", "00bc", (2, 0, 2)),
-        ("grid-of-nan", "007e", (1, 0, 1)),
-        ("grid-that-overflows", "ff7b", (2, 0, 2)),
-        ("grid-that-rounds-to-one-value", "003c", (2050, 0, 2050)),
+        ("grid-of-zero", "0000", (0, 1)),
+        ("grid-of-negative-step", "00bc", (0, 2)),
+        ("grid-of-nan", "007e", (0, 1)),
+        ("grid-that-overflows", "ff7b", (0, 2)),
+        ("grid-that-rounds-to-one-value", "003c", (0, 2050)),
     ]:
         yield f"C23-{name}", used(grid(bytes.fromhex(step), sizes))
-    yield "C25-unused", header(books=b"\1" + book(b"", 0))
-    layouts = [bytes([FLOAT16 + 16 * PACKED, 1, 0, number, 0]) for number in (1, 0)]
-    pair = container(3, LEAF, LEAF)
-    books = b"\2" + book(b"", 0) * 2
-    yield "C25-order", header(tree=pair, books=books, leaves=b"".join(layouts))
-    yield "C24-more-entries-than-factors", used(grid(ONE, (3, 1, 1)))
-    yield "C24-factor-65537", used(grid(ONE, (1, 0, 2**16 + 1)))
-    yield "C24-factor-of-63-bits", used(grid(ONE, (1, 2**63 - 1, 0)))
-    yield "C24-too-few-flags", used(grid(ONE, (2, 1, 2), b"\x80"))
-    yield "C24-too-many-flags", used(grid(ONE, (2, 1, 2), b"\xe0"))
-    yield "C24-padding", used(grid(ONE, (2, 1, 2), b"\xd0"))
+    yield "C24-kind-3", used(b"\3")
+    yield "C24-more-below-than-factors", used(varint(4 * 2 + 1) + ONE + b"\3")
+    yield "C24-factor-65537", used(grid(ONE, (0, 2**16 + 1), b""))
+    yield "C24-factor-minus-65537", used(grid(ONE, (2**16 + 1, 1), b""))
+    yield "C24-factor-of-61-bits", used(grid(ONE, (2**61 - 1, 0), b""))
+    yield "C24-no-gap", used(grid(ONE, (1, 2), b"\xe0"))
+    yield "C24-no-gap-in-nothing", used(grid(ONE, (0, 0), b""))
+    yield "C24-padding", used(grid(ONE, (1, 2), b"\xd0"))
 
 
 def _layouts() -> Iterator[tuple[str, bytes]]:
     yield "C20-leaf", leaf(b"", (0,), RAW, dtype=15)
-    yield "C26-33-dimensions", leaf(b"\1", (1,) * 33, RAW)
     yield "C27-too-large", leaf(b"", (2**60, 0), RAW, dtype=12)
     yield "C28-coding-6", leaf(b"", (0,), 6)
-    alone = header(tree=LEAF, leaves=bytes([FLOAT16 + 16 * PACKED, 1, 0, 0, 0]))
-    yield "C29-no-codebook", alone
-    other = bytes([FLOAT32 + 16 * PACKED, 1, 0, 0, 0])
-    books = b"\1" + book(b"", 0)
-    yield "C30-other-dtype", header(tree=LEAF, books=books, leaves=other)
+    yield "C28-coding-6-with-codebook", leaf(b"", (0,), 6, k=0)
+    alone = layout((0,), PACKED, codebook=b"\0") + b"\0"
+    yield "C29-no-codebook", header(tree=LEAF, leaves=alone)
+    first = layout((0,), PACKED, codebook=book(b"", 0), storage=FLOAT16) + b"\0"
+    pair = container(3, LEAF, LEAF)
+    following = layout((0,), PACKED, codebook=b"\1") + b"\0"
+    yield "C29-next-codebook", header(tree=pair, leaves=first + following)
+    yield "C29-later-codebook", header(tree=pair, leaves=alone + first)
+    other = layout((0,), PACKED, dtype=FLOAT32, codebook=b"\0") + b"\0"
+    yield "C30-other-dtype", header(tree=pair, leaves=first + other)
+    integer = layout((0,), PACKED, dtype=INT8, codebook=b"\0") + b"\0"
+    yield "C30-integer", header(tree=pair, leaves=first + integer)
     yield "C31-4-gib", leaf(parts.gaps(b"\0", 0), (2**32 + 1,), SPARSE, dtype=BOOL)
     yield "C32-trailing-byte", leaf(b"", (0,), RAW) + b"\0"
-    yield "C32-section-cut", leaf(bytes(256), (256,), RAW)[:-1]
-    yield "C32-no-section", leaf(bytes(256), (256,), RAW)[:-260]
+    yield "C32-section-cut", leaf(bytes(1024), (1024,), RAW)[:-1]
+    yield "C32-no-section", leaf(bytes(1024), (1024,), RAW)[:-1028]
     yield "C32-no-leaves", header() + b"\0"
 
 
@@ -209,7 +228,7 @@ def _layouts() -> Iterator[tuple[str, bytes]]:
 
 
 def _bodies() -> Iterator[tuple[str, bytes]]:
-    good = leaf(bytes(256), (256,), RAW)
+    good = leaf(bytes(1024), (1024,), RAW)
     yield "C33-body", good[:-5] + b"\6" + good[-4:]
     yield "C33-checksum", good[:-1] + bytes([good[-1] ^ 0x80])
     yield "C34-raw", leaf(b"\0", (0,), RAW)
@@ -235,7 +254,7 @@ def _bodies() -> Iterator[tuple[str, bytes]]:
     body = parts.density([(4, [1], [0])], 1)
     yield "L1-density-goes-on", leaf(body + b"\0", (4,), DENSITY, k=1)
     yield "L1-density-without-gaps-goes-on", leaf(b"\0\0\0", (4,), DENSITY, k=1)
-    yield "L1-density-without-table", leaf(b"\0\1\0", (4,), DENSITY, k=1)
+    yield "L1-density-without-table", leaf(b"\0\1", (4,), DENSITY, k=1)
     body = parts.density([(16, [1], [0])], 1)  # two low bits
     yield "L1-density-without-low-bits", leaf(body, (16,), DENSITY, k=1)
     yield "L2-packed", leaf(b"\1", (7,), PACKED, k=1)
@@ -315,17 +334,16 @@ def _huffman() -> Iterator[tuple[str, bytes]]:
 def _models() -> Iterator[tuple[str, bytes]]:
     codes, stream = parts.dense([0, 1], 1)
     yield "L3-dense", leaf(bytes(2) + stream, (2,), DENSE, k=1)
-    good = parts.density([(4, [1], [0])], 1)  # 00, 01 gap, 00 splits, 01 table
-    yield "L3-table-65", leaf(good[:3] + b"\x41" + good[4:], (4,), DENSITY, k=1)
-    yield "L3-no-symbol", leaf(good[:3] + b"\0\0" + good[4:], (4,), DENSITY, k=1)
+    good = parts.density([(4, [1], [0])], 1)  # 00, 01 gap, 01 table
+    yield "L3-table-65", leaf(good[:2] + b"\x41" + good[3:], (4,), DENSITY, k=1)
+    yield "L3-no-symbol", leaf(good[:2] + b"\0\0" + good[3:], (4,), DENSITY, k=1)
     yield "L3-no-entries", leaf(good, (4,), DENSITY, k=0)
-    yield "L3-no-frequencies", leaf(good[:3] + b"\0" + good[4:], (4,), DENSITY, k=0)
+    yield "L3-no-frequencies", leaf(good[:2] + b"\0" + good[3:], (4,), DENSITY, k=0)
     yield "L17-dense", leaf(b"\xff" * 768, (4,), DENSE, k=1024)
     yield "L17-density", leaf(b"\0\0", (4,), DENSITY, k=1025)
 
 
 def _groups() -> Iterator[tuple[str, bytes]]:
-    good = parts.density([(4, [1], [0])], 1)
     classes = huffman.encode(np.array([0, 1], np.uint8))
     yield "L8-no-axis", leaf(b"\4" + classes, (2, 2), DENSITY, k=1)
     yield "L8-no-dimensions", leaf(b"\1" + ZERO, (), DENSITY, k=1)
@@ -337,11 +355,15 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     yield "L9-64-groups-in-all", leaf(b"\3" + rows + columns, (2, 2), DENSITY, k=1)
     large = huffman.encode(np.array([65535], np.uint16))
     yield "L9-class-65535", leaf(b"\1" + large, (2, 2), DENSITY, k=1)
-    yield "L10-group-0", leaf(good[:2] + b"\1" + good[3:], (4,), DENSITY, k=1)
-    yield "L10-no-group", leaf(good[:2] + b"\2" + good[3:], (4,), DENSITY, k=1)
+    two = [(2, [0], [0]), (2, [0], [0])]
+    for name, splits in (("group-0", 1), ("no-group", 4)):
+        body = parts.density(
+            two, 1, front=b"\1" + classes, splits=splits, tables=(1, 1)
+        )
+        yield f"L10-{name}", leaf(body, (2, 2), DENSITY, k=1)
     yield "C3-axes", leaf(b"", (4,), DENSITY, k=1)
     yield "C3-gaps", leaf(b"\0\x81\0", (4,), DENSITY, k=1)
-    yield "C3-splits", leaf(b"\0\1", (4,), DENSITY, k=1)
+    yield "C3-splits", leaf(b"\1" + classes + b"\1\1", (2, 2), DENSITY, k=1)
     yield "C3-count", leaf(b"\5\0", (4,), SPARSE)
 
 

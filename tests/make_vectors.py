@@ -22,6 +22,8 @@ from tests import vector_parts as parts
 from tests.invalid_vectors import invalid
 
 FOLDER = Path(__file__).parent.parent / "specs" / "vectors"
+# Keys that have 14, 15 and 16 bytes in common with the one before.
+LONG = sorted("x" * size + end for size in (14, 15, 16) for end in "yz")
 SHAPES = ((), (1,), (7,), (4, 6), (3, 4, 5), (2, 3, 4, 5), (0, 3))
 
 
@@ -85,7 +87,9 @@ def _trees() -> Iterator[tuple[str, Compressed]]:
     yield "repeated-in-repeated", Compressed(pairs, (leaf,) * 12, ())
     yield "path-1024", Compressed({"x" * 511: {"x" * 512: 0}}, (leaf,), ())
     yield "depth-64", Compressed(_nest(64), (leaf,), ())
-    yield "dimensions-32", Compressed(0, (Dense(np.ones((1,) * 32, np.int8)),), ())
+    yield "dimensions-31", Compressed(0, (Dense(np.ones((1,) * 31, np.int8)),), ())
+    longer: Structure = {key: i for i, key in enumerate(LONG)}
+    yield "prefixes", Compressed(longer, (leaf,) * len(LONG), ())
 
 
 def _values() -> Iterator[tuple[str, Compressed]]:
@@ -103,8 +107,9 @@ def _values() -> Iterator[tuple[str, Compressed]]:
         values = np.arange(size, dtype=np.int8)
         sparse = np.where(values % 50 == 3, ~values, 0)
         yield f"size-{size}", several(Dense(values), Dense(sparse))
-    # Bodies of 255 and 256 bytes: in the header, and behind it.
-    bodies = [Shared(np.arange(8 * n) % 2, 0, "packed") for n in (255, 256, 257, 1)]
+    # Bodies of 1023 and 1024 bytes: in the header, and behind it.
+    sizes = 1023, 1024, 1025, 1
+    bodies = [Shared(np.arange(8 * n) % 2, 0, "packed") for n in sizes]
     yield "small-and-large", several(*bodies, books=(book(1),))
 
 
@@ -232,19 +237,20 @@ def _grids_by_hand() -> Iterator[tuple[str, bytes]]:
         labels = pack(
             np.arange(1, k + 1, dtype=np.uint16), np.full(k, k.bit_length(), np.uint8)
         )
-        layout = bytes([codebook[0] % 16 + 16 * parts.PACKED, 1, k, 0, len(labels)])
-        return parts.header(
-            tree=parts.LEAF, books=b"\1" + codebook, leaves=layout + labels
+        layout = parts.layout(
+            (k,), parts.PACKED, codebook=codebook, storage=parts.FLOAT16
         )
+        leaves = layout + put_varint(len(labels)) + labels
+        return parts.header(tree=parts.LEAF, leaves=leaves)
 
     one = bytes.fromhex("003c")  # 1.0 as float16; 2049 is between two of them, 2051 too
     flags = bytearray(-(-4096 // 8))
     for factor in (1, 2, 2047, 2049, 2051):
         flags[(factor - 1) // 8] |= 0x80 >> (factor - 1) % 8
-    yield "grid-ties", used(parts.grid(one, (5, 0, 4096), bytes(flags)), 5)
+    yield "grid-ties", used(parts.grid(one, (0, 4096), bytes(flags)), 5)
     least, flags = bytes.fromhex("0100"), bytearray(2**17 // 8)
     flags[0], flags[-1] = 0x80, 0x01
-    limits = parts.grid(least, (2, 2**16, 2**16), bytes(flags))
+    limits = parts.grid(least, (2**16, 2**16), bytes(flags))
     yield "grid-of-the-greatest-factors", used(limits, 2)
 
 

@@ -64,11 +64,11 @@ def test_a_report_can_be_written_of_every_network(network: Compressed):
 def test_parts():
     """Bits of the parts, from the format and not from the code."""
     assert CONV.parts.checksum == 32
-    # A kind, four dimensions and their number, a codebook, a size of two bytes; then
-    # the widths of gaps and low bits, and a number of gaps of two bytes.
-    assert CONV.parts.header == 8 * (1 + 1 + 4 + 1 + 2) + 8 * (1 + 1 + 2)
-    # A grid of 16 steps of 1.0: kind, size, step in two bytes, its two ends.
-    assert CONV.parts.codebook == 8 * (1 + 1 + 2 + 2)
+    # A kind, four dimensions and their number, a size of two bytes; then the widths of
+    # gaps and low bits, and a number of gaps of two bytes.
+    assert CONV.parts.header == 8 * (1 + 1 + 4 + 2) + 8 * (1 + 1 + 2)
+    # A grid of 16 steps of 1.0: size, step in two bytes, none below zero.
+    assert CONV.parts.codebook == 8 * (1 + 2 + 1)
     assert CONV.parts.values == 0
     assert HALF.parts == account.Parts(values=7 * 16, header=8 * 4)
     assert EMPTY.parts == account.Parts(header=8 * 5)

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 # Each module may import only from lines above its own.
 LAYERS = [
     {"_types", "_errors"},
-    {"bits", "_code", "_measures", "_report", "_rans_loops", "lanes._sizes"},
+    {"bits", "_code", "_dtypes", "_measures", "_report", "_rans_loops", "lanes._sizes"},
     {"_index", "_runs", "_tree", "trees", "_rans_models"},
-    {"_stream", "rans", "gaps", "kmeans"},
+    {"_codebook", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
     {"codings._models"},

@@ -28,15 +28,14 @@ def front(fields: bytes) -> bytes:
     return start + crc(start)
 
 
-def header(
-    *,
-    strings: bytes = b"\0",
-    tree: bytes = NONE,
-    books: bytes = b"\0",
-    leaves: bytes = b"",
-) -> bytes:
+def header(*, strings: bytes = b"\0", tree: bytes = NONE, leaves: bytes = b"") -> bytes:
     """A header; by default of a tree that is None."""
-    return front(strings + tree + books + leaves)
+    return front(strings + tree + leaves)
+
+
+def string(prefix: int, rest: bytes) -> bytes:
+    """A string that begins like the one before it."""
+    return varint(prefix + 16 * len(rest)) + rest
 
 
 def container(kind: int, *nodes: bytes) -> bytes:
@@ -44,23 +43,44 @@ def container(kind: int, *nodes: bytes) -> bytes:
     return varint(kind + 8 * len(nodes)) + b"".join(nodes)
 
 
-def book(entries: bytes, k: int, *, dtype: int = FLOAT16, storage: int = -1) -> bytes:
-    """A codebook stored entry by entry, in its own dtype unless another is given."""
-    kind = dtype + 16 * (dtype if storage < 0 else storage)
-    return bytes([kind]) + varint(2 * k) + entries
+def book(entries: bytes, k: int) -> bytes:
+    """A codebook stored entry by entry."""
+    return varint(4 * k) + entries
 
 
-def grid(step: bytes, sizes: tuple[int, int, int], flags: bytes = b"") -> bytes:
-    """A grid of float16: its number of entries, those below zero and those above."""
-    k, below, above = sizes
-    kind = bytes([FLOAT16 + 16 * FLOAT16])
-    return kind + varint(2 * k + 1) + step + varint(below) + varint(above) + flags
+def grid(step: bytes, sizes: tuple[int, int], flags: bytes | None = None) -> bytes:
+    """A grid: its entries below zero and those above; with flags, one with gaps."""
+    below, above = sizes
+    kind = 1 if flags is None else 2
+    return varint(4 * (below + above) + kind) + step + varint(below) + (flags or b"")
 
 
 def ones(k: int) -> bytes:
     """A float16 codebook of k entries: 1.0 and the next ones above it."""
     entries = np.arange(0x3C00, 0x3C00 + k, dtype="<u2")
     return book(entries.tobytes(), k)
+
+
+def layout(
+    shape: Sequence[int],
+    coding: int,
+    *,
+    dtype: int = FLOAT16,
+    codebook: bytes = b"",
+    storage: int | None = None,
+) -> bytes:
+    """What a leaf says before the size of its body.
+
+    Args:
+        shape: Of the leaf.
+        coding: Number of the coding.
+        dtype: Of the leaf.
+        codebook: A new one if there is a storage, else the number of an older one.
+        storage: Dtype that the new one is stored in.
+    """
+    number = len(shape) + (0 if storage is None else 32 * (storage - FLOAT16 + 1))
+    kind = bytes([dtype + 16 * coding, number])
+    return kind + b"".join(map(varint, shape)) + codebook
 
 
 def leaf(
@@ -72,14 +92,13 @@ def leaf(
     k: int | None = None,
 ) -> bytes:
     """A file of one leaf; with k a float16 leaf with a codebook of so many entries."""
-    books, number = b"\0", b""
+    described = layout(shape, coding, dtype=dtype)
     if k is not None:
-        books, number, dtype = b"\1" + ones(k), b"\0", FLOAT16
-    layout = bytes([dtype + 16 * coding, len(shape)]) + b"".join(map(varint, shape))
-    small = body if len(body) < 256 else b""
-    leaves = layout + number + varint(len(body)) + small
-    start = header(tree=LEAF, books=books, leaves=leaves)
-    return start if len(body) < 256 else start + body + crc(body)
+        described = layout(shape, coding, codebook=ones(k), storage=FLOAT16)
+    is_small = len(body) < 1024
+    leaves = described + varint(len(body)) + (body if is_small else b"")
+    start = header(tree=LEAF, leaves=leaves)
+    return start if is_small else start + body + crc(body)
 
 
 def gaps(
@@ -142,7 +161,8 @@ def density(
         _segment([indices for *_, indices in groups], rows, number),
     ]
     stream = rans.encode(segments, lanes=lanes)
-    return front + counts + varint(splits) + b"".join(written) + stream + low
+    new = varint(splits) if len(groups) > 1 else b""
+    return front + counts + new + b"".join(written) + stream + low
 
 
 def _segment(

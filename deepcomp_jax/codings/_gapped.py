@@ -63,7 +63,9 @@ def get_front(data: bytes, leaf: Leaf) -> Front:
     frequencies = np.zeros((0, leaf.entries), np.uint32)
     tables_at = pos
     if gaps.any():
-        pos, splits = bits.get_varint(data, pos, clause="C3")
+        splits = 0
+        if gaps.size > 1:
+            pos, splits = bits.get_varint(data, pos, clause="C3")
         if splits % 2 or splits.bit_length() > gaps.size:
             raise FormatError("no such group", offset=pos - 1, clause="L10")
         tables = np.cumsum([splits >> d & 1 for d in range(gaps.size)]).astype(np.uint8)

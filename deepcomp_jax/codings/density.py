@@ -8,7 +8,7 @@ ideal code length of a model that knows each group's density, at the price of a 
 for each weight that is kept instead of one for each weight.
 
     body   = varint axes | classes... | varint gaps of each group that has values
-             | varint splits | tables | rANS stream | low bits
+             | [varint splits] | tables | rANS stream | low bits
     classes = for each axis in `axes` (bit a for axis a): a Huffman stream
 
 Format notes:
@@ -16,6 +16,7 @@ Format notes:
 - A gap is cut into units of 2**m zeros and m low bits (`_models.low_bits`). Symbol u
   is u units and then a weight; 32 is 32 units and no weight.
 - Bit d of `splits` says that group d begins a new table of indices, as group 0 does.
+  It is there if there is more than one group.
 - A table: u8 code; if that is 0, 6 bits for the frequency of each entry; else the code
   of `_models.falling`.
 - The stream has two segments, the gaps of all groups and the indices of all weights.
@@ -58,8 +59,9 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     if not gaps.any():
         return head
     tables, counts = _fit.tables(member, indices, found.sizes.size, leaf)
-    new = np.diff(tables.astype(np.int64), prepend=0)
-    head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))
+    if found.sizes.size > 1:
+        new = np.diff(tables.astype(np.int64), prepend=0)
+        head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))
     models = _models.put_tables(_models.fit(counts, leaf.negatives)[0])
     head += models
     _, frequencies = _models.get_tables(models, 0, len(counts), leaf)

@@ -1,0 +1,38 @@
+"""The dtypes of a file, and values as bytes."""
+
+import ml_dtypes
+import numpy as np
+
+from deepcomp_jax._errors import FormatError
+
+DTYPES: tuple[np.dtype, ...] = tuple(
+    np.dtype(name)
+    for name in (
+        *("bool", "int8", "int16", "int32", "int64"),
+        *("uint8", "uint16", "uint32", "uint64"),
+        *("float16", ml_dtypes.bfloat16, "float32", "float64"),
+        *("complex64", "complex128"),
+    )
+)
+FLOATING = DTYPES[9:13]
+
+
+def of_code(code: int, pos: int) -> np.dtype:
+    """The dtype of a code that lies at a position of the header.
+
+    Raises:
+        FormatError: C20.
+    """
+    if code >= len(DTYPES):
+        raise FormatError(f"a dtype of code {code}", offset=pos, clause="C20")
+    return DTYPES[code]
+
+
+def little(array: np.ndarray) -> bytes:
+    """The values of an array, little-endian, in C order."""
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def from_little(data: bytes, dtype: np.dtype) -> np.ndarray:
+    """The inverse of `little`, but for the shape; a copy."""
+    return np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype)
