@@ -33,7 +33,8 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
     if not steps:
         return
     size = len(container.dumps(pipeline.pack(shared, coding_rules(study.config))))
-    folded = fold.batchnorm(variables, bias_of=study.roles.norms)
+    norms = study.roles.norms
+    folded = fold.batchnorm(variables, bias_of=norms) if norms else variables
     squares: list[Any] = []
 
     def look(step: float) -> Row:

@@ -29,7 +29,7 @@ class Roles(NamedTuple):
         idle: Pattern of parameters that change nothing, such as biases that BatchNorm
             subtracts again: they are pruned with the kernels. None if there are none.
         norms: Which biases BatchNorms take over when they are folded, as in
-            `fold.batchnorm`.
+            `fold.batchnorm`. Empty if the network has none.
         augment: Changes images at random without changing what they show.
         layers: By name of the layer, for the recipe of the paper.
         published: What the paper reports, to be compared with.
