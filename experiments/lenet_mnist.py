@@ -9,16 +9,26 @@ Killed at any moment, the same command goes on where it was. The work directory
 `vgg19_cifar10` holds, and the report compares the file with the paper's tables.
 """
 
+import dataclasses
+
 from experiments import command, published
 from experiments.command import Network
 from experiments.config import Config
 from experiments.lenet import LeNet5, LeNet300, rebuild
 from experiments.mnist import mnist
-from experiments.roles import Layer, Roles
+from experiments.roles import Axis, Layer, Roles, Units
 from experiments.train import crop
 
 # The paper keeps biases as they are; here all of a network share one small codebook.
 BIASES = [("bias$", "biases")]
+
+
+def _units(made: str, read: str, *, made_axis: int = 0, read_axis: int = 1) -> Units:
+    return Units(
+        (Axis(f"params/{made}/kernel", made_axis), Axis(f"params/{made}/bias", 0)),
+        (Axis(f"params/{read}/kernel", read_axis),),
+    )
+
 
 # Section 5.1 of the paper: bits of the codebooks; Tables 2 and 3: kept weights.
 LENET300 = Roles(
@@ -28,6 +38,8 @@ LENET300 = Roles(
     augment=crop,
     layers={"ip1": Layer(0.08, 6), "ip2": Layer(0.09, 6), "ip3": Layer(0.26, 6)},
     published=published.LENET300,
+    units={"ip1": _units("ip1", "ip2"), "ip2": _units("ip2", "ip3")},
+    rebuild=rebuild,
 )
 LENET5 = Roles(
     network="LeNet-5",
@@ -41,6 +53,12 @@ LENET5 = Roles(
         "ip2": Layer(0.19, 5),
     },
     published=published.LENET5,
+    units={
+        "conv1": _units("conv1", "conv2", made_axis=3, read_axis=2),
+        "conv2": _units("conv2", "ip1", made_axis=3),
+        "ip1": _units("ip1", "ip2"),
+    },
+    rebuild=rebuild,
 )
 
 # Dropout is less than usual: more of it helps the dense network and harms the pruned.
@@ -73,6 +91,33 @@ PAPER5 = Config(
     other_bits=4,
 )
 
+SMALL300 = Config(
+    preset="small",
+    dataset="mnist",
+    dropout=0.0,
+    l2=0.0,
+    dense_epochs=20,
+    dense_rate=0.05,
+    pruning="rate",
+    iterations=1,
+    epochs=(40,),
+    rates=(2e-3,),
+    bit_price=5e-6,
+    sharing="grid",
+    tune_epochs=40,
+    tune_rate=2e-3,
+)
+SMALLEST300 = dataclasses.replace(SMALL300, preset="smallest", bit_price=1.5e-5)
+SMALL5 = dataclasses.replace(
+    SMALL300,
+    dense_epochs=6,
+    dense_rate=0.03,
+    epochs=(10,),
+    tune_epochs=40,
+    bit_price=5e-6,
+)
+SMALLEST5 = dataclasses.replace(SMALL5, preset="smallest", bit_price=1.5e-5)
+
 
 def lenet300(config: Config, classes: int) -> LeNet300:
     """LeNet-300-100 of the width and dropout of the settings."""
@@ -87,10 +132,12 @@ def lenet5(config: Config, classes: int) -> LeNet5:
 
 NETWORKS = {
     "lenet300": Network(
-        LENET300, {"paper": PAPER300}, {"mnist": mnist}, "mnist", lenet300, rebuild
+        LENET300,
+        {"paper": PAPER300, "small": SMALL300, "smallest": SMALLEST300}, {"mnist": mnist}, "mnist", lenet300, rebuild
     ),
     "lenet5": Network(
-        LENET5, {"paper": PAPER5}, {"mnist": mnist}, "mnist", lenet5, rebuild
+        LENET5,
+        {"paper": PAPER5, "small": SMALL5, "smallest": SMALLEST5}, {"mnist": mnist}, "mnist", lenet5, rebuild
     ),
 }
 

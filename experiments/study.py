@@ -66,12 +66,19 @@ class Study(NamedTuple):
     def trainer(
         self,
         optimizer: optax.GradientTransformation,
-        expand: Callable[[Any, Any], Any] = with_statistics,
+        **parts: Any,
     ) -> Trainer:
-        """Trains the network by an optimizer, as the settings say."""
+        """Trains the network by an optimizer, as the settings say.
+
+        Args:
+            optimizer: Of `train`.
+            parts: Other fields of `Trainer`.
+        """
         config = self.config
         augment = self.roles.augment if config.augment else None
-        return Trainer(self.model, optimizer, config.batch, augment, config.l2, expand)
+        return Trainer(
+            self.model, optimizer, config.batch, augment, config.l2, **parts
+        )
 
 
 def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
@@ -94,7 +101,7 @@ def train_dense(study: Study) -> Any:
     variables = init(jax.random.key(config.seed), jnp.zeros(shape))
     trainer = study.trainer(sgd())
     state = _state(variables, trainer)
-    state = _train(
+    state = train_phase(
         study, "dense", trainer, state, config.dense_epochs, config.dense_rate
     )
     variables = trained_variables(state)
@@ -112,7 +119,7 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
         masks = prune.masks(variables["params"], methods, masks)
         state = pruned_state(variables, masks, trainer)
         name = f"prune-{i + 1:02d}"
-        state = _train(
+        state = train_phase(
             study, name, trainer, state, config.epochs_of(i), config.rate_of(i)
         )
         variables = trained_variables(state)
@@ -214,7 +221,7 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     shared = share.share(variables, sharing_rules(study, method))
     study.run.measure(f"{method}-start", partial(_measure_shared, study, shared))
     trainer, state = codebook_training(study, shared)
-    state = _train(study, method, trainer, state, config.tune_epochs, config.tune_rate)
+    state = train_phase(study, method, trainer, state, config.tune_epochs, config.tune_rate)
     shared = share.with_codebooks(shared, state.params)
     # Eleven bits of an entry are more than its accuracy; a file needs half the bytes.
     shared = share.with_precision(shared, "float16")
@@ -226,7 +233,7 @@ def codebook_training(
     study: Study, shared: share.SharedWeights
 ) -> tuple[Trainer, TrainState]:
     """Trains the codebooks of the kernels; the state where that begins."""
-    trainer = study.trainer(adam(), _with_codebooks)
+    trainer = study.trainer(adam(), expand=_with_codebooks, move=None)
     kernels = {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
     return trainer, TrainState(kernels, shared, trainer.optimizer.init(kernels))
 
@@ -235,14 +242,26 @@ def _with_codebooks(params: Any, rest: share.SharedWeights) -> Any:
     return share.lookup(share.with_codebooks(rest, params))
 
 
-def _train(
+def train_phase(
     study: Study,
     name: str,
     trainer: Trainer,
     state: TrainState,
     epochs: int,
     rate: float,
+    prepare: Callable[[TrainState, int], TrainState] = lambda state, _: state,
 ) -> TrainState:
+    """Trains one phase of a run, or what is left of it.
+
+    Args:
+        study: The run.
+        name: Of the phase.
+        trainer: Makes its steps.
+        state: Where it begins.
+        epochs: Of the phase.
+        rate: Initial learning rate.
+        prepare: Changes the state before an epoch, counted from 0.
+    """
     config = study.config
     steps = study.train.images.shape[0] // config.batch
     base = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
@@ -251,6 +270,7 @@ def _train(
         rates = config.learning_rates(rate, epoch=epoch, epochs=epochs, steps=steps)
         key = jax.random.fold_in(base, epoch)
         rates, key = replicate((rates, key))
+        state = replicate(prepare(state, epoch))
         state, metrics = trainer.epoch(state, *study.train, key, rates)
         row = {
             "rate": float(rates.max()),
