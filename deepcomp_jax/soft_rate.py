@@ -1,4 +1,4 @@
-"""The rate as a differentiable function: what weights will cost, while they are trained.
+"""The rate as a differentiable function: what weights cost while they are trained.
 
 A network that is trained with its rate in the loss,
 
@@ -96,7 +96,7 @@ def bits(params: Any, steps: Any, prices: Any, *, width: float = 0.1) -> jax.Arr
     """
 
     def cost(leaf: jax.Array, step: jax.Array, price: jax.Array) -> jax.Array:
-        size = jnp.abs(leaf) / step
+        size = leaf * jnp.sign(leaf) / step  # |leaf|, but of derivative 0 at 0
         kept = size / (size + width)
         return jnp.sum(kept * (price + _INDEX_BITS + jnp.log2(1 + size)))
 
@@ -105,7 +105,7 @@ def bits(params: Any, steps: Any, prices: Any, *, width: float = 0.1) -> jax.Arr
 
 
 def quantised(params: Any, steps: Any) -> Any:
-    """The nearest multiples of the steps, with the derivative of the weights themselves.
+    """The nearest multiples of the steps, with the derivative of the weights.
 
     The straight-through estimator (Bengio, Leonard and Courville 2013, arXiv
     1308.3432): a weight that is rounded to zero goes on collecting its gradient, and

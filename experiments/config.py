@@ -28,6 +28,7 @@ class Config:
         drops: Epochs after which the rate drops.
         dense_epochs: Of the training before any pruning.
         dense_rate: Initial learning rate of that training.
+        dense_optimizer: Of that training: "sgd" (Nesterov's method) or "adam".
         pruning: "std" (quality x standard deviation, every parameter); "erk", "global"
             or "magnitude" (a cubic schedule up to `sparsity`, kernels only); "paper"
             (likewise, each layer to what the paper keeps of it); or "rate" (bits have
@@ -48,7 +49,8 @@ class Config:
             error, in variances of its group.
         tune_epochs: Of the fine-tuning of the codebooks, for each method compared.
         tune_rate: Initial learning rate of the fine-tuning, by Adam.
-        bit_price: Of "rate": what a bit costs in the loss, in nats.
+        target_bytes: Of "rate": size that the file shall have, about.
+        bit_price: Of "rate": what a bit costs in the loss to begin with, in nats.
         distilled: Of "rate": how much the answers of the dense network count in the
             loss, the labels counting the rest; 0 to 1.
         grid_step: Of "grid": step of a kernel's grid, in root mean squares of the
@@ -69,6 +71,7 @@ class Config:
     drops: tuple[int, ...] = (3, 12, 18)
     dense_epochs: int = 10
     dense_rate: float = 0.05
+    dense_optimizer: Literal["sgd", "adam"] = "sgd"
     pruning: Literal["std", "erk", "global", "magnitude", "paper", "rate"] = "global"
     quality: float = 0.3
     sparsity: float = 0.95
@@ -81,7 +84,8 @@ class Config:
     penalty: float = 0.02
     tune_epochs: int = 1
     tune_rate: float = 5e-4
-    bit_price: float = 1e-5
+    target_bytes: int = 50_000
+    bit_price: float = 2e-6
     distilled: float = 0.7
     grid_step: float = 3.0
     vector_grid_step: float = 0.6

@@ -10,6 +10,7 @@ Killed at any moment, the same command goes on where it was. The work directory
 """
 
 import dataclasses
+from functools import partial
 
 from experiments import command, published
 from experiments.command import Network
@@ -35,7 +36,7 @@ LENET300 = Roles(
     network="LeNet-300-100",
     groups=BIASES,
     idle=None,
-    augment=crop,
+    augment=partial(crop, by=1),
     layers={"ip1": Layer(0.08, 6), "ip2": Layer(0.09, 6), "ip3": Layer(0.26, 6)},
     published=published.LENET300,
     units={"ip1": _units("ip1", "ip2"), "ip2": _units("ip2", "ip3")},
@@ -96,27 +97,30 @@ SMALL300 = Config(
     dataset="mnist",
     dropout=0.0,
     l2=0.0,
-    dense_epochs=20,
-    dense_rate=0.05,
+    dense_epochs=15,
+    dense_rate=2e-3,
+    dense_optimizer="adam",
     pruning="rate",
     iterations=1,
-    epochs=(40,),
+    epochs=(20,),
     rates=(2e-3,),
-    bit_price=5e-6,
+    target_bytes=7600,
     sharing="grid",
-    tune_epochs=40,
+    tune_epochs=25,
     tune_rate=2e-3,
 )
-SMALLEST300 = dataclasses.replace(SMALL300, preset="smallest", bit_price=1.5e-5)
+SMALLEST300 = dataclasses.replace(SMALL300, preset="smallest", target_bytes=4300)
 SMALL5 = dataclasses.replace(
     SMALL300,
-    dense_epochs=6,
-    dense_rate=0.03,
-    epochs=(10,),
+    dense_epochs=5,
+    epochs=(8,),
     tune_epochs=40,
-    bit_price=5e-6,
+    target_bytes=2850,
+    bit_price=1e-5,
 )
-SMALLEST5 = dataclasses.replace(SMALL5, preset="smallest", bit_price=1.5e-5)
+SMALLEST5 = dataclasses.replace(
+    SMALL5, preset="smallest", target_bytes=1340, bit_price=3e-5
+)
 
 
 def lenet300(config: Config, classes: int) -> LeNet300:
@@ -133,11 +137,19 @@ def lenet5(config: Config, classes: int) -> LeNet5:
 NETWORKS = {
     "lenet300": Network(
         LENET300,
-        {"paper": PAPER300, "small": SMALL300, "smallest": SMALLEST300}, {"mnist": mnist}, "mnist", lenet300, rebuild
+        {"paper": PAPER300, "small": SMALL300, "smallest": SMALLEST300},
+        {"mnist": mnist},
+        "mnist",
+        lenet300,
+        rebuild,
     ),
     "lenet5": Network(
         LENET5,
-        {"paper": PAPER5, "small": SMALL5, "smallest": SMALLEST5}, {"mnist": mnist}, "mnist", lenet5, rebuild
+        {"paper": PAPER5, "small": SMALL5, "smallest": SMALLEST5},
+        {"mnist": mnist},
+        "mnist",
+        lenet5,
+        rebuild,
     ),
 }
 

@@ -1,31 +1,33 @@
 """Training for the fewest bytes: the rate in the loss, a teacher, coarse grids.
 
-Two phases take the place of pruning in iterations and of sharing. In `sparsify` the
-price of every bit rises in the loss, until few weights are left and these are large; in
-`grid` the network computes with the multiples of one coarse step in each leaf, to which
+Two phases take the place of pruning in iterations and of sharing. In `sparsify` bits
+have a price in the loss, until few weights are left and these are large; in `grid` the
+network computes with the multiples of one coarse step in each leaf, to which
 the weights adapt. What is rounded to zero may come back until the end, and no mask is
-needed. Both learn from the dense network besides the labels. (Distillation: Hinton,
-Vinyals and Dean 2015, arXiv 1503.02531.)
+needed. Before each epoch the price rises or falls, so that the file ends at the size
+that is asked for. Both phases learn from the dense network besides the labels.
+(Distillation: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.)
 """
 
 import dataclasses
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from deepcomp_jax import container, pipeline, rate, share, soft_rate, trees
-from experiments import narrowing
+from experiments import narrowing, sharing
 from experiments.runs import Row
-from experiments.study import Study, sharing_rules, train_phase
+from experiments.study import Study, train_phase
 from experiments.train import Seen, TrainState, adam, cross_entropy
 
 _TEMPERATURE = 2.0  # of the teacher's answers
-_RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
+_GAIN = 0.5  # power of (size / size asked for) by which the price changes
+_FASTEST = 1.6  # change of the price before an epoch
 
 
 class Rest(NamedTuple):
@@ -60,7 +62,7 @@ class RateLoss:
 
     def __call__(self, seen: Seen, params: Any, rest: Rest) -> jax.Array:
         """The loss of a batch, in nats."""
-        taught = self.model.apply(rest.teacher, seen.images)
+        taught: Any = self.model.apply(rest.teacher, seen.images)
         wanted = jax.nn.log_softmax(taught / _TEMPERATURE)
         found = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
         apart = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1).mean()
@@ -91,12 +93,16 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
         params, config.grid_step, of_vectors=config.vector_grid_step
     )
     prices = soft_rate.prices(params, steps)
-    rest = Rest(statistics, steps, prices, jnp.float32(0), trained)
+    rest = Rest(statistics, steps, prices, jnp.float32(config.bit_price), trained)
     trainer = study.trainer(adam(), expand=_sparse, move=_move, loss=loss)
     state = TrainState(params, rest, trainer.optimizer.init(params))
+
+    def sparse_network(state: TrainState) -> share.SharedWeights:
+        return shared_weights(study, _on_grids(state.params, state.rest), steps)
+
     state = train_phase(
         study, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
-        partial(_priced, config.bit_price, config.epochs_of(0)),
+        partial(_priced, study, sparse_network),
     )  # fmt: skip
     sparse = _sparse(_without_small(state.params, steps), state.rest)
     study.run.measure("sparsify-end", partial(_measure_sparse, study, sparse))
@@ -132,7 +138,7 @@ def train_on_grids(study: Study, sparse: Any, rest: Rest) -> share.SharedWeights
     study.run.measure("grid-start", lambda: _measure(study, wide(state)))
     trained = train_phase(
         slim, "grid", trainer, state, config.tune_epochs, config.tune_rate,
-        partial(_priced, config.bit_price, 0),
+        partial(_priced, study, wide),
     )  # fmt: skip
     study.run.measure("grid-end", lambda: _measure(study, wide(trained)))
     return wide(trained)
@@ -144,7 +150,8 @@ def shared_weights(study: Study, variables: Any, steps: Any) -> share.SharedWeig
         (f"^{re.escape(name)}$", rate.grid(float(step)), None)
         for name, step in trees.named_leaves({"params": steps}).items()
     ]
-    return share.share(variables, [*rules, *sharing_rules(study, "kmeans")])
+    others = sharing.rules(study.config, study.roles, "kmeans")
+    return share.share(variables, [*rules, *others])
 
 
 def _sparse(params: Any, rest: Rest) -> Any:
@@ -162,12 +169,24 @@ def _move(rest: Rest, updated: Any) -> Rest:
     return rest._replace(statistics=updated)
 
 
-def _priced(price: float, epochs: int, state: TrainState, epoch: int) -> TrainState:
-    """The state with the prices of an epoch, which rise in a phase of so many epochs."""
-    risen = min(1.0, (epoch + 1) / max(1.0, _RISE * epochs))
+def _priced(
+    study: Study,
+    network: Callable[[TrainState], share.SharedWeights],
+    state: TrainState,
+    epoch: int,
+) -> TrainState:
+    """The state with the prices of an epoch: bits are dearer if the file is too big."""
+    del epoch
+    excess = file_bytes(network(state)) / study.config.target_bytes
+    change = min(max(excess**_GAIN, 1 / _FASTEST), _FASTEST)
     prices = soft_rate.prices(state.params, state.rest.steps)
-    rest = state.rest._replace(prices=prices, bit=jnp.float32(risen * price))
+    rest = state.rest._replace(prices=prices, bit=state.rest.bit * change)
     return state._replace(rest=rest)
+
+
+def file_bytes(shared: share.SharedWeights) -> int:
+    """Size of the file that a network would have."""
+    return len(container.dumps(pipeline.pack(shared)))
 
 
 def _split(variables: Any) -> tuple[Any, Any]:
@@ -194,6 +213,6 @@ def _measure(study: Study, shared: share.SharedWeights) -> Row:
     return {
         "nonzero": sum(int(jnp.count_nonzero(x)) for x in shared.labels.values()),
         "unique": sum(codebook.size for codebook in shared.codebooks.values()),
-        "bytes": len(container.dumps(pipeline.pack(shared))),
+        "bytes": file_bytes(shared),
         "watch_error": study.error(share.lookup(shared)),
     }

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import pipeline, prune, retrain, share
+from deepcomp_jax import prune, retrain, share
+from experiments import sharing
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.roles import Roles
@@ -29,8 +30,6 @@ from experiments.train import (
     sgd,
     with_statistics,
 )
-
-Rules = list[tuple[str, Any, str | None]]
 
 
 class Split(NamedTuple):
@@ -76,9 +75,7 @@ class Study(NamedTuple):
         """
         config = self.config
         augment = self.roles.augment if config.augment else None
-        return Trainer(
-            self.model, optimizer, config.batch, augment, config.l2, **parts
-        )
+        return Trainer(self.model, optimizer, config.batch, augment, config.l2, **parts)
 
 
 def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
@@ -99,7 +96,8 @@ def train_dense(study: Study) -> Any:
     shape = (1, *study.train.images.shape[1:])
     init = jax.jit(study.model.init)
     variables = init(jax.random.key(config.seed), jnp.zeros(shape))
-    trainer = study.trainer(sgd())
+    optimizer = {"sgd": sgd, "adam": adam}[config.dense_optimizer]()
+    trainer = study.trainer(optimizer)
     state = _state(variables, trainer)
     state = train_phase(
         study, "dense", trainer, state, config.dense_epochs, config.dense_rate
@@ -176,41 +174,6 @@ def pruned_state(variables: Any, masks: Any, trainer: Trainer) -> TrainState:
     return state._replace(opt_state=masked)
 
 
-def sharing_rules(study: Study, method: str) -> Rules:
-    """Which leaves share a codebook, and how it is found."""
-    config, roles = study.config, study.roles
-    others = share.kmeans(bits=config.other_bits)
-    if method == "paper":
-        kernels = [
-            (f"{name}/kernel$", linear_kmeans(layer.bits), None)
-            for name, layer in roles.layers.items()
-        ]
-    elif method == "nonparametric":
-        others = share.nonparametric(config.penalty)
-        kernels = [("kernel$", others, None)]
-    else:
-        kernels = [("kernel$", share.kmeans(bits=config.kernel_bits), None)]
-    return [*kernels, *((pattern, others, group) for pattern, group in roles.groups)]
-
-
-def coding_rules(config: Config) -> list[pipeline.Rule]:
-    """How labels are written: as the paper does, or in whatever is smallest."""
-    return [pipeline.Rule(".", coding="relative")] if config.sharing == "paper" else []
-
-
-def linear_kmeans(bits: int) -> share.Method:
-    """Ten steps of k-means from centroids spaced evenly, as section 3.2 of the paper.
-
-    The paper does not say how many steps it takes. The first clusters differ most in
-    size, which Huffman coding profits from: the file of a LeNet-5 is 42.8 KB after ten
-    steps and 45.0 KB after 300, and fine-tuning lowers the error of either.
-
-    Args:
-        bits: Of the codebook, which has `2 ** bits` entries.
-    """
-    return share.lloyd(2**bits, init="linear", iterations=10)
-
-
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     """Shares the weights, trains the codebooks of the kernels and rounds them all.
 
@@ -218,10 +181,12 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     step of gradient descent could make negative.
     """
     config = study.config
-    shared = share.share(variables, sharing_rules(study, method))
+    shared = share.share(variables, sharing.rules(study.config, study.roles, method))
     study.run.measure(f"{method}-start", partial(_measure_shared, study, shared))
     trainer, state = codebook_training(study, shared)
-    state = train_phase(study, method, trainer, state, config.tune_epochs, config.tune_rate)
+    state = train_phase(
+        study, method, trainer, state, config.tune_epochs, config.tune_rate
+    )
     shared = share.with_codebooks(shared, state.params)
     # Eleven bits of an entry are more than its accuracy; a file needs half the bytes.
     shared = share.with_precision(shared, "float16")
@@ -296,7 +261,9 @@ def trained_variables(state: TrainState) -> Any:
 
 def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
     """The pruned network, and what sharing alone would make of it."""
-    shared = share.share(variables, sharing_rules(study, study.config.methods()[0]))
+    config = study.config
+    rules = sharing.rules(config, study.roles, config.methods()[0])
+    shared = share.share(variables, rules)
     after = _measure_shared(study, shared)
     return {
         "iteration": iteration,
