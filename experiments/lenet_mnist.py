@@ -2,6 +2,7 @@
 
     python -m experiments.lenet_mnist --network lenet300 --data-dir DIR
     python -m experiments.lenet_mnist --network lenet5 --preset paper --data-dir DIR
+    python -m experiments.lenet_mnist --network lenet5 --preset small --data-dir DIR
     python -m experiments.lenet_mnist --evaluate model.dcz --data-dir DIR
 
 Killed at any moment, the same command goes on where it was. The work directory
@@ -92,6 +93,7 @@ PAPER5 = Config(
     other_bits=4,
 )
 
+# A little less is asked for than the 8.0, 4.5, 3.0 and 1.4 KB that files may have.
 SMALL300 = Config(
     preset="small",
     dataset="mnist",
