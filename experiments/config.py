@@ -50,7 +50,8 @@ class Config:
         tune_epochs: Of the fine-tuning of the codebooks, for each method compared.
         tune_rate: Initial learning rate of the fine-tuning, by Adam.
         target_bytes: Of "rate": size that the file shall have, about.
-        bit_price: Of "rate": what a bit costs in the loss to begin with, in nats.
+        bit_price: Of "rate": what a bit costs in the loss of the sparse phase, in nats;
+            it sets the size to begin with.
         distilled: Of "rate": how much the answers of the dense network count in the
             loss, the labels counting the rest; 0 to 1.
         grid_step: Of "grid": step of a kernel's grid, in root mean squares of the
@@ -85,7 +86,7 @@ class Config:
     tune_epochs: int = 1
     tune_rate: float = 5e-4
     target_bytes: int = 50_000
-    bit_price: float = 2e-6
+    bit_price: float = 1e-5
     distilled: float = 0.7
     grid_step: float = 3.0
     vector_grid_step: float = 0.6

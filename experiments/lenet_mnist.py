@@ -104,24 +104,22 @@ SMALL300 = Config(
     dense_optimizer="adam",
     pruning="rate",
     iterations=1,
-    epochs=(20,),
+    epochs=(30,),
     rates=(2e-3,),
     target_bytes=7600,
+    bit_price=5e-6,
     sharing="grid",
-    tune_epochs=25,
+    tune_epochs=30,
     tune_rate=2e-3,
 )
-SMALLEST300 = dataclasses.replace(SMALL300, preset="smallest", target_bytes=4300)
+SMALLEST300 = dataclasses.replace(
+    SMALL300, preset="smallest", target_bytes=4300, bit_price=1.5e-5
+)
 SMALL5 = dataclasses.replace(
-    SMALL300,
-    dense_epochs=5,
-    epochs=(8,),
-    tune_epochs=40,
-    target_bytes=2850,
-    bit_price=1e-5,
+    SMALL300, dense_epochs=5, epochs=(8,), target_bytes=2850, bit_price=3e-5
 )
 SMALLEST5 = dataclasses.replace(
-    SMALL5, preset="smallest", target_bytes=1340, bit_price=3e-5
+    SMALL5, preset="smallest", target_bytes=1340, bit_price=8e-5
 )
 
 

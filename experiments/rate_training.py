@@ -1,11 +1,11 @@
 """Training for the fewest bytes: the rate in the loss, a teacher, coarse grids.
 
 Two phases take the place of pruning in iterations and of sharing. In `sparsify` bits
-have a price in the loss, until few weights are left and these are large; in `grid` the
-network computes with the multiples of one coarse step in each leaf, to which
+get a price in the loss, which rises until few weights are left and these are large; in
+`grid` the network computes with the multiples of one coarse step in each leaf, to which
 the weights adapt. What is rounded to zero may come back until the end, and no mask is
-needed. Before each epoch the price rises or falls, so that the file ends at the size
-that is asked for. Both phases learn from the dense network besides the labels.
+needed; there the price goes on rising or falling, gently, so that the file ends at the
+size that is asked for. Both phases learn from the dense network besides the labels.
 (Distillation: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.)
 """
 
@@ -26,8 +26,11 @@ from experiments.study import Study, train_phase
 from experiments.train import Seen, TrainState, adam, cross_entropy
 
 _TEMPERATURE = 2.0  # of the teacher's answers
-_GAIN = 0.5  # power of (size / size asked for) by which the price changes
-_FASTEST = 1.6  # change of the price before an epoch
+_RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
+# In `grid` the price changes by this power of (size / size asked for) before an epoch,
+# by a tenth at most. Faster is worse: what a price too high has zeroed stays away.
+_GAIN = 0.2
+_FASTEST = 1.1
 
 
 class Rest(NamedTuple):
@@ -97,12 +100,9 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
     trainer = study.trainer(adam(), expand=_sparse, move=_move, loss=loss)
     state = TrainState(params, rest, trainer.optimizer.init(params))
 
-    def sparse_network(state: TrainState) -> share.SharedWeights:
-        return shared_weights(study, _on_grids(state.params, state.rest), steps)
-
     state = train_phase(
         study, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
-        partial(_priced, study, sparse_network),
+        partial(_rising, config.bit_price, config.epochs_of(0)),
     )  # fmt: skip
     sparse = _sparse(_without_small(state.params, steps), state.rest)
     study.run.measure("sparsify-end", partial(_measure_sparse, study, sparse))
@@ -138,7 +138,7 @@ def train_on_grids(study: Study, sparse: Any, rest: Rest) -> share.SharedWeights
     study.run.measure("grid-start", lambda: _measure(study, wide(state)))
     trained = train_phase(
         slim, "grid", trainer, state, config.tune_epochs, config.tune_rate,
-        partial(_priced, study, wide),
+        partial(_adapted, config.target_bytes, lambda state: file_bytes(wide(state))),
     )  # fmt: skip
     study.run.measure("grid-end", lambda: _measure(study, wide(trained)))
     return wide(trained)
@@ -169,18 +169,25 @@ def _move(rest: Rest, updated: Any) -> Rest:
     return rest._replace(statistics=updated)
 
 
-def _priced(
-    study: Study,
-    network: Callable[[TrainState], share.SharedWeights],
-    state: TrainState,
-    epoch: int,
+def _rising(price: float, epochs: int, state: TrainState, epoch: int) -> TrainState:
+    """The state with the prices of an epoch of `sparsify`, which has so many."""
+    risen = min(1.0, (epoch + 1) / (_RISE * epochs))
+    return _priced(state, risen * price)
+
+
+def _adapted(
+    target: int, size: Callable[[TrainState], int], state: TrainState, epoch: int
 ) -> TrainState:
-    """The state with the prices of an epoch: bits are dearer if the file is too big."""
+    """The state with the prices of an epoch of `grid`: dearer if the file is too big."""
     del epoch
-    excess = file_bytes(network(state)) / study.config.target_bytes
-    change = min(max(excess**_GAIN, 1 / _FASTEST), _FASTEST)
+    change = (size(state) / target) ** _GAIN
+    change = min(max(change, 1 / _FASTEST), _FASTEST)
+    return _priced(state, float(state.rest.bit) * change)
+
+
+def _priced(state: TrainState, bit: float) -> TrainState:
     prices = soft_rate.prices(state.params, state.rest.steps)
-    rest = state.rest._replace(prices=prices, bit=state.rest.bit * change)
+    rest = state.rest._replace(prices=prices, bit=jnp.float32(bit))
     return state._replace(rest=rest)
 
 
