@@ -178,7 +178,7 @@ def _rising(price: float, epochs: int, state: TrainState, epoch: int) -> TrainSt
 def _adapted(
     target: int, size: Callable[[TrainState], int], state: TrainState, epoch: int
 ) -> TrainState:
-    """The state with the prices of an epoch of `grid`: dearer if the file is too big."""
+    """The state with the prices of an epoch of `grid`, dearer for a file too big."""
     del epoch
     change = (size(state) / target) ** _GAIN
     change = min(max(change, 1 / _FASTEST), _FASTEST)
