@@ -1,5 +1,7 @@
 """Idle units are left out, and come back as zeros."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ def _flax_broadcasts():
         yield
 
 
+@cache
 def network() -> tuple[lenet.LeNet5, dict[str, dict[str, dict[str, np.ndarray]]]]:
     """A LeNet-5 of 4, 6 and 8 units; one of each layer is idle, each in its own way."""
     model = lenet.LeNet5((4, 6), 8)

@@ -26,10 +26,14 @@ TINY = dataclasses.replace(
     batch=10,
     augment=False,
     dense_epochs=6,
+    dense_rate=1e-2,
     epochs=(8,),
-    tune_epochs=4,
-    target_bytes=2500,
-    bit_price=1e-4,
+    rates=(1e-2,),
+    tune_epochs=6,
+    tune_rate=1e-2,
+    grid_step=1.0,
+    target_bytes=2000,
+    bit_price=3e-5,
 )
 
 
@@ -118,7 +122,7 @@ def test_killed_after_a_save_it_ends_with_the_same_file(
 def test_a_network_with_batchnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing in the recipe is about LeNets: units are optional, statistics shared."""
     monkeypatch.setattr(figures, "draw", lambda *_: [])
-    config = dataclasses.replace(TINY, dense_epochs=1, epochs=(1,), tune_epochs=1)
+    config = dataclasses.replace(TINY, dense_epochs=0, epochs=(1,), tune_epochs=1)
     report = protocol.run(config, Small(), ROLES, blots(), tmp_path)
     variables = dc.load(tmp_path / "model.dcz")
     assert report["file_bytes"] == (tmp_path / "model.dcz").stat().st_size
@@ -133,15 +137,15 @@ def test_the_loss_is_what_it_says():
     params = teacher["params"]
     steps = soft_rate.steps(params, 3.0, of_vectors=0.5)
     prices = soft_rate.prices(params, steps)
-    logits: Any = model.apply(teacher, images)
+    logits: Any = jax.jit(model.apply)(teacher, images)
     seen = Seen(images, labels, logits)
     rest = Rest({}, steps, prices, jnp.float32(0.5), teacher)
 
     bits = float(soft_rate.bits(params, steps, prices))
-    alone = float(RateLoss(model, 1.0)(seen, params, rest))
+    alone = float(jax.jit(RateLoss(model, 1.0))(seen, params, rest))
     assert alone == pytest.approx(0.5 * bits, rel=1e-5)
     free = rest._replace(bit=jnp.float32(0))
     chances = jax.nn.log_softmax(seen.logits)[labels, labels]
-    labelled = float(RateLoss(model, 0.0)(seen, params, free))
+    labelled = float(jax.jit(RateLoss(model, 0.0))(seen, params, free))
     assert labelled == pytest.approx(-float(chances.mean()), rel=1e-5)
     assert rate_training.RateLoss(model, 0.5) == RateLoss(model, 0.5)
