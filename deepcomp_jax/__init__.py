@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         rate,
         retrain,
         share,
+        soft_rate,
         trees,
     )
     from deepcomp_jax._errors import FormatError
@@ -56,6 +57,7 @@ _MODULES = (
     "rate",
     "retrain",
     "share",
+    "soft_rate",
     "trees",
 )
 _NAMES = {
@@ -100,6 +102,7 @@ __all__ = (
     "retrain",
     "save",
     "share",
+    "soft_rate",
     "trees",
 )
 

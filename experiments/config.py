@@ -28,17 +28,20 @@ class Config:
         drops: Epochs after which the rate drops.
         dense_epochs: Of the training before any pruning.
         dense_rate: Initial learning rate of that training.
+        dense_optimizer: Of that training: "sgd" (Nesterov's method) or "adam".
         pruning: "std" (quality x standard deviation, every parameter); "erk", "global"
-            or "magnitude" (a cubic schedule up to `sparsity`, kernels only); or
-            "paper" (likewise, each layer to what the paper keeps of it).
+            or "magnitude" (a cubic schedule up to `sparsity`, kernels only); "paper"
+            (likewise, each layer to what the paper keeps of it); or "rate" (bits have
+            a price in the loss, and weights that are not worth it vanish).
         quality: For "std".
         sparsity: Of the kernels after the last iteration, for "erk", "global" and
             "magnitude".
-        iterations: Of pruning and retraining.
+        iterations: Of pruning and retraining; "rate" has one.
         epochs: Of each iteration's retraining; the last value holds for the rest.
         rates: Initial learning rate of each iteration; likewise.
         sharing: What ends up in the file: "kmeans" or "nonparametric", which are
-            compared; or "paper" (k-means from a linear start, bits by layer).
+            compared; "paper" (k-means from a linear start, bits by layer); or "grid"
+            (uniform grids that the network is trained on, for the pruning "rate").
         kernel_bits: Codebook of each kernel: 2 ** bits entries, by k-means.
         other_bits: Codebook of each group of biases and BatchNorm values, likewise; for
             "paper" too.
@@ -48,6 +51,14 @@ class Config:
         tune_rate: Initial learning rate of the fine-tuning, by Adam.
         steps: Of the grids of the curve of size and error, over the root mean square of
             the weights; a point for each.
+        target_bytes: Of "rate": size that the file shall have, about.
+        bit_price: Of "rate": what a bit costs in the loss of the sparse phase, in nats;
+            it sets the size to begin with.
+        distilled: Of "rate": how much the answers of the dense network count in the
+            loss, the labels counting the rest; 0 to 1.
+        grid_step: Of "grid": step of a kernel's grid, in root mean squares of the
+            dense kernel.
+        vector_grid_step: Of "grid": step of all other grids, such as those of biases.
     """
 
     preset: Annotated[str, tyro.conf.Suppress]
@@ -63,19 +74,25 @@ class Config:
     drops: tuple[int, ...] = (3, 12, 18)
     dense_epochs: int = 10
     dense_rate: float = 0.05
-    pruning: Literal["std", "erk", "global", "magnitude", "paper"] = "global"
+    dense_optimizer: Literal["sgd", "adam"] = "sgd"
+    pruning: Literal["std", "erk", "global", "magnitude", "paper", "rate"] = "global"
     quality: float = 0.3
     sparsity: float = 0.95
     iterations: int = 4
     epochs: tuple[int, ...] = (2,)
     rates: tuple[float, ...] = (0.05,)
-    sharing: Literal["kmeans", "nonparametric", "paper"] = "kmeans"
+    sharing: Literal["kmeans", "nonparametric", "paper", "grid"] = "kmeans"
     kernel_bits: int = 4
     other_bits: int = 5
     penalty: float = 0.02
     tune_epochs: int = 1
     tune_rate: float = 5e-4
     steps: tuple[float, ...] = (0.05, 0.07, 0.1, 0.14, 0.2)
+    target_bytes: int = 50_000
+    bit_price: float = 1e-5
+    distilled: float = 0.7
+    grid_step: float = 3.0
+    vector_grid_step: float = 0.6
 
     def epochs_of(self, iteration: int) -> int:
         """Epochs of an iteration, counted from 0."""
@@ -93,7 +110,9 @@ class Config:
 
     def methods(self) -> tuple[str, ...]:
         """Methods of sharing that the run tries; the first after each iteration too."""
-        return ("paper",) if self.sharing == "paper" else ("kmeans", "nonparametric")
+        if self.sharing in ("paper", "grid"):
+            return (self.sharing,)
+        return ("kmeans", "nonparametric")
 
     def learning_rates(
         self, rate: float, *, epoch: int, epochs: int, steps: int

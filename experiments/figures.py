@@ -27,6 +27,7 @@ METHODS = {
     "kmeans": ("(a)", "k-means", ORANGE, "P"),
     "nonparametric": ("(b)", "non-parametric", GREEN, "D"),
     "paper": ("(a)", "linear k-means", ORANGE, "P"),
+    "grid": ("(a)", "grid", ORANGE, "P"),
 }
 
 
@@ -118,6 +119,7 @@ def draw(
         "fig4a_fine_tuning_kmeans": fine_tuning(log, "kmeans"),
         "fig4b_fine_tuning_nonparametric": fine_tuning(log, "nonparametric"),
         "fig4a_fine_tuning_paper": fine_tuning(log, "paper"),
+        "fig4a_fine_tuning_grid": fine_tuning(log, "grid"),
         "fig5_compression_by_layer": layer_figures.compression(weights, tensors),
         "fig6_tradeoff": tradeoff(rows, parameters=parameters, watched_on=watched_on),
         "fig7_size_error": size_error(rows, watched_on),

@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments import curve, report, study, tradeoff
+from experiments import curve, rate_training, report, study, tradeoff
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.runs import Run
@@ -38,13 +38,17 @@ def run(
         train, watch = study.splits(dataset, config)
         current = study.Study(config, saved, model, train, watch, roles)
         trained = study.train_dense(current)
-        pruned = study.prune_and_retrain(current, trained)
-        shared = {
-            method: study.fine_tune(current, pruned, method)
-            for method in config.methods()
-        }
-        networks = report.Networks(trained, pruned, shared[config.sharing])
-        if roles.published is not None:
+        if config.pruning == "rate":
+            pruned, shared = rate_training.run(current, trained)
+        else:
+            pruned = study.prune_and_retrain(current, trained)
+            tuned = {
+                method: study.fine_tune(current, pruned, method)
+                for method in config.methods()
+            }
+            shared = tuned[config.sharing]
+            curve.measure(current, pruned, shared)
+        networks = report.Networks(trained, pruned, shared)
+        if config.sharing == "paper":
             tradeoff.measure(current, trained, networks.shared)
-        curve.measure(current, pruned, networks.shared)
         return report.finish(current, dataset, networks)

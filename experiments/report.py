@@ -13,10 +13,10 @@ import numpy as np
 import deepcomp_jax as dc
 from deepcomp_jax import account, container, trees
 from deepcomp_jax.share import SharedWeights, lookup
-from experiments import comparison, figures
+from experiments import comparison, figures, sharing
 from experiments.data import Dataset
 from experiments.runs import versions
-from experiments.study import Study, coding_rules
+from experiments.study import Study
 from experiments.train import evaluate, logits
 
 
@@ -108,7 +108,7 @@ def write_model(
         RuntimeError: The logits of the decoded network are not bit-identical to those
             of the network that was saved.
     """
-    dc.save(path, dc.pack(shared, coding_rules(study.config)))
+    dc.save(path, dc.pack(shared, sharing.coding_rules(study.config)))
     decoded = dc.load(path)
     before, after = (
         np.asarray(logits(study.model, variables, images))

@@ -1,7 +1,9 @@
 """What a study must be told of a network, besides the network."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
 
 from experiments.published import Published
 from experiments.train import Augmentation, crop_and_flip
@@ -19,6 +21,32 @@ class Layer(NamedTuple):
     bits: int
 
 
+class Axis(NamedTuple):
+    """An axis along which a leaf has a part for each unit of a kind.
+
+    Attributes:
+        leaf: Its name among the variables.
+        axis: Counted from 0. An axis that is several times as long as there are units
+            is several rounds through all units, as of flattened channels.
+    """
+
+    leaf: str
+    axis: int
+
+
+class Units(NamedTuple):
+    """Units of a layer, which can be left out if nothing reads them.
+
+    Attributes:
+        made: By what their outputs are made: they are zero if all of this is zero. The
+            first axis has the length of their number.
+        read: By what their outputs are read.
+    """
+
+    made: tuple[Axis, ...]
+    read: tuple[Axis, ...]
+
+
 class Roles(NamedTuple):
     """What the parameters of a network are for, and what its images allow.
 
@@ -33,6 +61,9 @@ class Roles(NamedTuple):
         augment: Changes images at random without changing what they show.
         layers: By name of the layer, for the recipe of the paper.
         published: What the paper reports, to be compared with.
+        units: By name of the layer, so that idle units can be left out of training.
+        rebuild: Makes the network of fewer units that variables are of. None where
+            idle units stay in.
     """
 
     network: str
@@ -42,3 +73,5 @@ class Roles(NamedTuple):
     augment: Augmentation = crop_and_flip
     layers: Mapping[str, Layer] = {}
     published: Published | None = None
+    units: Mapping[str, Units] = {}
+    rebuild: Callable[[Mapping[str, Any]], nn.Module] | None = None

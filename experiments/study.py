@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import pipeline, prune, retrain, share
+from deepcomp_jax import prune, retrain, share
+from experiments import sharing
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.roles import Roles
@@ -29,8 +30,6 @@ from experiments.train import (
     sgd,
     with_statistics,
 )
-
-Rules = list[tuple[str, Any, str | None]]
 
 
 class Split(NamedTuple):
@@ -66,12 +65,17 @@ class Study(NamedTuple):
     def trainer(
         self,
         optimizer: optax.GradientTransformation,
-        expand: Callable[[Any, Any], Any] = with_statistics,
+        **parts: Any,
     ) -> Trainer:
-        """Trains the network by an optimizer, as the settings say."""
+        """Trains the network by an optimizer, as the settings say.
+
+        Args:
+            optimizer: Of `train`.
+            parts: Other fields of `Trainer`.
+        """
         config = self.config
         augment = self.roles.augment if config.augment else None
-        return Trainer(self.model, optimizer, config.batch, augment, config.l2, expand)
+        return Trainer(self.model, optimizer, config.batch, augment, config.l2, **parts)
 
 
 def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
@@ -92,9 +96,10 @@ def train_dense(study: Study) -> Any:
     shape = (1, *study.train.images.shape[1:])
     init = jax.jit(study.model.init)
     variables = init(jax.random.key(config.seed), jnp.zeros(shape))
-    trainer = study.trainer(sgd())
+    optimizer = {"sgd": sgd, "adam": adam}[config.dense_optimizer]()
+    trainer = study.trainer(optimizer)
     state = _state(variables, trainer)
-    state = _train(
+    state = train_phase(
         study, "dense", trainer, state, config.dense_epochs, config.dense_rate
     )
     variables = trained_variables(state)
@@ -112,7 +117,7 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
         masks = prune.masks(variables["params"], methods, masks)
         state = pruned_state(variables, masks, trainer)
         name = f"prune-{i + 1:02d}"
-        state = _train(
+        state = train_phase(
             study, name, trainer, state, config.epochs_of(i), config.rate_of(i)
         )
         variables = trained_variables(state)
@@ -169,41 +174,6 @@ def pruned_state(variables: Any, masks: Any, trainer: Trainer) -> TrainState:
     return state._replace(opt_state=masked)
 
 
-def sharing_rules(study: Study, method: str) -> Rules:
-    """Which leaves share a codebook, and how it is found."""
-    config, roles = study.config, study.roles
-    others = share.kmeans(bits=config.other_bits)
-    if method == "paper":
-        kernels = [
-            (f"{name}/kernel$", linear_kmeans(layer.bits), None)
-            for name, layer in roles.layers.items()
-        ]
-    elif method == "nonparametric":
-        others = share.nonparametric(config.penalty)
-        kernels = [("kernel$", others, None)]
-    else:
-        kernels = [("kernel$", share.kmeans(bits=config.kernel_bits), None)]
-    return [*kernels, *((pattern, others, group) for pattern, group in roles.groups)]
-
-
-def coding_rules(config: Config) -> list[pipeline.Rule]:
-    """How labels are written: as the paper does, or in whatever is smallest."""
-    return [pipeline.Rule(".", coding="relative")] if config.sharing == "paper" else []
-
-
-def linear_kmeans(bits: int) -> share.Method:
-    """Ten steps of k-means from centroids spaced evenly, as section 3.2 of the paper.
-
-    The paper does not say how many steps it takes. The first clusters differ most in
-    size, which Huffman coding profits from: the file of a LeNet-5 is 42.8 KB after ten
-    steps and 45.0 KB after 300, and fine-tuning lowers the error of either.
-
-    Args:
-        bits: Of the codebook, which has `2 ** bits` entries.
-    """
-    return share.lloyd(2**bits, init="linear", iterations=10)
-
-
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     """Shares the weights, trains the codebooks of the kernels and rounds them all.
 
@@ -211,10 +181,12 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     step of gradient descent could make negative.
     """
     config = study.config
-    shared = share.share(variables, sharing_rules(study, method))
+    shared = share.share(variables, sharing.rules(study.config, study.roles, method))
     study.run.measure(f"{method}-start", partial(_measure_shared, study, shared))
     trainer, state = codebook_training(study, shared)
-    state = _train(study, method, trainer, state, config.tune_epochs, config.tune_rate)
+    state = train_phase(
+        study, method, trainer, state, config.tune_epochs, config.tune_rate
+    )
     shared = share.with_codebooks(shared, state.params)
     # Eleven bits of an entry are more than its accuracy; a file needs half the bytes.
     shared = share.with_precision(shared, "float16")
@@ -226,7 +198,7 @@ def codebook_training(
     study: Study, shared: share.SharedWeights
 ) -> tuple[Trainer, TrainState]:
     """Trains the codebooks of the kernels; the state where that begins."""
-    trainer = study.trainer(adam(), _with_codebooks)
+    trainer = study.trainer(adam(), expand=_with_codebooks, move=None)
     kernels = {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
     return trainer, TrainState(kernels, shared, trainer.optimizer.init(kernels))
 
@@ -235,14 +207,26 @@ def _with_codebooks(params: Any, rest: share.SharedWeights) -> Any:
     return share.lookup(share.with_codebooks(rest, params))
 
 
-def _train(
+def train_phase(
     study: Study,
     name: str,
     trainer: Trainer,
     state: TrainState,
     epochs: int,
     rate: float,
+    prepare: Callable[[TrainState, int], TrainState] = lambda state, _: state,
 ) -> TrainState:
+    """Trains one phase of a run, or what is left of it.
+
+    Args:
+        study: The run.
+        name: Of the phase.
+        trainer: Makes its steps.
+        state: Where it begins.
+        epochs: Of the phase.
+        rate: Initial learning rate.
+        prepare: Changes the state before an epoch, counted from 0.
+    """
     config = study.config
     steps = study.train.images.shape[0] // config.batch
     base = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(name.encode()))
@@ -251,6 +235,7 @@ def _train(
         rates = config.learning_rates(rate, epoch=epoch, epochs=epochs, steps=steps)
         key = jax.random.fold_in(base, epoch)
         rates, key = replicate((rates, key))
+        state = replicate(prepare(state, epoch))
         state, metrics = trainer.epoch(state, *study.train, key, rates)
         row = {
             "rate": float(rates.max()),
@@ -276,7 +261,9 @@ def trained_variables(state: TrainState) -> Any:
 
 def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
     """The pruned network, and what sharing alone would make of it."""
-    shared = share.share(variables, sharing_rules(study, study.config.methods()[0]))
+    config = study.config
+    rules = sharing.rules(config, study.roles, config.methods()[0])
+    shared = share.share(variables, rules)
     after = _measure_shared(study, shared)
     return {
         "iteration": iteration,

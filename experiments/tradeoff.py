@@ -14,6 +14,7 @@ import jax
 
 import deepcomp_jax as dc
 from deepcomp_jax import container, prune, share
+from experiments import sharing
 from experiments import study as phases
 from experiments.runs import Row
 from experiments.study import Study
@@ -52,7 +53,7 @@ def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Ro
     state = phases.pruned_state(variables, masks, trainer)
     state = _train(study, trainer, state, study.config.dense_rate / 2)
     pruned = phases.trained_variables(state)
-    rules = phases.sharing_rules(study, "paper")
+    rules = sharing.rules(study.config, study.roles, "paper")
     alone = _measure(study, share.share(pruned, []))
     both = _measure(study, _tuned(study, share.share(pruned, rules)))
     return {"factor": factor, "pruned": alone, "both": both}
@@ -60,8 +61,11 @@ def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Ro
 
 def _shared(study: Study, variables: Any, bits: int) -> Row:
     """A point of sharing alone."""
-    kernels = phases.linear_kmeans(bits)
-    rules = [("kernel$", kernels, None), *phases.sharing_rules(study, "paper")]
+    kernels = sharing.linear_kmeans(bits)
+    rules = [
+        ("kernel$", kernels, None),
+        *sharing.rules(study.config, study.roles, "paper"),
+    ]
     shared = _tuned(study, share.share(variables, rules))
     return {"bits": bits, "shared": _measure(study, shared)}
 
@@ -75,7 +79,7 @@ def _tuned(study: Study, shared: share.SharedWeights) -> share.SharedWeights:
 def _measure(study: Study, shared: share.SharedWeights) -> Row:
     return {
         "bytes": len(
-            container.dumps(dc.pack(shared, phases.coding_rules(study.config)))
+            container.dumps(dc.pack(shared, sharing.coding_rules(study.config)))
         ),
         "watch_error": study.error(share.lookup(shared)),
     }

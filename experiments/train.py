@@ -23,6 +23,24 @@ Array: TypeAlias = jax.Array | np.ndarray
 Augmentation: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+class Seen(NamedTuple):
+    """What a loss may look at, besides the state.
+
+    Attributes:
+        images: As the network sees them, float32 `[batch, height, width, channels]`.
+        labels: int32 `[batch]`.
+        logits: float32 `[batch, classes]`.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    logits: jax.Array
+
+
+# Maps what a step has seen, `params` and `rest` to a scalar.
+Loss: TypeAlias = Callable[[Seen, Any, Any], jax.Array]
+
+
 class TrainState(NamedTuple):
     """What changes from step to step: a pytree.
 
@@ -43,6 +61,19 @@ def with_statistics(params: Any, rest: Any) -> Any:
     return {"params": params, **rest}
 
 
+def moved_statistics(rest: Any, updated: Any) -> Any:
+    """The other collections of an ordinary network after a step."""
+    del rest
+    return updated
+
+
+def cross_entropy(seen: Seen, params: Any, rest: Any) -> jax.Array:
+    """Mean cross entropy, in nats."""
+    del params, rest
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels
+    return losses(seen.logits, seen.labels).mean()
+
+
 @dataclasses.dataclass(frozen=True)
 class Trainer:
     """The fixed parts of a training step.
@@ -54,10 +85,11 @@ class Trainer:
         augment: Changes uint8 images `[batch, height, width, channels]` at random, by a
             key; None leaves them as they are.
         l2: Weight of half the sum of squares of all kernels in the loss.
-        expand: Maps `params` and `rest` of the state to the variables of `model`. Other
-            than the default, it also stops the moving statistics: BatchNorm then works
-            as in inference, and the derivatives are those of the network as it is
-            stored.
+        expand: Maps `params` and `rest` of the state to the variables of `model`.
+        move: Puts moving statistics after a step into `rest`. None stops them:
+            BatchNorm then works as in inference, and the derivatives are those of the
+            network as it is stored.
+        loss: Of a batch, before `l2`.
     """
 
     model: nn.Module
@@ -66,6 +98,8 @@ class Trainer:
     augment: Augmentation | None = None
     l2: float = 0.0
     expand: Callable[[Any, Any], Any] = with_statistics
+    move: Callable[[Any, Any], Any] | None = moved_statistics
+    loss: Loss = cross_entropy
 
     @partial(jax.jit, static_argnums=0, donate_argnums=1)
     def epoch(
@@ -114,22 +148,19 @@ class Trainer:
         augment_key, dropout_key = jax.random.split(key)
         if self.augment is not None:
             images = self.augment(augment_key, images)
-
-        moving = self.expand is with_statistics
+        inputs = normalize(images)
 
         def loss_fn(params: Any) -> tuple[jax.Array, tuple[Any, jax.Array]]:
             variables = self.expand(params, state.rest)
             logits, updated = self.model.apply(
                 variables,
-                normalize(images),
+                inputs,
                 train=True,
-                batch_statistics=moving,
+                batch_statistics=self.move is not None,
                 rngs={"dropout": dropout_key},
                 mutable=["batch_stats"],
             )
-            loss = optax.losses.softmax_cross_entropy_with_integer_labels(
-                logits, labels
-            ).mean()
+            loss = self.loss(Seen(inputs, labels, logits), params, state.rest)
             loss += 0.5 * self.l2 * _kernel_squares(variables["params"])
             return loss, (dict(updated), logits)
 
@@ -141,7 +172,7 @@ class Trainer:
         params = optax.apply_updates(state.params, updates)
         wrong = jnp.argmax(logits, axis=-1) != labels
         metrics = {"loss": loss, "error": 100.0 * wrong.mean()}
-        rest = updated if moving else state.rest
+        rest = self.move(state.rest, updated) if self.move else state.rest
         return TrainState(params, rest, opt_state), metrics
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 LAYERS = [
     {"_types", "_errors"},
     {"bits", "_code", "_dtypes", "_measures", "_report", "_rans_loops", "lanes._sizes"},
-    {"_index", "_runs", "_tree", "trees", "_rans_models"},
+    {"_index", "_runs", "_tree", "trees", "_rans_models", "soft_rate"},
     {"_codebook", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
@@ -35,8 +35,8 @@ LAYERS = [
 ]
 DEVICE = {
     "trees", "fold", "prune", "share", "lanes", "lanes._sizes", "lanes._huffman",
-    "lanes._places", "lanes._rans", "lanes._leaves", "retrain", "rate", "pipeline",
-    "budget", "__init__",
+    "lanes._places", "lanes._rans", "lanes._leaves", "retrain", "rate", "soft_rate",
+    "pipeline", "budget", "__init__",
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class Killed(BaseException):
     """Stands for a signal that ends the process."""
 
 
-def _dataset(_: Path | None = None) -> Dataset:
+def blots(_: Path | None = None) -> Dataset:
     """Ten noisy blots, which a network can tell apart."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 240).astype(np.int32)
@@ -54,7 +54,7 @@ def _dataset(_: Path | None = None) -> Dataset:
 
 def _run(directory: Path) -> None:
     network = lenet_mnist.NETWORKS["lenet300"]
-    protocol.run(TINY, network.build(TINY, 10), network.roles, _dataset(), directory)
+    protocol.run(TINY, network.build(TINY, 10), network.roles, blots(), directory)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -165,7 +165,7 @@ def test_killed_after_a_save_it_ends_with_the_same_file(
 def test_a_file_is_evaluated_from_the_command_line(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setitem(lenet_mnist.NETWORKS["lenet300"].datasets, "mnist", _dataset)
+    monkeypatch.setitem(lenet_mnist.NETWORKS["lenet300"].datasets, "mnist", blots)
     lenet_mnist.main(["--evaluate", str(finished / "model.dcz")])
     report = json.loads((finished / "report.json").read_text())
     assert f"test error {report['test_error']:.2f} %" in capsys.readouterr().out
@@ -177,7 +177,7 @@ def test_networks_and_knobs_on_the_command_line(
     seen = []
     monkeypatch.setattr(protocol, "run", lambda *args: seen.append(args))
     for name in lenet_mnist.NETWORKS:
-        monkeypatch.setitem(lenet_mnist.NETWORKS[name].datasets, "mnist", _dataset)
+        monkeypatch.setitem(lenet_mnist.NETWORKS[name].datasets, "mnist", blots)
         lenet_mnist.main(["--network", name, "--seed", "3"])
     assert [args[0].seed for args in seen] == [3, 3]
     assert [args[2].network for args in seen] == ["LeNet-300-100", "LeNet-5"]

@@ -13,7 +13,7 @@ def test_public_names():
         "Compressed", "Dense", "FormatError", "Rule", "Shared", "account", "bits",
         "budget", "compress", "container", "decompress", "default_rules", "fold",
         "gaps", "huffman", "kmeans", "lanes", "load", "pack", "pipeline", "prune",
-        "rate", "report", "retrain", "save", "share", "trees",
+        "rate", "report", "retrain", "save", "share", "soft_rate", "trees",
     ]  # fmt: skip
     for name in dc.__all__:
         assert getattr(dc, name) is not None

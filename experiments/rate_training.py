@@ -1,0 +1,225 @@
+"""Training for the fewest bytes: the rate in the loss, a teacher, coarse grids.
+
+Two phases take the place of pruning in iterations and of sharing. In `sparsify` bits
+get a price in the loss, which rises until few weights are left and these are large; in
+`grid` the network computes with the multiples of one coarse step in each leaf, to which
+the weights adapt. What is rounded to zero may come back until the end, and no mask is
+needed; there the price goes on rising or falling, gently, so that the file ends at the
+size that is asked for. Both phases learn from the dense network besides the labels.
+(Distillation: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.)
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from deepcomp_jax import container, pipeline, rate, share, soft_rate, trees
+from experiments import narrowing, sharing
+from experiments.runs import Row
+from experiments.study import Study, train_phase
+from experiments.train import Seen, TrainState, adam, cross_entropy
+
+_TEMPERATURE = 2.0  # of the teacher's answers
+_RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
+# In `grid` the price changes by this power of (size / size asked for) before an epoch,
+# by a tenth at most. Faster is worse: what a price too high has zeroed stays away.
+_GAIN = 0.2
+_FASTEST = 1.1
+
+
+class Rest(NamedTuple):
+    """What a step looks at besides the weights.
+
+    Attributes:
+        statistics: Other collections of the network, such as moving statistics.
+        steps: Of the grid of each leaf.
+        prices: Of positions, of the epoch.
+        bit: Price of a bit in the loss, in nats.
+        teacher: Variables of the dense network.
+    """
+
+    statistics: Any
+    steps: Any
+    prices: Any
+    bit: jax.Array
+    teacher: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class RateLoss:
+    """Cross entropy with labels and with the answers of a teacher, and the rate.
+
+    Attributes:
+        model: Of the teacher.
+        distilled: How much the teacher's answers count, the labels counting the rest.
+    """
+
+    model: nn.Module
+    distilled: float
+
+    def __call__(self, seen: Seen, params: Any, rest: Rest) -> jax.Array:
+        """The loss of a batch, in nats."""
+        taught: Any = self.model.apply(rest.teacher, seen.images)
+        wanted = jax.nn.log_softmax(taught / _TEMPERATURE)
+        found = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
+        apart = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1).mean()
+        bits = soft_rate.bits(params, rest.steps, rest.prices)
+        own = cross_entropy(seen, params, rest)
+        return (
+            (1 - self.distilled) * own
+            + self.distilled * _TEMPERATURE**2 * apart
+            + rest.bit * bits
+        )
+
+
+def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
+    """The two phases.
+
+    Args:
+        study: The run.
+        trained: Variables of the dense network: where the first phase begins, and the
+            teacher of both.
+
+    Returns:
+        The sparse network's variables, and the network on grids.
+    """
+    config = study.config
+    loss = RateLoss(study.model, config.distilled)
+    params, statistics = _split(trained)
+    steps = soft_rate.steps(
+        params, config.grid_step, of_vectors=config.vector_grid_step
+    )
+    prices = soft_rate.prices(params, steps)
+    rest = Rest(statistics, steps, prices, jnp.float32(config.bit_price), trained)
+    trainer = study.trainer(adam(), expand=_sparse, move=_move, loss=loss)
+    state = TrainState(params, rest, trainer.optimizer.init(params))
+
+    state = train_phase(
+        study, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
+        partial(_rising, config.bit_price, config.epochs_of(0)),
+    )  # fmt: skip
+    sparse = _sparse(_without_small(state.params, steps), state.rest)
+    study.run.measure("sparsify-end", partial(_measure_sparse, study, sparse))
+    return sparse, train_on_grids(study, sparse, state.rest)
+
+
+def train_on_grids(study: Study, sparse: Any, rest: Rest) -> share.SharedWeights:
+    """The second phase: idle units left out, the weights of all others on grids.
+
+    Args:
+        study: The run.
+        sparse: Variables after the first phase.
+        rest: As in the first phase.
+    """
+    config, kinds = study.config, study.roles.units
+    kept = narrowing.busy(sparse, kinds)
+    slim, variables = study, narrowing.narrow(sparse, kinds, kept)
+    if study.roles.rebuild is not None:
+        slim = study._replace(model=study.roles.rebuild(variables))
+    loss = RateLoss(study.model, config.distilled)
+    trainer = slim.trainer(adam(), expand=_on_grids, move=_move, loss=loss)
+    params, statistics = _split(variables)
+    rest = rest._replace(
+        statistics=statistics, prices=soft_rate.prices(params, rest.steps)
+    )
+    state = TrainState(params, rest, trainer.optimizer.init(params))
+
+    def wide(state: TrainState) -> share.SharedWeights:
+        found = _on_grids(state.params, state.rest)
+        found = narrowing.widen(found, sparse, kinds, kept)
+        return shared_weights(study, found, rest.steps)
+
+    study.run.measure("grid-start", lambda: _measure(study, wide(state)))
+    trained = train_phase(
+        slim, "grid", trainer, state, config.tune_epochs, config.tune_rate,
+        partial(_adapted, config.target_bytes, lambda state: file_bytes(wide(state))),
+    )  # fmt: skip
+    study.run.measure("grid-end", lambda: _measure(study, wide(trained)))
+    return wide(trained)
+
+
+def shared_weights(study: Study, variables: Any, steps: Any) -> share.SharedWeights:
+    """The network on its grids; what is not trained is shared as always."""
+    rules = [
+        (f"^{re.escape(name)}$", rate.grid(float(step)), None)
+        for name, step in trees.named_leaves({"params": steps}).items()
+    ]
+    others = sharing.rules(study.config, study.roles, "kmeans")
+    return share.share(variables, [*rules, *others])
+
+
+def _sparse(params: Any, rest: Rest) -> Any:
+    return {"params": params, **rest.statistics}
+
+
+def _on_grids(params: Any, rest: Rest) -> Any:
+    return {
+        "params": soft_rate.quantised(params, rest.steps),
+        **rest.statistics,
+    }
+
+
+def _move(rest: Rest, updated: Any) -> Rest:
+    return rest._replace(statistics=updated)
+
+
+def _rising(price: float, epochs: int, state: TrainState, epoch: int) -> TrainState:
+    """The state with the prices of an epoch of `sparsify`, which has so many."""
+    risen = min(1.0, (epoch + 1) / (_RISE * epochs))
+    return _priced(state, risen * price)
+
+
+def _adapted(
+    target: int, size: Callable[[TrainState], int], state: TrainState, epoch: int
+) -> TrainState:
+    """The state with the prices of an epoch of `grid`, dearer for a file too big."""
+    del epoch
+    change = (size(state) / target) ** _GAIN
+    change = min(max(change, 1 / _FASTEST), _FASTEST)
+    return _priced(state, float(state.rest.bit) * change)
+
+
+def _priced(state: TrainState, bit: float) -> TrainState:
+    prices = soft_rate.prices(state.params, state.rest.steps)
+    rest = state.rest._replace(prices=prices, bit=jnp.float32(bit))
+    return state._replace(rest=rest)
+
+
+def file_bytes(shared: share.SharedWeights) -> int:
+    """Size of the file that a network would have."""
+    return len(container.dumps(pipeline.pack(shared)))
+
+
+def _split(variables: Any) -> tuple[Any, Any]:
+    """Parameters, and the other collections by name."""
+    others = {name: tree for name, tree in variables.items() if name != "params"}
+    return variables["params"], others
+
+
+def _without_small(params: Any, steps: Any) -> Any:
+    """Zero where a grid would have zero, all else as it is."""
+    return jax.tree.map(
+        lambda leaf, step: jnp.where(jnp.abs(leaf) > 0.5 * step, leaf, 0.0),
+        params,
+        steps,
+    )
+
+
+def _measure_sparse(study: Study, variables: Any) -> Row:
+    kept = [int(jnp.count_nonzero(x)) for x in jax.tree.leaves(variables["params"])]
+    return {"nonzero": sum(kept), "watch_error": study.error(variables)}
+
+
+def _measure(study: Study, shared: share.SharedWeights) -> Row:
+    return {
+        "nonzero": sum(int(jnp.count_nonzero(x)) for x in shared.labels.values()),
+        "unique": sum(codebook.size for codebook in shared.codebooks.values()),
+        "bytes": file_bytes(shared),
+        "watch_error": study.error(share.lookup(shared)),
+    }

@@ -1,0 +1,78 @@
+"""Idle units are left out, and come back as zeros."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deepcomp_jax import trees
+from experiments import lenet, lenet_mnist, narrowing
+
+ROLES = lenet_mnist.LENET5
+
+
+@pytest.fixture(autouse=True)
+def _flax_broadcasts():
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@cache
+def network() -> tuple[lenet.LeNet5, dict[str, dict[str, dict[str, np.ndarray]]]]:
+    """A LeNet-5 of 4, 6 and 8 units; one of each layer is idle, each in its own way."""
+    model = lenet.LeNet5((4, 6), 8)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    params = jax.tree.map(np.array, variables["params"])
+    for layer in params.values():
+        layer["bias"] += 0.1
+    params["conv1"]["kernel"][..., 1] = 0  # makes nothing
+    params["conv1"]["bias"][1] = 0
+    params["conv2"]["kernel"][:, :, 2, :5] = 0  # is read by an idle unit alone
+    params["ip1"]["kernel"].reshape(8, 16, 6)[:, :, 5] = 0  # is not read
+    params["ip2"]["kernel"][:, 7] = 0
+    return model, {"params": params}
+
+
+def test_which_units_are_busy():
+    _, variables = network()
+    kept = narrowing.busy(variables, ROLES.units)
+    assert kept["conv1"].tolist() == [0, 3]
+    assert kept["conv2"].tolist() == [0, 1, 2, 3, 4]
+    assert kept["ip1"].tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_the_narrow_network_answers_alike_and_is_widened_again():
+    model, variables = network()
+    kept = narrowing.busy(variables, ROLES.units)
+    slim = narrowing.narrow(variables, ROLES.units, kept)
+    images = jax.random.normal(jax.random.key(1), (3, 28, 28, 1))
+    assert lenet.rebuild(slim) == lenet.LeNet5((2, 5), 7)
+    wide = narrowing.widen(slim, variables, ROLES.units, kept)
+    answers = [
+        jax.jit(net.apply)(own, images)
+        for net, own in (
+            (model, variables),
+            (lenet.rebuild(slim), slim),
+            (model, wide),
+        )
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answers[2], answers[0], rtol=1e-4, atol=1e-5)
+    for name, leaf in trees.named_leaves(wide).items():
+        old = trees.named_leaves(variables)[name]
+        assert ((leaf == old) | (leaf == 0)).all()
+
+
+def test_a_layer_keeps_a_unit():
+    _, variables = network()
+    nothing = jax.tree.map(np.zeros_like, variables)
+    kept = narrowing.busy(nothing, ROLES.units)
+    assert {name: own.size for name, own in kept.items()} == dict.fromkeys(kept, 1)
+
+
+def test_without_units_all_stays():
+    _, variables = network()
+    same = narrowing.narrow(variables, {}, narrowing.busy(variables, {}))
+    assert jax.tree.all(jax.tree.map(np.array_equal, same, variables))

@@ -1,0 +1,151 @@
+"""The recipe with the rate in the loss, on a tiny setting."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import deepcomp_jax as dc
+from deepcomp_jax import container, soft_rate
+from experiments import figures, lenet_mnist, protocol, rate_training
+from experiments.rate_training import RateLoss, Rest
+from experiments.train import Seen
+from tests.small import ROLES, Small
+from tests.test_lenet import Killed, blots
+
+NETWORK = lenet_mnist.NETWORKS["lenet300"]
+TINY = dataclasses.replace(
+    NETWORK.presets["small"],
+    width=0.1,
+    validation=40,
+    batch=10,
+    augment=False,
+    dense_epochs=6,
+    dense_rate=1e-2,
+    epochs=(8,),
+    rates=(1e-2,),
+    tune_epochs=6,
+    tune_rate=1e-2,
+    grid_step=1.0,
+    target_bytes=2000,
+    bit_price=3e-5,
+)
+
+
+@pytest.fixture(autouse=True)
+def _dense_layers_broadcast():
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def _run(directory: Path, **changes: Any) -> dict[str, Any]:
+    config = dataclasses.replace(TINY, **changes)
+    model = NETWORK.build(config, 10)
+    return protocol.run(config, model, NETWORK.roles, blots(), directory)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run")
+    _run(directory)
+    return directory
+
+
+def _rows(directory: Path) -> dict[str, Any]:
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return {row["phase"]: {**row, "seconds": 0} for row in map(json.loads, lines)}
+
+
+def test_phases_and_outputs(finished: Path):
+    rows = _rows(finished)
+    assert list(rows) == [
+        "dense", "dense-end", "sparsify", "sparsify-end", "grid-start", "grid",
+        "grid-end", "test",
+    ]  # fmt: skip
+    assert rows["grid-end"]["bytes"] == (finished / "model.dcz").stat().st_size
+    names = {path.name for path in finished.iterdir()}
+    assert {"report.json", "report.txt", "fig4a_fine_tuning_grid.png"} <= names
+
+
+def test_it_is_small_and_has_learned(finished: Path):
+    report = json.loads((finished / "report.json").read_text())
+    assert report["test_error"] < 50
+    assert report["ratio"] > 25
+    wide = NETWORK.build(TINY, 10).init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    shapes = jax.tree.map(jnp.shape, dc.load(finished / "model.dcz"))
+    assert shapes == jax.tree.map(jnp.shape, wide)
+
+
+def test_weights_are_on_grids(finished: Path):
+    for layer in dc.load(finished / "model.dcz")["params"].values():
+        for leaf in layer.values():
+            step = np.abs(leaf[leaf != 0]).min(initial=np.inf)
+            np.testing.assert_allclose(leaf / step, np.rint(leaf / step), atol=1e-5)
+
+
+def test_it_has_about_the_size_that_is_asked_for(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    dear = _run(tmp_path, target_bytes=800, dense_epochs=2, epochs=(6,), tune_epochs=1)
+    assert dear["file_bytes"] < (finished / "model.dcz").stat().st_size
+
+
+def test_killed_after_a_save_it_ends_with_the_same_file(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write = container.write
+    deadly = {"sparsify.msgpack", "sparsify-end.json", "grid.msgpack", "model.dcz"}
+
+    def write_and_die(path: Path, data: bytes) -> None:
+        write(path, data)
+        if path.name in deadly:
+            deadly.remove(path.name)
+            raise Killed
+
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    monkeypatch.setattr(container, "write", write_and_die)
+    while deadly:
+        with pytest.raises(Killed):
+            _run(tmp_path)
+    _run(tmp_path)
+    files = [run / "model.dcz" for run in (tmp_path, finished)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert _rows(tmp_path) == _rows(finished)
+
+
+def test_a_network_with_batchnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Nothing in the recipe is about LeNets: units are optional, statistics shared."""
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    config = dataclasses.replace(TINY, dense_epochs=0, epochs=(1,), tune_epochs=1)
+    report = protocol.run(config, Small(), ROLES, blots(), tmp_path)
+    variables = dc.load(tmp_path / "model.dcz")
+    assert report["file_bytes"] == (tmp_path / "model.dcz").stat().st_size
+    assert (variables["batch_stats"]["bn1"]["var"] > 0).all()
+
+
+def test_the_loss_is_what_it_says():
+    model = NETWORK.build(TINY, 10)
+    images = jax.random.normal(jax.random.key(0), (5, 28, 28, 1))
+    teacher = jax.jit(model.init)(jax.random.key(1), images)
+    labels = jnp.arange(5)
+    params = teacher["params"]
+    steps = soft_rate.steps(params, 3.0, of_vectors=0.5)
+    prices = soft_rate.prices(params, steps)
+    logits: Any = jax.jit(model.apply)(teacher, images)
+    seen = Seen(images, labels, logits)
+    rest = Rest({}, steps, prices, jnp.float32(0.5), teacher)
+
+    bits = float(soft_rate.bits(params, steps, prices))
+    alone = float(jax.jit(RateLoss(model, 1.0))(seen, params, rest))
+    assert alone == pytest.approx(0.5 * bits, rel=1e-5)
+    free = rest._replace(bit=jnp.float32(0))
+    chances = jax.nn.log_softmax(seen.logits)[labels, labels]
+    labelled = float(jax.jit(RateLoss(model, 0.0))(seen, params, free))
+    assert labelled == pytest.approx(-float(chances.mean()), rel=1e-5)
+    assert rate_training.RateLoss(model, 0.5) == RateLoss(model, 0.5)
