@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from deepcomp_jax import budget, container, fold, pipeline, rate, share
 from experiments.runs import Row
-from experiments.study import Study, coding_rules
+from experiments.sharing import coding_rules
+from experiments.study import Study
 from experiments.train import normalize
 
 BATCHES = 64  # of which gradients are squared
