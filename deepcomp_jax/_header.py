@@ -28,6 +28,7 @@ MAGIC = b"\x89DCZ"  # the first byte is no text, so that line endings stay as th
 VERSION = 1
 CHECKSUM_BYTES = 4
 SMALL = 1024  # bytes; a smaller body is in the header
+MAX_ENTRIES = 1 << 20  # of all codebooks: a grid takes few bytes in a file (C45)
 PREFIX_BYTES = len(MAGIC) + 1 + bits.MAX_VARINT_BYTES  # enough to know the header's end
 
 
@@ -91,7 +92,16 @@ def put(
         tree: The strings and the tree.
         codebooks: In order of first use.
         leaves: Layout and body of each leaf.
+
+    Raises:
+        ValueError: The codebooks have too many entries together.
     """
+    entries = sum(codebook.size for codebook in codebooks)
+    if entries > MAX_ENTRIES:
+        raise ValueError(
+            f"the codebooks have {entries} entries, above {MAX_ENTRIES}: share with "
+            "fewer clusters, or leave some leaves as they are"
+        )
     out = [tree]
     used = 0
     for layout, body in leaves:
@@ -182,11 +192,17 @@ def _get_layouts(
     described: list[_Described] = []
     codebooks: list[np.ndarray] = []
     sizes: list[int] = []
+    entries = 0
     for _ in range(count):
         start = pos
         pos, layout, new = _layout.get(data, pos, codebooks)
         if new:
             codebooks.append(new.codebook)
+            entries += new.codebook.size
+            if entries > MAX_ENTRIES:
+                raise FormatError(
+                    f"codebooks of {entries} entries", offset=start, clause="C45"
+                )
             sizes.append(new.size)
             start += new.size
         pos, size = bits.get_varint(data, pos, clause="C3")

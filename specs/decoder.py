@@ -207,6 +207,7 @@ def layout(data, pos, name, books):
         need(storage == code or DTYPES[storage][1] < width, "C21")
         pos, book = codebook(data, pos, code, storage)
         books.append(book)
+        need(sum(len(book.entries) for book in books) <= 2**20, "C45")
     elif coding >= 2:
         pos, index = varint(data, pos)
         need(index < len(books), "C29")

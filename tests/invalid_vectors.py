@@ -170,6 +170,10 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
     yield "C22-grid-of-32769", used(grid(ONE, (0, 2**15 + 1)))
     flags = b"\xbf" + b"\xff" * (2**12 - 1) + b"\xc0"
     yield "C22-gapped-grid-of-32769", used(grid(ONE, (4, 2**15 - 2), flags))
+    largest = grid(ONE, (0, 2**15))
+    most = layout((0,), PACKED, dtype=FLOAT32, codebook=largest, storage=FLOAT16)
+    tree = varint(8 * 33 + 3) + LEAF + 32 * AGAIN
+    yield "C45-33-grids-of-32768", header(tree=tree, leaves=33 * (most + b"\0"))
     for name, entries in {
         "nan": "007e",
         "signalling-nan": "017c",

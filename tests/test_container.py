@@ -521,6 +521,14 @@ def test_a_codebook_that_is_too_large():
         container.dumps(shared(np.zeros(3, np.uint16), codebook))
 
 
+@pytest.mark.spec("C44", "C45")
+def test_codebooks_that_are_too_large_together():
+    many = tuple(np.arange(i, i + 2**15, dtype=np.float32) for i in range(1, 34))
+    leaves = tuple(Shared(np.zeros(3, np.uint16), i) for i in range(33))
+    with pytest.raises(ValueError, match="1081344 entries, above 1048576: share with"):
+        container.dumps(Compressed([*range(33)], leaves, many))
+
+
 @pytest.mark.spec("C44")
 def test_a_leaf_of_another_type():
     with pytest.raises(TypeError, match="leaf 'w' is a ndarray, not Dense or Shared"):
