@@ -35,6 +35,7 @@ TINY = dataclasses.replace(
     iterations=2,
     epochs=(2,),
     tune_epochs=1,
+    steps=(0.1,),
 )
 
 

@@ -27,6 +27,7 @@ TINY = Config(
     sparsity=0.8,
     kernel_bits=3,
     tune_epochs=1,
+    steps=(0.1,),
 )
 
 
@@ -82,7 +83,8 @@ def test_every_output_is_there(finished: Path):
     assert phases == [
         "dense", "dense-end", "prune-01", "prune-01-end", "prune-02", "prune-02-end",
         "kmeans-start", "kmeans", "kmeans-end",
-        "nonparametric-start", "nonparametric", "nonparametric-end", "test",
+        "nonparametric-start", "nonparametric", "nonparametric-end",
+        "curve-0.1", "curve-study", "test",
     ]  # fmt: skip
     text = (finished / "report.txt").read_text()
     assert text.count("Initial clusters") == 6
@@ -139,7 +141,7 @@ def test_vgg19_from_the_command_line_and_its_file_evaluated(
     knobs = {"width": "0.03125", "validation": "16", "batch": "16"}
     knobs |= {"dense-epochs": "1", "iterations": "0", "tune-epochs": "0"}
     flags = [word for name, value in knobs.items() for word in (f"--{name}", value)]
-    vgg19_cifar10.main([*flags, "--work-dir", str(tmp_path)])
+    vgg19_cifar10.main([*flags, "--steps", "--work-dir", str(tmp_path)])
     vgg19_cifar10.main(["--evaluate", str(tmp_path / "model.dcz")])
 
     report = json.loads((tmp_path / "report.json").read_text())
