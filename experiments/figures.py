@@ -143,7 +143,7 @@ def accuracy_against(log: Log, measure: Measure) -> Figure | None:
         for r in log.iterations()
     ]
     tuned = {m: r for m in METHODS if (r := log.result(f"{m}-end")) and r["unique"]}
-    if not shared and not tuned:
+    if len(shared) + len(tuned) < 2:  # one point compares with nothing
         return None
     figure = plotting.figure(
         f"{measure.title}\nafter weight sharing, {log.watched_on} data"
