@@ -60,12 +60,22 @@ def grid(step: float) -> Method:
     return method
 
 
-def suited(penalty: float) -> Method:
-    """A uniform grid whose step suits a penalty.
+def penalty_of(step: float, importance: float) -> float:
+    """The penalty that suits a uniform grid.
 
     At high rates a step d causes a distortion of d**2 / 12 and changes by a factor of
-    two for each bit; where a bit is worth just the penalty, d is
-    sqrt(6 * penalty / (ln 2 * mean importance)).
+    two for each bit; a bit is worth just the penalty where that is
+    ln 2 / 6 * importance * d**2.
+
+    Args:
+        step: Of the grid.
+        importance: Mean of the weights'.
+    """
+    return math.log(2) / 6 * importance * step**2
+
+
+def suited(penalty: float) -> Method:
+    """A uniform grid whose step suits a penalty, the inverse of `penalty_of`.
 
     Args:
         penalty: What a bit costs, as for `optimise`; above 0.
@@ -73,7 +83,7 @@ def suited(penalty: float) -> Method:
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         mean = 1.0 if importance is None else float(importance.mean())
-        step = math.sqrt(6 * penalty / (math.log(2) * max(mean, 1e-30)))
+        step = math.sqrt(penalty / penalty_of(1.0, max(mean, 1e-30)))
         return grid(step)(values, importance)
 
     return method

@@ -4,18 +4,17 @@ Each point begins from the pruned network before any sharing, with its BatchNorm
 folded, and is not trained again. Sizes are those of real files.
 """
 
-import math
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import budget, container, fold, pipeline, rate, share
+from deepcomp_jax import budget, fold, pipeline, rate, share
+from experiments import sharing
 from experiments.runs import Row
-from experiments.sharing import coding_rules
 from experiments.study import Study
-from experiments.train import normalize
+from experiments.train import normalize, split
 
 BATCHES = 64  # of which gradients are squared
 BATCH = 16
@@ -33,7 +32,7 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
     steps = study.config.steps
     if not steps:
         return
-    size = len(container.dumps(pipeline.pack(shared, coding_rules(study.config))))
+    size = sharing.file_bytes(study.config, shared)
     norms = study.roles.norms
     folded = fold.batchnorm(variables, bias_of=norms) if norms else variables
     squares: list[Any] = []
@@ -41,7 +40,8 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
     def look(step: float) -> Row:
         if not squares:  # what is there already needs no gradients
             squares.append(importance(study, folded))
-        penalty = penalty_of(step, folded["params"], squares[0]["params"])
+        scale = mean_square(folded["params"], squares[0]["params"])
+        penalty = rate.penalty_of(step, scale)
         found = budget.point(
             folded, ("^params/",), penalty=penalty, importance=squares[0]
         )
@@ -59,18 +59,11 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
     )
 
 
-def penalty_of(step: float, weights: Any, importance: Any) -> float:
-    """The penalty that suits a grid of this step, as in `rate.suited`.
-
-    Args:
-        step: Over the root mean square of the weights that are kept.
-        weights: Of the network.
-        importance: Likewise.
-    """
+def mean_square(weights: Any, importance: Any) -> float:
+    """Mean of importance times square over the weights that are kept."""
     kept = sum(jnp.count_nonzero(w) for w in jax.tree.leaves(weights))
     products = jax.tree.map(lambda w, i: (i * w**2).sum(), weights, importance)
-    mean = sum(jax.tree.leaves(products)) / kept
-    return float(math.log(2) / 6 * step**2 * mean)
+    return float(sum(jax.tree.leaves(products)) / kept)
 
 
 def importance(study: Study, variables: Any) -> Any:
@@ -87,7 +80,7 @@ def importance(study: Study, variables: Any) -> Any:
     Returns:
         In the structure of `variables`; zeros for what is not trained.
     """
-    rest = {name: tree for name, tree in variables.items() if name != "params"}
+    weights, rest = split(variables)
 
     def project(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
         images, key = batch
@@ -102,6 +95,6 @@ def importance(study: Study, variables: Any) -> Any:
         (images[first : first + BATCH], jax.random.fold_in(key, first))
         for first in range(0, len(images) - BATCH + 1, BATCH)
     )
-    squares = rate.squared_gradients(project, variables["params"], batches)
+    squares = rate.squared_gradients(project, weights, batches)
     smooth = jax.tree.map(lambda x: x + SMOOTHING * x.mean(), squares)
     return jax.tree.map(jnp.zeros_like, rest) | {"params": smooth}

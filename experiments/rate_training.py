@@ -19,11 +19,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import container, pipeline, rate, share, soft_rate, trees
+from deepcomp_jax import rate, share, soft_rate, trees
 from experiments import narrowing, sharing
+from experiments.config import Config
 from experiments.runs import Row
-from experiments.study import Study, train_phase
-from experiments.train import Seen, TrainState, adam, cross_entropy
+from experiments.study import Study, measure_shared, train_phase
+from experiments.train import Seen, TrainState, adam, cross_entropy, split
 
 _TEMPERATURE = 2.0  # of the teacher's answers
 _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
@@ -91,7 +92,7 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
     """
     config = study.config
     loss = RateLoss(study.model, config.distilled)
-    params, statistics = _split(trained)
+    params, statistics = split(trained)
     steps = soft_rate.steps(
         params, config.grid_step, of_vectors=config.vector_grid_step
     )
@@ -124,7 +125,7 @@ def train_on_grids(study: Study, sparse: Any, rest: Rest) -> share.SharedWeights
         slim = study._replace(model=study.roles.rebuild(variables))
     loss = RateLoss(study.model, config.distilled)
     trainer = slim.trainer(adam(), expand=_on_grids, move=_move, loss=loss)
-    params, statistics = _split(variables)
+    params, statistics = split(variables)
     rest = rest._replace(
         statistics=statistics, prices=soft_rate.prices(params, rest.steps)
     )
@@ -138,7 +139,7 @@ def train_on_grids(study: Study, sparse: Any, rest: Rest) -> share.SharedWeights
     study.run.measure("grid-start", lambda: _measure(study, wide(state)))
     trained = train_phase(
         slim, "grid", trainer, state, config.tune_epochs, config.tune_rate,
-        partial(_adapted, config.target_bytes, lambda state: file_bytes(wide(state))),
+        partial(_adapted, config, wide),
     )  # fmt: skip
     study.run.measure("grid-end", lambda: _measure(study, wide(trained)))
     return wide(trained)
@@ -176,11 +177,15 @@ def _rising(price: float, epochs: int, state: TrainState, epoch: int) -> TrainSt
 
 
 def _adapted(
-    target: int, size: Callable[[TrainState], int], state: TrainState, epoch: int
+    config: Config,
+    wide: Callable[[TrainState], share.SharedWeights],
+    state: TrainState,
+    epoch: int,
 ) -> TrainState:
     """The state with the prices of an epoch of `grid`, dearer for a file too big."""
     del epoch
-    change = (size(state) / target) ** _GAIN
+    size = sharing.file_bytes(config, wide(state))
+    change = (size / config.target_bytes) ** _GAIN
     change = min(max(change, 1 / _FASTEST), _FASTEST)
     return _priced(state, float(state.rest.bit) * change)
 
@@ -189,17 +194,6 @@ def _priced(state: TrainState, bit: float) -> TrainState:
     prices = soft_rate.prices(state.params, state.rest.steps)
     rest = state.rest._replace(prices=prices, bit=jnp.float32(bit))
     return state._replace(rest=rest)
-
-
-def file_bytes(shared: share.SharedWeights) -> int:
-    """Size of the file that a network would have."""
-    return len(container.dumps(pipeline.pack(shared)))
-
-
-def _split(variables: Any) -> tuple[Any, Any]:
-    """Parameters, and the other collections by name."""
-    others = {name: tree for name, tree in variables.items() if name != "params"}
-    return variables["params"], others
 
 
 def _without_small(params: Any, steps: Any) -> Any:
@@ -217,9 +211,5 @@ def _measure_sparse(study: Study, variables: Any) -> Row:
 
 
 def _measure(study: Study, shared: share.SharedWeights) -> Row:
-    return {
-        "nonzero": sum(int(jnp.count_nonzero(x)) for x in shared.labels.values()),
-        "unique": sum(codebook.size for codebook in shared.codebooks.values()),
-        "bytes": file_bytes(shared),
-        "watch_error": study.error(share.lookup(shared)),
-    }
+    size = sharing.file_bytes(study.config, shared)
+    return measure_shared(study, shared) | {"bytes": size}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deepcomp_jax import pipeline, share
+from deepcomp_jax import container, pipeline, share
 from experiments.config import Config
 from experiments.roles import Roles
 
@@ -34,6 +34,11 @@ def rules(config: Config, roles: Roles, method: str) -> Rules:
 def coding_rules(config: Config) -> list[pipeline.Rule]:
     """How labels are written: as the paper does, or in whatever is smallest."""
     return [pipeline.Rule(".", coding="relative")] if config.sharing == "paper" else []
+
+
+def file_bytes(config: Config, shared: share.SharedWeights) -> int:
+    """Size of the file that a network would have."""
+    return len(container.dumps(pipeline.pack(shared, coding_rules(config))))
 
 
 def linear_kmeans(bits: int) -> share.Method:

@@ -28,6 +28,7 @@ from experiments.train import (
     evaluate,
     replicate,
     sgd,
+    split,
     with_statistics,
 )
 
@@ -182,7 +183,7 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     """
     config = study.config
     shared = share.share(variables, sharing.rules(study.config, study.roles, method))
-    study.run.measure(f"{method}-start", partial(_measure_shared, study, shared))
+    study.run.measure(f"{method}-start", partial(measure_shared, study, shared))
     trainer, state = codebook_training(study, shared)
     state = train_phase(
         study, method, trainer, state, config.tune_epochs, config.tune_rate
@@ -190,7 +191,7 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     shared = share.with_codebooks(shared, state.params)
     # Eleven bits of an entry are more than its accuracy; a file needs half the bytes.
     shared = share.with_precision(shared, "float16")
-    study.run.measure(f"{method}-end", partial(_measure_shared, study, shared))
+    study.run.measure(f"{method}-end", partial(measure_shared, study, shared))
     return shared
 
 
@@ -249,8 +250,7 @@ def train_phase(
 
 
 def _state(variables: Any, trainer: Trainer) -> TrainState:
-    params = variables["params"]
-    rest = {name: tree for name, tree in variables.items() if name != "params"}
+    params, rest = split(variables)
     return TrainState(params, rest, trainer.optimizer.init(params))
 
 
@@ -264,7 +264,7 @@ def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
     config = study.config
     rules = sharing.rules(config, study.roles, config.methods()[0])
     shared = share.share(variables, rules)
-    after = _measure_shared(study, shared)
+    after = measure_shared(study, shared)
     return {
         "iteration": iteration,
         "nonzero": after["nonzero"],
@@ -274,7 +274,8 @@ def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
     }
 
 
-def _measure_shared(study: Study, shared: share.SharedWeights) -> Row:
+def measure_shared(study: Study, shared: share.SharedWeights) -> Row:
+    """Weights kept, distinct values and error of a network with shared weights."""
     return {
         "nonzero": sum(int(jnp.count_nonzero(x)) for x in shared.labels.values()),
         "unique": sum(codebook.size for codebook in shared.codebooks.values()),

@@ -12,8 +12,7 @@ from typing import Any
 
 import jax
 
-import deepcomp_jax as dc
-from deepcomp_jax import container, prune, share
+from deepcomp_jax import prune, share
 from experiments import sharing
 from experiments import study as phases
 from experiments.runs import Row
@@ -78,9 +77,7 @@ def _tuned(study: Study, shared: share.SharedWeights) -> share.SharedWeights:
 
 def _measure(study: Study, shared: share.SharedWeights) -> Row:
     return {
-        "bytes": len(
-            container.dumps(dc.pack(shared, sharing.coding_rules(study.config)))
-        ),
+        "bytes": sharing.file_bytes(study.config, shared),
         "watch_error": study.error(share.lookup(shared)),
     }
 

@@ -56,6 +56,12 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
+def split(variables: Any) -> tuple[Any, Any]:
+    """Parameters, and the other collections by name."""
+    rest = {name: tree for name, tree in variables.items() if name != "params"}
+    return variables["params"], rest
+
+
 def with_statistics(params: Any, rest: Any) -> Any:
     """The variables of an ordinary network."""
     return {"params": params, **rest}

@@ -279,8 +279,9 @@ def test_groups_split_and_join(
     ]
     assert list(zip(member.tolist(), ranks.tolist(), strict=True)) == expected
     assert np.array_equal(_groups.members(positions, found)[order], member)
-    counts = np.bincount(member, minlength=found.sizes.size)
-    assert np.array_equal(_groups.join(ranks, counts, found), positions[order])
+    for group, part in _groups.parts(np.bincount(member, minlength=found.sizes.size)):
+        back = _groups.locator(found, group)(ranks[part])
+        assert np.array_equal(back, positions[order][part])
 
 
 # ---- damage -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax import account, container
+from deepcomp_jax import account
 from experiments import (
     comparison,
     figures,
@@ -22,6 +22,7 @@ from experiments import (
     tradeoff,
 )
 from experiments.data import Dataset
+from tests.killing import run_killed
 
 TINY = dataclasses.replace(
     lenet_mnist.PAPER300,
@@ -37,10 +38,6 @@ TINY = dataclasses.replace(
     tune_epochs=1,
     steps=(0.1,),
 )
-
-
-class Killed(BaseException):
-    """Stands for a signal that ends the process."""
 
 
 def blots(_: Path | None = None) -> Dataset:
@@ -145,20 +142,8 @@ def test_killed_after_a_save_it_ends_with_the_same_file(
     for pattern in ("paper*", "tradeoff-*", "test.json"):
         for path in (tmp_path / "phases").glob(pattern):
             path.unlink()
-    write = container.write
-
-    def write_and_die(path: Path, data: bytes) -> None:
-        write(path, data)
-        if path.name in ("paper.msgpack", "tradeoff-prune-1.json"):
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(container, "write", write_and_die)
-        for _ in range(2):
-            with pytest.raises(Killed):
-                _run(tmp_path)
     monkeypatch.setattr(figures, "draw", lambda *_: [])
-    _run(tmp_path)
+    run_killed(lambda: _run(tmp_path), ("paper.msgpack", "tradeoff-prune-1.json"))
     files = [run / "model.dcz" for run in (tmp_path, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax import container, soft_rate
+from deepcomp_jax import soft_rate
 from experiments import figures, lenet_mnist, protocol, rate_training
 from experiments.rate_training import RateLoss, Rest
 from experiments.train import Seen
+from tests.killing import run_killed
 from tests.small import ROLES, Small
-from tests.test_lenet import Killed, blots
+from tests.test_lenet import blots
 
 NETWORK = lenet_mnist.NETWORKS["lenet300"]
 TINY = dataclasses.replace(
@@ -99,21 +100,9 @@ def test_it_has_about_the_size_that_is_asked_for(
 def test_killed_after_a_save_it_ends_with_the_same_file(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    write = container.write
-    deadly = {"sparsify.msgpack", "sparsify-end.json", "grid.msgpack", "model.dcz"}
-
-    def write_and_die(path: Path, data: bytes) -> None:
-        write(path, data)
-        if path.name in deadly:
-            deadly.remove(path.name)
-            raise Killed
-
     monkeypatch.setattr(figures, "draw", lambda *_: [])
-    monkeypatch.setattr(container, "write", write_and_die)
-    while deadly:
-        with pytest.raises(Killed):
-            _run(tmp_path)
-    _run(tmp_path)
+    deadly = "sparsify.msgpack", "sparsify-end.json", "grid.msgpack", "model.dcz"
+    run_killed(lambda: _run(tmp_path), deadly)
     files = [run / "model.dcz" for run in (tmp_path, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert _rows(tmp_path) == _rows(finished)

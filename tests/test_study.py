@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax import container
 from experiments import command, protocol, vgg19_cifar10
 from experiments.config import Config
 from experiments.data import Dataset
+from tests.killing import run_killed
 from tests.small import ROLES, Small
 
 TINY = Config(
@@ -29,10 +29,6 @@ TINY = Config(
     tune_epochs=1,
     steps=(0.1,),
 )
-
-
-class Killed(BaseException):
-    """Stands for a signal that ends the process."""
 
 
 def _dataset() -> Dataset:
@@ -99,23 +95,9 @@ def test_sparsity_and_codebooks_are_as_asked(finished: Path):
     assert all(len(np.unique(kernel)) <= 9 for kernel in kernels)
 
 
-def test_killed_after_a_save_it_ends_with_the_same_file(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    write = container.write
-    deadly = {"dense.msgpack", "prune-01-end.json", "kmeans.msgpack", "model.dcz"}
-
-    def write_and_die(path: Path, data: bytes) -> None:
-        write(path, data)
-        if path.name in deadly:
-            deadly.remove(path.name)
-            raise Killed
-
-    monkeypatch.setattr(container, "write", write_and_die)
-    while deadly:
-        with pytest.raises(Killed):
-            _run(TINY, tmp_path)
-    _run(TINY, tmp_path)
+def test_killed_after_a_save_it_ends_with_the_same_file(finished: Path, tmp_path: Path):
+    deadly = "dense.msgpack", "prune-01-end.json", "kmeans.msgpack", "model.dcz"
+    run_killed(lambda: _run(TINY, tmp_path), deadly)
     files = [run / "model.dcz" for run in (tmp_path, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert _timeless(tmp_path) == _timeless(finished)

@@ -95,22 +95,6 @@ def split(
     return member, ranks, order
 
 
-def join(
-    ranks: NDArray[np.int64], kept: NDArray[np.integer], found: Groups
-) -> NDArray[np.int64]:
-    """The inverse of `split`: positions in the flattened tensor, group after group.
-
-    Args:
-        ranks: Of all groups, int64[n], below the size of their group.
-        kept: How many belong to each group, int[groups].
-        found: The groups.
-    """
-    positions = np.empty(ranks.size, np.int64)
-    for group, part in parts(kept):
-        positions[part] = locator(found, group)(ranks[part])
-    return positions
-
-
 def locator(
     found: Groups, group: int
 ) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
