@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_LARGEST_MAP = 16  # up to which matrix products make the gradient of images faster
 
 
 class Conv(nn.Module):
@@ -48,9 +49,8 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, padding: int) -> jax.Array:
 
     On a CPU, XLA has a fast routine for a convolution written as in the forward pass,
     and none, inside a loop, for the two convolutions that its derivative makes of it
-    (70 and 300 times slower). So the derivative is written here by hand: as a forward
-    convolution for the images and as matrix products for the kernel. On any other
-    device the derivative is left to XLA.
+    (70 and 300 times slower). So the derivative is written here by hand, as forward
+    convolutions and matrix products. On any other device it is left to XLA.
 
     Args:
         x: Images, `[batch, height, width, in]`.
@@ -101,12 +101,41 @@ def _conv_on_cpu_bwd(
     padding: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    back = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    to_images = _forward(kernel.shape[0] - 1 - padding, grad, back)
+    to_images = _image_gradient(padding, grad, kernel)
     return to_images, _kernel_gradient(_pad(padding, x), grad, kernel.shape[0])
 
 
 _conv_on_cpu.defvjp(_conv_on_cpu_fwd, _conv_on_cpu_bwd)
+
+
+def _image_gradient(padding: int, grad: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A forward convolution on large maps; on others, one matrix product for each row.
+
+    The product gives what each place of `grad` adds to its surroundings, which then is
+    moved there. That is a quarter of the work that 5x5 kernels make otherwise.
+    """
+    size = kernel.shape[0]
+    if grad.shape[1] > _LARGEST_MAP:
+        back = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+        return _forward(size - 1 - padding, grad, back)
+    batch, height, width, channels = grad.shape
+    flat = grad.reshape(-1, channels)
+    total = jnp.zeros(())
+    for i, row in enumerate(kernel):
+        parts = (flat @ row.reshape(-1, channels).T).reshape(
+            batch, height, width, size, -1
+        )
+        moved = [_framed(parts[:, :, :, j], 2, j, size - 1 - j) for j in range(size)]
+        total = total + _framed(sum(moved, jnp.zeros(())), 1, i, size - 1 - i)
+    inner = slice(padding, -padding or None)
+    return total[:, inner, inner]
+
+
+def _framed(x: jax.Array, axis: int, before: int, after: int) -> jax.Array:
+    """Puts zeros before and after an axis."""
+    zeros = [(0, 0)] * x.ndim
+    zeros[axis] = (before, after)
+    return jnp.pad(x, zeros)
 
 
 def _kernel_gradient(padded: jax.Array, grad: jax.Array, size: int) -> jax.Array:
