@@ -1,6 +1,6 @@
 """The paper's tables beside ours, as text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from deepcomp_jax.account import Row
 from experiments.published import Published
@@ -26,7 +26,7 @@ def lines(
     file_bytes = round(size * (total.rate_coded or 0))
     yield "Table 1 of arXiv 1510.00149 and ours: test error, dense and compressed; size"
     ours = Published(*errors, size, file_bytes, ())
-    yield from _align([_table_1("paper", published), _table_1("ours", ours)])
+    yield from align([_table_1("paper", published), _table_1("ours", ours)])
     yield ""
     yield "Its table of the layers and ours. P: pruned, Q: shared, H: Huffman-coded."
     by_name = {row.name: row for row in rows} | {"total": total}
@@ -35,7 +35,7 @@ def lines(
         name = "total" if row.name == "total" else f"params/{row.name}/kernel"
         table.append([row.name, "paper", *_cells(row)])
         table.append(["", "ours", *_cells(by_name[name])])
-    yield from _align(table)
+    yield from align(table)
     yield "The paper's rows count kernels, positions and codebooks; our total is every"
     yield "bit of the file: biases, code tables, names and checksums too."
 
@@ -67,13 +67,18 @@ def _number(value: float | None, unit: str = "") -> str:
     return f"{100 * value:.2f}" if unit else f"{value:.2f}"
 
 
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text, all to the right but the first two."""
+def align(rows: Sequence[Sequence[str]], left: Collection[int] = (0, 1)) -> list[str]:
+    """Lines of a table whose columns are as wide as their longest text.
+
+    Args:
+        rows: The texts, as many in every row.
+        left: Columns with their texts to the left; the others have them to the right.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = [
-            text.ljust(width) if i < 2 else text.rjust(width)
+            text.ljust(width) if i in left else text.rjust(width)
             for i, (text, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())

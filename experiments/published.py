@@ -59,6 +59,7 @@ LENET5 = Published(
 )
 
 Measured = Literal["file", "coded bytes", "computed", "no bytes"]
+WRITTEN: tuple[Measured, ...] = ("file", "coded bytes")
 Mark = Literal["recalled", "derived", "second-hand"]
 
 
@@ -69,7 +70,7 @@ class Size(NamedTuple):
         method: And which of its results, if there are several.
         source: Where it is reported: arXiv number, conference or repository.
         size: Bytes of the compressed network; None if only weights were counted.
-        ratio: Bytes of the dense fp32 network / `size`; None if there is no size.
+        ratio: Bytes of the dense fp32 network / `size`; None if none is reported.
         error: Test error after compression, in percent; None if it is not known.
         measured: "file": bytes of a file; "coded bytes": what an entropy coder wrote,
             in no file of its own; "computed": estimated, or counted in bits that
@@ -140,9 +141,10 @@ _LENET300 = (
     Size("EPR", "arXiv 1906.06624", 8_560, 124, 1.9, "coded bytes"),
     _counted("Pruning only", "arXiv 1506.02626", 1.59, "22,000 weights kept"),
     _counted("Dynamic Network Surgery", "arXiv 1608.04493", 1.99,
-             "1.8 % of weights kept; quoted in arXiv 1702.04008"),
+             "1.8 % of weights kept; quoted in arXiv 1702.04008", ("second-hand",)),
     _counted("Sparse VD", "arXiv 1701.05369", 1.92, "68x fewer weights"),
-    _counted("LC", "arXiv 1810.02340", 3.2, "1 % of weights kept; quoted there"),
+    _counted("LC", "arXiv 1810.02340", 3.2, "1 % of weights kept; quoted there",
+             ("second-hand",)),
     _counted("SNIP", "arXiv 1810.02340", 1.6, "5 % of weights kept"),
     _counted("SNIP", "arXiv 1810.02340", 2.4, "2 % of weights kept"),
     _counted("Sparse Momentum", "arXiv 1907.04840", 1.45, "8 % of weights kept"),
@@ -171,9 +173,10 @@ _LENET5 = (
     Size("Bayesian Compr. GHS, fixed bits", _ULLRICH, 4_115, 419, 1.0, "computed",
          "arXiv 1705.08665", ("derived",)),
     Size("Bayesian Compr. GHS, coded", "arXiv 1705.08665", 2_300, 771, 1.0,
-         "computed", "quoted in arXiv 1810.00440"),
+         "computed", "quoted in arXiv 1810.00440", ("second-hand",)),
     Size("Weightless", "arXiv 1711.04686", 4_520, 382, 1.0, "computed",
-         "largest layers only; quoted in arXiv 1810.00440", ("recalled",)),
+         "largest layers only; quoted in arXiv 1810.00440",
+         ("recalled", "second-hand")),
     Size("DeepCABAC journal, any network", "arXiv 1907.11900", 43_434, 39.7, None,
          "coded bytes", "", ("derived", "second-hand")),
     Size("DeepCABAC journal, trained for it", "arXiv 1907.11900", 14_994, 115, None,
@@ -186,9 +189,9 @@ _LENET5 = (
     Size("MIRACLE, smallest", "arXiv 1810.00440", 1_520, 1110, 0.96, "computed",
          _BLOCKS),
     Size("MIRACLE file, larger", _PARAS, 1_694, 1018, 0.83, "file",
-         "lenet5_20_10_v1.mrcl at 04166f7; its README's error", ("derived",)),
+         "lenet5_20_10_v1.mrcl at 04166f7; error as its README says"),
     Size("MIRACLE file, smaller", _PARAS, 1_140, 1513, 0.98, "file",
-         "lenet5_30_10_v1.mrcl at 04166f7; its README's error", ("derived",)),
+         "lenet5_30_10_v1.mrcl at 04166f7; error as its README says"),
     _counted("Pruning only", "arXiv 1506.02626", 0.77, "36,000 weights kept"),
     _counted("Dynamic Network Surgery", "arXiv 1608.04493", 0.91,
              "0.9 % of weights kept"),
@@ -216,19 +219,20 @@ _LENET5 = (
 # All of VGG-16, but of one smaller network.
 _VGG = (
     Size("Bayesian Compr. GNJ", "arXiv 1705.08665", 642_000, 95, 8.6, "computed",
-         "quoted in arXiv 1810.00440"),
+         "quoted in arXiv 1810.00440", ("second-hand",)),
     Size("Bayesian Compr. GHS", "arXiv 1705.08665", 525_000, 116, 9.2, "computed",
-         "quoted in arXiv 1810.00440; 9.0 % in the README of its authors"),
+         "quoted in arXiv 1810.00440; 9.0 % in the README of its authors",
+         ("second-hand",)),
     Size("DeepCABAC", "arXiv 1905.08318", 960_000, 62, 9.0, "coded bytes",
          "quoted in arXiv 2204.02965", ("second-hand",)),
     Size("MIRACLE, lowest error", "arXiv 1810.00440", 384_000, 159, 6.57, "computed",
          _BLOCKS + ", no BatchNorm; corrected below"),
     Size("MIRACLE, lowest error, corrected", "arXiv 1810.00440", 417_000, 144, 6.57,
-         "computed", _BLOCKS + ", no BatchNorm", ("derived", "second-hand")),
+         "computed", _BLOCKS + ", no BatchNorm; ratio derived", ("second-hand",)),
     Size("MIRACLE, smallest", "arXiv 1810.00440", 135_000, 452, 10.0, "computed",
          _BLOCKS + ", no BatchNorm; corrected below"),
     Size("MIRACLE, smallest, corrected", "arXiv 1810.00440", 168_000, 357, 10.0,
-         "computed", _BLOCKS + ", no BatchNorm", ("derived", "second-hand")),
+         "computed", _BLOCKS + ", no BatchNorm; ratio derived", ("second-hand",)),
     Size("EPR", "arXiv 1906.06624", 101_000, 590, 10.0, "coded bytes"),
     Size("LilNetX", "arXiv 2204.02965", 129_000, 465, 7.4, "coded bytes", _TORCHAC,
          ("second-hand",)),
