@@ -100,7 +100,7 @@ def _row(size: Size) -> tuple[float, Sequence[str]]:
         size.method,
         "-" if size.size is None else f"{size.size:,}",
         "-" if size.ratio is None else f"{size.ratio:g}",
-        "-" if size.error is None else f"{size.error:.2f}",
+        "-" if size.error is None else str(size.error),
         size.measured,
         size.source,
         "; ".join(filter(None, (", ".join(size.marks), size.note))),

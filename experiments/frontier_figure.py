@@ -20,7 +20,7 @@ s: second-hand, quoted by others"""
 _FONT = 8
 _MARKER = 6
 # Of the columns of the list, in widths of it: number, bytes, error, method.
-_COLUMNS = ((0.03, "right"), (0.18, "right"), (0.3, "right"), (0.33, "left"))
+_COLUMNS = ((0.03, "right"), (0.2, "right"), (0.33, "right"), (0.36, "left"))
 _PLAIN = ("black", "normal")
 _LINE = 0.19  # inches of height for each line of the list
 # Where a number may be from its point, in points of 1/72 inch, the best place first:
@@ -28,7 +28,7 @@ _LINE = 0.19  # inches of height for each line of the list
 _ANGLES = np.pi * np.array([1, 3, 7, 5, 2, 6, 0, 4]) / 4
 _MOVES = tuple(
     (float(radius * np.cos(angle)), float(radius * np.sin(angle)))
-    for radius in (12, 15, 20, 26, 33, 41, 50, 60)
+    for radius in (13, 16, 20, 26, 33, 41, 50, 60)
     for angle in _ANGLES
 )
 _NEAR = _MOVES[: len(_ANGLES)]
@@ -91,7 +91,7 @@ def draw(frontier: Frontier, presets: Sequence[Preset]) -> Figure:
 def _of_size(reported: Size, size: int, error: float) -> _Point:
     marks = "".join(mark[0] for mark in reported.marks)
     method = f"{reported.method} ({marks})" if marks else reported.method
-    cells = f"{size:,}", f"{error:.2f}", method
+    cells = f"{size:,}", str(error), method
     place = size, error
     return _Point(*place, cells, reported.measured, (place, place))
 
@@ -183,7 +183,7 @@ def _number(ax: Axes, points: Sequence[_Point]) -> None:
     """Writes the number of each point beside it, where it covers nothing."""
     page = 72 / ax.figure.dpi  # points a pixel
     taken = [
-        Bbox(page * ax.transData.transform(point.corners)).padded(_MARKER)
+        Bbox(page * ax.transData.transform(point.corners)).padded(_MARKER - 1)
         for point in points
     ]
     inside = Bbox(page * ax.bbox.get_points())

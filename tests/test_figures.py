@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 from experiments import figures, layer_figures, plotting
 from experiments.figures import MEASURES, Log, TensorRow
 from experiments.runs import Row
+from tests import legible
 
 
 def _epochs(phase: str, *errors: tuple[float, float]) -> list[Row]:
@@ -209,26 +207,7 @@ def _crowded() -> tuple[Log, dict[str, dict[str, np.ndarray]], list[TensorRow]]:
 def test_no_text_lies_on_another_or_sticks_out(
     name: str, monkeypatch: pytest.MonkeyPatch
 ):
-    boxes: list[tuple[str, Bbox]] = []
-    draw = Text.draw
-
-    def record(text: Text, renderer: RendererBase) -> None:
-        if text.get_visible() and text.get_text():
-            boxes.append((text.get_text(), text.get_window_extent(renderer)))
-        draw(text, renderer)
-
-    figure = _drawn(FIGURES[name](*_crowded()))
-    monkeypatch.setattr(Text, "draw", record)
-    figure.draw_without_rendering()
-
-    assert len(boxes) > 10
-    page = figure.bbox.padded(1)
-    for i, (text, box) in enumerate(boxes):
-        assert page.containsx(box.x0) and page.containsx(box.x1), text
-        assert page.containsy(box.y0) and page.containsy(box.y1), text
-        # The boxes of upright numbers have room to spare above and below.
-        over = [t for t, b in boxes[:i] if box.padded(-2).overlaps(b.padded(-2))]
-        assert not over, text
+    legible.check(_drawn(FIGURES[name](*_crowded())), monkeypatch)
 
 
 @pytest.mark.parametrize(
