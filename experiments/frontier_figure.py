@@ -28,7 +28,7 @@ _LINE = 0.19  # inches of height for each line of the list
 _ANGLES = np.pi * np.array([1, 3, 7, 5, 2, 6, 0, 4]) / 4
 _MOVES = tuple(
     (float(radius * np.cos(angle)), float(radius * np.sin(angle)))
-    for radius in (13, 16, 20, 26, 33, 41, 50, 60)
+    for radius in (13, 18, 23, 29, 36, 44, 53, 63, 75, 90)
     for angle in _ANGLES
 )
 _NEAR = _MOVES[: len(_ANGLES)]
@@ -182,28 +182,38 @@ def _line(ax: Axes, line: float, cells: Sequence[str], **style: Any) -> None:
 def _number(ax: Axes, points: Sequence[_Point]) -> None:
     """Writes the number of each point beside it, where it covers nothing."""
     page = 72 / ax.figure.dpi  # points a pixel
+    places = page * ax.transData.transform([(p.size, p.error) for p in points])
     taken = [
         Bbox(page * ax.transData.transform(point.corners)).padded(_MARKER - 1)
         for point in points
     ]
     inside = Bbox(page * ax.bbox.get_points())
-    for number, point in enumerate(points, 1):
-        place = point.size, point.error
+    for number, (point, place) in enumerate(zip(points, places, strict=True), 1):
         half = np.array([0.35 * _FONT * len(str(number)), 0.5 * _FONT])
         room = inside.padded(*-half)
-        centres = {move: page * ax.transData.transform(place) + move for move in _MOVES}
-        boxes = {move: Bbox([c - half, c + half]) for move, c in centres.items()}
+        boxes = {move: Bbox([place + move - half, place + move + half])
+                 for move in _MOVES}  # fmt: skip
         free = (
             move
             for move, box in boxes.items()
-            if room.contains(*centres[move]) and not box.count_overlaps(taken)
+            if room.contains(*place + move)
+            and not box.count_overlaps(taken)
+            and (move not in _NEAR or _nearest(places, place + move) == number - 1)
         )
-        move = next(free, _MOVES[0])
+        move = next(free, _MOVES[-1])  # the last where the plot is full
         taken.append(boxes[move])
-        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 0}
+        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0}
         ax.annotate(
-            str(number), place, move, textcoords="offset points", fontsize=_FONT,
-            ha="center", va="center", in_layout=False,
+            str(number), (point.size, point.error), move, textcoords="offset points",
+            fontsize=_FONT, ha="center", va="center", in_layout=False,
             color=ORANGE if point.measured == "ours" else "black",
             arrowprops=None if move in _NEAR else line,
         )  # fmt: skip
+
+
+def _nearest(places: np.ndarray, centre: np.ndarray) -> int | None:
+    """The place that is clearly the nearest to a centre; None if none is."""
+    distances = np.linalg.norm(places - centre, axis=1)
+    first = int(np.argmin(distances))
+    rivals = np.delete(distances, first)
+    return first if np.all(rivals > 1.3 * distances[first]) else None
