@@ -189,7 +189,9 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
     kept = round(sum(sizes) * (1.0 - sparsity))
     # A stable sort by falling magnitude gives exactly `kept` weights, whatever ties.
     order = jnp.argsort(-scores, stable=True)
-    mask = jnp.zeros(scores.shape, bool).at[order[:kept]].set(True) & (scores > 0)
+    # `kept` is no part of a shape, so that one program serves every sparsity.
+    first = jnp.arange(scores.size) < kept
+    mask = jnp.zeros(scores.shape, bool).at[order].set(first) & (scores > 0)
     parts = jnp.split(mask, np.cumsum(sizes)[:-1])
     return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
 

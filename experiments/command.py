@@ -1,6 +1,7 @@
 """The command line of every experiment: run a preset, or evaluate a file."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,11 +11,14 @@ import flax.linen as nn
 import tyro
 
 import deepcomp_jax as dc
-from experiments import protocol
+from experiments import STARTED, protocol
 from experiments.config import Config
 from experiments.data import Dataset
 from experiments.roles import Roles
+from experiments.runs import OutOfTime
 from experiments.train import evaluate
+
+UNFINISHED = 75  # exit status: EX_TEMPFAIL of sysexits.h, "try again later"
 
 
 class Network(NamedTuple):
@@ -45,6 +49,9 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
         networks: By name; `--network` chooses one if there are several. The first is
             the default.
         args: Of the command line; None takes those of the process.
+
+    Raises:
+        SystemExit: With status `UNFINISHED`: the time limit stopped the run.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first = next(iter(networks))
@@ -56,6 +63,14 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
     parser.add_argument("--preset", choices=presets, default=default)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--work-dir", type=Path)
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=math.inf,
+        metavar="SECONDS",
+        help="stop before the process is that old, with everything saved and exit "
+        f"status {UNFINISHED}; the same command goes on",
+    )
     parser.add_argument("--evaluate", type=Path, metavar="FILE.dcz")
     if "--help" in (sys.argv[1:] if args is None else args):
         parser.print_help()
@@ -70,7 +85,12 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
     dataset = network.datasets[config.dataset](known.data_dir)
     model = network.build(config, dataset.classes)
     directory = known.work_dir or Path("runs") / f"{known.network}-{known.preset}"
-    protocol.run(config, model, network.roles, dataset, directory)
+    deadline = STARTED + known.time_limit
+    try:
+        protocol.run(config, model, network.roles, dataset, directory, deadline)
+    except OutOfTime as stop:
+        print(stop)
+        sys.exit(UNFINISHED)
 
 
 def evaluate_file(path: Path, network: Network, data_dir: Path | None) -> None:

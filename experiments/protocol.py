@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def run(
     roles: study.Roles,
     dataset: Dataset,
     directory: Path,
+    deadline: float = math.inf,
 ) -> dict[str, Any]:
     """Runs the whole study, or what is left of it.
 
@@ -29,12 +31,17 @@ def run(
         dataset: What it learns.
         directory: Of the run. One that holds a run of the same settings is gone on
             with.
+        deadline: On the clock of `time.monotonic`, in seconds.
 
     Returns:
         What `report.json` holds.
+
+    Raises:
+        runs.OutOfTime: The next step may not end before the deadline.
     """
     print(json.dumps(dataclasses.asdict(config), indent=2))
-    with Run(directory, config, epochs=config.total_epochs()) as saved:
+    epochs = config.total_epochs()
+    with Run(directory, config, epochs=epochs, deadline=deadline) as saved:
         train, watch = study.splits(dataset, config)
         current = study.Study(config, saved, model, train, watch, roles)
         trained = study.train_dense(current)
@@ -51,4 +58,5 @@ def run(
         networks = report.Networks(trained, pruned, shared)
         if config.sharing == "paper":
             tradeoff.measure(current, trained, networks.shared)
+        saved.check_time()
         return report.finish(current, dataset, networks)

@@ -1,14 +1,20 @@
 """A run on disk: its configuration, its phases, its metrics; killed and resumed freely.
 
-A run is a row of phases. Each phase trains for some epochs and is saved after every
-one of them, whole and in place, so that a run that is killed goes on at most one epoch
-back. What happens between two phases (pruning, sharing) is a pure function of what the
-phase before left behind and is simply done again.
+A run is a row of phases. Each phase trains for some epochs and is saved whole and in
+place, at its end and, once `SAVE_EVERY` seconds have passed since the last time, after
+an epoch. So a run that is killed goes on at most that many seconds and one epoch back.
+What happens between two phases (pruning, sharing) is a pure function of what the phase
+before left behind and is simply done again.
+
+A run with a deadline stops by itself before it: it begins nothing that may not end in
+time, judged by what took longest so far.
 """
 
 import dataclasses
 import json
+import math
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -24,11 +30,30 @@ from deepcomp_jax import container
 
 Row = dict[str, Any]
 
+SAVE_EVERY = 60.0  # seconds; a wide VGG19 trains an epoch in what saving it takes
+
+# In seconds, what is expected of a step when nothing like it was seen in this run, and
+# what is kept for saving the state and ending the process.
+_UNSEEN = 30.0
+_RESERVE = 10.0
+_MARGIN = 1.2  # on how long a step took before
+
+
+class OutOfTime(Exception):
+    """The next step may not end before the deadline; all steps so far are saved."""
+
 
 class Run:
     """A work directory and the progress bar over all epochs of the run."""
 
-    def __init__(self, directory: Path, config: Any, *, epochs: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Any,
+        *,
+        epochs: int,
+        deadline: float = math.inf,
+    ) -> None:
         """Opens a run, new or begun.
 
         Args:
@@ -36,6 +61,8 @@ class Run:
             config: A frozen dataclass. One that differs from that of a run begun in
                 the same directory is an error.
             epochs: Of all phases, for the progress bar.
+            deadline: On the clock of `time.monotonic`, in seconds. One step is taken
+                however late it is, so that every start gets further.
 
         Raises:
             ValueError: The directory holds a run of another configuration.
@@ -44,6 +71,8 @@ class Run:
         self._phases = directory / "phases"
         self._phases.mkdir(parents=True, exist_ok=True)
         self._rows: list[Row] = []
+        self._deadline = deadline
+        self._further = False  # than where this process began
         self._bar = tqdm(total=epochs, unit="epoch", dynamic_ncols=True)
         self._check_config(config)
 
@@ -65,6 +94,9 @@ class Run:
 
         Returns:
             The state after the last epoch.
+
+        Raises:
+            OutOfTime: The next epoch may not end before the deadline.
         """
         path = self._phases / f"{name}.msgpack"
         start, rows = 0, []
@@ -74,15 +106,28 @@ class Run:
             state = _like(state, saved["leaves"])
         self._rows += rows
         self._bar.update(start)
+        on_disk, when = start, time.monotonic()
+        expected = self._longest("epoch", "[0-9]+")
         for epoch in range(start, epochs):
+            if self._too_late(expected):
+                if on_disk < epoch:
+                    self._save(path, epoch, rows, state)
+                raise self._stopped()
             began = time.monotonic()
             state, row = train_epoch(state, epoch)
+            self._further = True
+            now = time.monotonic()
             row = {"phase": name, "epoch": epoch + 1} | row
-            row["seconds"] = round(time.monotonic() - began, 3)
+            row["seconds"] = round(now - began, 3)
             rows.append(row)
-            self._rows.append(row)
-            self._save(path, epoch + 1, rows, state)
-            self._show(row)
+            self._log(row)
+            self._bar.update()
+            # The first epoch of a process compiles and so tells little of the others.
+            first = epoch <= start + 1
+            expected = row["seconds"] if first else max(expected, row["seconds"])
+            if epoch + 1 == epochs or now - when >= SAVE_EVERY:
+                self._save(path, epoch + 1, rows, state)
+                on_disk, when = epoch + 1, time.monotonic()
         return state
 
     def measure(self, name: str, compute: Callable[[], Row]) -> Row:
@@ -91,18 +136,33 @@ class Run:
         Args:
             name: Of the row, unique in the run.
             compute: Returns what JSON can hold.
+
+        Raises:
+            OutOfTime: It may not end before the deadline.
         """
         path = self._phases / f"{name}.json"
         if not path.exists():
+            # prune-03-end will take about as long as prune-02-end.
+            kind = "[0-9.]+".join(map(re.escape, re.split("[0-9.]+", name)))
+            if self._too_late(self._longest("phase", kind)):
+                raise self._stopped()
             began = time.monotonic()
             row = {"phase": name} | compute()
             row["seconds"] = round(time.monotonic() - began, 3)
             container.write(path, json.dumps(row).encode())
+            self._further = True
         row = json.loads(path.read_text())
-        self._rows.append(row)
-        self._write_metrics()
-        self._show(row)
+        self._log(row)
         return row
+
+    def check_time(self) -> None:
+        """Stops before a step that leaves no row, such as sharing.
+
+        Raises:
+            OutOfTime: It may not end before the deadline.
+        """
+        if self._too_late(_UNSEEN):
+            raise self._stopped()
 
     def rows(self) -> Iterator[Row]:
         """All that was logged, in order."""
@@ -141,8 +201,31 @@ class Run:
             "leaves": [np.asarray(leaf) for leaf in jax.tree.leaves(state)],
         }
         container.write(path, flax.serialization.msgpack_serialize(saved))
+
+    def _longest(self, field: str, pattern: str) -> float:
+        """Seconds of the longest step whose row has a field that looks as asked."""
+        seconds = [
+            row["seconds"]
+            for row in self._rows
+            if re.fullmatch(pattern, str(row.get(field, "")))
+        ]
+        return max(seconds, default=_UNSEEN)
+
+    def _too_late(self, expected: float) -> bool:
+        """Whether a step of so many seconds may end after the deadline."""
+        end = time.monotonic() + _MARGIN * expected + _RESERVE
+        return self._further and end > self._deadline
+
+    def _stopped(self) -> OutOfTime:
+        done, total = self._bar.n, self._bar.total
+        return OutOfTime(
+            f"stopped after {done} of {total} epochs; the same command goes on"
+        )
+
+    def _log(self, row: Row) -> None:
+        self._rows.append(row)
         self._write_metrics()
-        self._bar.update()
+        self._show(row)
 
     def _show(self, row: Row) -> None:
         shown = {k: v for k, v in row.items() if isinstance(v, (int, float))}

@@ -180,8 +180,12 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
 
     The codebooks of biases and BatchNorm values stay: they hold variances too, which a
     step of gradient descent could make negative.
+
+    Raises:
+        runs.OutOfTime: Sharing may not end before the deadline of the run.
     """
     config = study.config
+    study.run.check_time()
     shared = share.share(variables, sharing.rules(study.config, study.roles, method))
     study.run.measure(f"{method}-start", partial(measure_shared, study, shared))
     trainer, state = codebook_training(study, shared)

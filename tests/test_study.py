@@ -5,11 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from experiments import command, protocol, vgg19_cifar10
+from experiments import command, protocol, runs, vgg19_cifar10
 from experiments.config import Config
 from experiments.data import Dataset
 from tests.killing import run_killed
@@ -95,12 +96,52 @@ def test_sparsity_and_codebooks_are_as_asked(finished: Path):
     assert all(len(np.unique(kernel)) <= 9 for kernel in kernels)
 
 
-def test_killed_after_a_save_it_ends_with_the_same_file(finished: Path, tmp_path: Path):
+def test_killed_after_a_save_it_ends_with_the_same_file(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
     deadly = "dense.msgpack", "prune-01-end.json", "kmeans.msgpack", "model.dcz"
     run_killed(lambda: _run(TINY, tmp_path), deadly)
     files = [run / "model.dcz" for run in (tmp_path, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert _timeless(tmp_path) == _timeless(finished)
+
+
+def test_without_time_each_start_takes_a_step_and_loses_none(tmp_path: Path):
+    def train_epoch(state: Any, epoch: int) -> tuple[Any, dict[str, Any]]:
+        return state + epoch, {}
+
+    steps: list[str] = []
+    for _ in range(4):
+        with runs.Run(tmp_path, TINY, epochs=3, deadline=0.0) as run:
+            try:
+                state = run.phase("dense", jnp.zeros(()), 3, train_epoch)
+                run.measure("end", lambda state=state: {"sum": float(state)})
+                steps.append("end")
+            except runs.OutOfTime as stop:
+                steps.append(str(stop))
+    assert steps == [
+        "stopped after 1 of 3 epochs; the same command goes on",
+        "stopped after 2 of 3 epochs; the same command goes on",
+        "stopped after 3 of 3 epochs; the same command goes on",
+        "end",
+    ]
+    rows = _timeless(tmp_path)
+    assert [row.get("epoch") for row in rows] == [1, 2, 3, None]
+    assert rows[-1]["sum"] == 3
+
+
+def test_states_are_saved_once_a_while(tmp_path: Path):
+    saved = []
+    with runs.Run(tmp_path, TINY, epochs=3) as run:
+
+        def train_epoch(state: Any, epoch: int) -> tuple[Any, dict[str, Any]]:
+            saved.append((tmp_path / "phases" / "dense.msgpack").exists())
+            return state, {}
+
+        run.phase("dense", jnp.zeros(()), 3, train_epoch)
+    assert saved == [False, False, False]
+    assert (tmp_path / "phases" / "dense.msgpack").exists()
 
 
 def _timeless(directory: Path) -> list[dict[str, Any]]:
@@ -159,7 +200,7 @@ def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     vgg19_cifar10.main(
         ["--width", "0.5", "--epochs", "3", "4", "--work-dir", str(tmp_path)]
     )
-    ((config, model, _, dataset, directory),) = seen
+    ((config, model, _, dataset, directory, _),) = seen
     assert model.width == 0.5
     assert (config.preset, config.width, config.epochs) == ("demo", 0.5, (3, 4))
     assert dataset.name == "digits"
