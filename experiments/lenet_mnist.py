@@ -116,10 +116,17 @@ SMALLEST300 = dataclasses.replace(
     SMALL300, preset="smallest", target_bytes=4300, bit_price=1.5e-5
 )
 SMALL5 = dataclasses.replace(
-    SMALL300, dense_epochs=5, epochs=(8,), target_bytes=2850, bit_price=3e-5
+    SMALL300,
+    dense_epochs=20,
+    epochs=(15,),
+    target_bytes=2950,
+    bit_price=2e-5,
+    tune_epochs=40,
+    grid_step=2.0,
+    vector_grid_step=0.2,
 )
 SMALLEST5 = dataclasses.replace(
-    SMALL5, preset="smallest", target_bytes=1340, bit_price=8e-5
+    SMALL5, preset="smallest", target_bytes=1360, bit_price=6e-5
 )
 
 
