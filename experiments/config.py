@@ -20,6 +20,8 @@ class Config:
         validation: Training images held out, on which all but the last line of the
             report is measured. 0 trains on all and measures on the test set.
         batch: Images a step.
+        compute: Dtype of what is computed in training, for networks that have a
+            `dtype`; weights, statistics, losses and all measurements are float32.
         augment: Whether images are changed at random: shifted, and flipped if a mirror
             image means the same.
         l2: Weight of half the sum of squares of the kernels in the loss.
@@ -68,6 +70,7 @@ class Config:
     seed: int = 0
     validation: int = 5000
     batch: int = 128
+    compute: Literal["float32", "bfloat16"] = "float32"
     augment: bool = True
     l2: float = 5e-4
     schedule: Literal["cosine", "steps"] = "cosine"

@@ -120,13 +120,13 @@ def _image_gradient(padding: int, grad: jax.Array, kernel: jax.Array) -> jax.Arr
         return _forward(size - 1 - padding, grad, back)
     batch, height, width, channels = grad.shape
     flat = grad.reshape(-1, channels)
-    total = jnp.zeros(())
+    total = none = jnp.zeros((), grad.dtype)
     for i, row in enumerate(kernel):
         parts = (flat @ row.reshape(-1, channels).T).reshape(
             batch, height, width, size, -1
         )
         moved = [_framed(parts[:, :, :, j], 2, j, size - 1 - j) for j in range(size)]
-        total = total + _framed(sum(moved, jnp.zeros(())), 1, i, size - 1 - i)
+        total = total + _framed(sum(moved, none), 1, i, size - 1 - i)
     inner = slice(padding, -padding or None)
     return total[:, inner, inner]
 

@@ -76,7 +76,10 @@ class Study(NamedTuple):
         """
         config = self.config
         augment = self.roles.augment if config.augment else None
-        return Trainer(self.model, optimizer, config.batch, augment, config.l2, **parts)
+        model = self.model
+        if config.compute != "float32":
+            model = model.clone(dtype=jnp.dtype(config.compute))
+        return Trainer(model, optimizer, config.batch, augment, config.l2, **parts)
 
 
 def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:

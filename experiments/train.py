@@ -255,9 +255,11 @@ def logits(model: nn.Module, variables: Any, images: Array) -> jax.Array:
     padding = -count % _EVALUATION_BATCH
     padded = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
     batches = padded.reshape(-1, _EVALUATION_BATCH, *images.shape[1:])
-    outputs = jax.lax.map(
-        lambda batch: model.apply(variables, normalize(_shard(batch))), batches
-    )
+    # By default an accelerator may multiply float32 with fewer bits.
+    with jax.default_matmul_precision("highest"):
+        outputs = jax.lax.map(
+            lambda batch: model.apply(variables, normalize(_shard(batch))), batches
+        )
     return outputs.reshape(-1, outputs.shape[-1])[:count]
 
 

@@ -60,6 +60,7 @@ PRESETS = {
     "seed": Config(
         preset="seed",
         dataset="cifar10",
+        compute="bfloat16",
         validation=0,
         schedule="steps",
         drops=(3, 12, 18),
@@ -75,6 +76,7 @@ PRESETS = {
     "best": Config(
         preset="best",
         dataset="cifar10",
+        compute="bfloat16",
         dense_epochs=120,
         dense_rate=0.1,
         sparsity=0.98,

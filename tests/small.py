@@ -1,7 +1,10 @@
 """A network of the shape of VGG19 that compiles in a second."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from experiments.conv import Conv
 from experiments.roles import Roles
@@ -14,7 +17,13 @@ ROLES = Roles(
 
 
 class Small(nn.Module):
-    """Two convolutions with BatchNorm, and a dense layer."""
+    """Two convolutions with BatchNorm, and a dense layer.
+
+    Attributes:
+        dtype: Of the computation, but that of the dense layer.
+    """
+
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -22,8 +31,11 @@ class Small(nn.Module):
     ) -> jax.Array:
         """Maps images `[batch, height, width, channels]` to logits `[batch, 10]`."""
         for i in (1, 2):
-            x = Conv(8, dtype=x.dtype, name=f"conv{i}")(x)
-            normalize = nn.BatchNorm(not batch_statistics, name=f"bn{i}")
+            x = Conv(8, dtype=self.dtype, name=f"conv{i}")(x)
+            normalize = nn.BatchNorm(
+                not batch_statistics, dtype=self.dtype, name=f"bn{i}"
+            )
             x = nn.relu(normalize(x))
         x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))
+        x = x.astype(jnp.float32)
         return nn.Dense(10, name="fc")(x)

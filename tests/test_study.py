@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from experiments import command, protocol, runs, vgg19_cifar10
+from experiments import command, protocol, runs, study, vgg19_cifar10
 from experiments.config import Config
 from experiments.data import Dataset
 from tests.killing import run_killed
@@ -205,3 +208,35 @@ def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (config.preset, config.width, config.epochs) == ("demo", 0.5, (3, 4))
     assert dataset.name == "digits"
     assert directory == tmp_path
+
+
+def test_iterations_share_their_programs(tmp_path: Path):
+    """What depends on the iteration, such as the sparsity, is no part of a program."""
+    compiled: list[int] = []
+
+    class Counting(runs.Run):
+        def measure(self, name: str, compute: Callable[[], runs.Row]) -> runs.Row:
+            found = super().measure(name, compute)
+            if name.startswith("prune-"):
+                compiled.append(len(events))
+            return found
+
+    events: list[str] = []
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        del duration
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    config = dataclasses.replace(TINY, iterations=4, dense_epochs=1)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        with Counting(tmp_path, config, epochs=config.total_epochs()) as saved:
+            parts = study.splits(_dataset(), config)
+            current = study.Study(config, saved, Small(), *parts, ROLES)
+            study.prune_and_retrain(current, study.train_dense(current))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+    assert compiled[0] > 0
+    assert compiled[1:] == [compiled[1]] * 3

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from experiments import conv, train
 from experiments.vgg import VGG19
+from tests.small import Small
 
 SHARDED = """
 import jax, numpy as np
@@ -133,3 +135,28 @@ def _environment() -> dict[str, str]:
     import os
 
     return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+
+
+def test_bfloat16_computes_and_float32_is_kept():
+    model = Small()
+    keys = jax.random.split(jax.random.key(0), 2)
+    images = jax.random.randint(keys[0], (16, 16, 16, 3), 0, 256).astype(jnp.uint8)
+    labels = jnp.arange(16) % 10
+    variables = model.init(keys[1], jnp.zeros((1, 16, 16, 3)))
+    moved: dict[str, Any] = {}
+    for dtype in ("float32", "bfloat16"):
+        trainer = train.Trainer(model.clone(dtype=jnp.dtype(dtype)), train.sgd(), 16)
+        params, rest = train.split(variables)
+        state = train.TrainState(params, rest, trainer.optimizer.init(params))
+        key, rates = jax.random.key(2), jnp.full(1, 1e-2)
+        state = train.replicate(state)  # an epoch consumes it
+        state, _ = trainer.epoch(state, images, labels, key, rates)
+        assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.rest))} == {
+            jnp.dtype("float32")
+        }
+        changes = jax.tree.map(jnp.subtract, state.params, params)
+        moved[dtype] = jnp.concatenate([x.ravel() for x in jax.tree.leaves(changes)])
+
+    # Eight bits of accuracy, and gradients of sixteen images that largely cancel.
+    apart = jnp.linalg.norm(moved["bfloat16"] - moved["float32"])
+    assert 0 < apart < 0.3 * jnp.linalg.norm(moved["float32"])
