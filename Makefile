@@ -24,6 +24,7 @@ benchmarks: .venv/experiments.stamp
 	$(BIN)/python -m experiments.benchmarks.clustering
 	$(BIN)/python -m experiments.benchmarks.sizes
 	$(BIN)/python -m experiments.benchmarks.training
+	$(BIN)/python -m experiments.benchmarks.epoch
 
 format: .venv/test.stamp
 	$(BIN)/ruff format .
