@@ -1,6 +1,7 @@
 """Where the lanes of a stream begin: the index that Huffman and rANS streams share.
 
-    index = varint L, varint base, and if L > 1: u8 w, then L numbers of w bits
+    index = varint 2 base                                        of one lane
+          | varint 2 base + 1, varint L, u8 w, L numbers of w bits       of L lanes
 
 Format notes:
 
@@ -40,11 +41,11 @@ class Clauses(NamedTuple):
 def put(sizes: NDArray[np.int64]) -> bytes:
     """Writes the index of lanes of these sizes, int64[L], L >= 1."""
     base = int(sizes.min())
-    head = bits.put_varint(sizes.size) + bits.put_varint(base)
     if sizes.size == 1:
-        return head
+        return bits.put_varint(2 * base)
     fields = sizes - base
     width = int(fields.max()).bit_length()
+    head = bits.put_varint(2 * base + 1) + bits.put_varint(sizes.size)
     return head + bytes([width]) + bits.pack_fixed(fields.astype(np.uint64), width)
 
 
@@ -66,16 +67,17 @@ def get(
     Raises:
         FormatError: The index breaks a rule, or the data end too early.
     """
-    first, lanes = bits.get_varint(data, pos, clause=clauses.number)
-    if not 1 <= lanes <= max(1, max_lanes):
+    first, number = bits.get_varint(data, pos, clause=clauses.number)
+    base, several = divmod(number, 2)
+    if not several:
+        return first, np.array([base], np.int64), 8 * (first - pos)
+    at, (first, lanes) = first, bits.get_varint(data, first, clause=clauses.number)
+    if not 2 <= lanes <= max_lanes:
         raise FormatError(
-            f"{lanes} lanes, at most {max(1, max_lanes)} have enough symbols",
-            offset=pos,
+            f"{lanes} lanes, where there are 2 to {max_lanes}",
+            offset=at,
             clause=clauses.lanes,
         )
-    first, base = bits.get_varint(data, first, clause=clauses.number)
-    if lanes == 1:
-        return first, np.array([base], np.int64), 8 * (first - pos)
     if first == len(data):
         raise cut_off(data, clauses.cut)
     width, first = data[first], first + 1

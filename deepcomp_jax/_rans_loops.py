@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 PRECISION = 12  # bits of a frequency; a table of this size fits the fastest cache
 TOTAL = 1 << PRECISION
-LOW = 1 << 16  # least state; also that after the last symbol
+LOW = 1 << 16  # least state of a lane that has words left
 
 _BLOCK = 1 << 16  # symbols looked up together: what is known of them fits a cache
 
@@ -50,20 +50,32 @@ class Lookup(NamedTuple):
     values: np.ndarray
 
 
+class Words(NamedTuple):
+    """The words of a stream.
+
+    Attributes:
+        words: Of all lanes, uint16[w], w > 0.
+        here: The next one of each lane, int64[L]; moves on.
+        ends: Where they end, int64[L].
+    """
+
+    words: NDArray[np.uint16]
+    here: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
 def take(
-    words: NDArray[np.uint16],
+    words: Words,
     lookup: Lookup,
     lanes: NDArray[np.int64],
-    here: NDArray[np.int64],
     chosen: NDArray[np.unsignedinteger],
 ) -> np.ndarray:
     """Decodes symbols, and moves the lanes on, in place.
 
     Args:
-        words: Of all lanes, uint16[w], w > 0.
+        words: Of the lanes.
         lookup: Of the models.
         lanes: State of each lane, int64[L].
-        here: The next word of each lane, int64[L].
         chosen: Model of each symbol, uint[n]; is not looked at if there is one model.
 
     Returns:
@@ -75,25 +87,24 @@ def take(
         base = None
         if lookup.rests.size > TOTAL:
             base = (chosen[part].astype(np.int64) << PRECISION).reshape(-1, width)
-        _take(words, lookup, lanes[:width], here[:width], (slots, base))
+        own = Words(words.words, words.here[:width], words.ends[:width])
+        _take(own, lookup, lanes[:width], (slots, base))
         lookup.values.take(slots.ravel(), out=out[part], mode="clip")
     return out
 
 
 def _take(
-    words: NDArray[np.uint16],
+    words: Words,
     lookup: Lookup,
     lanes: NDArray[np.int64],
-    here: NDArray[np.int64],
     block: tuple[NDArray[np.int64], NDArray[np.int64] | None],
 ) -> None:
     """The steps of a block.
 
     Args:
-        words: Of all lanes.
+        words: Of the lanes.
         lookup: Of the models.
         lanes: State of each lane that has a symbol in each step; moves on.
-        here: The next word of each; moves on.
         block: Where the slots of the symbols go, int64[steps, L]; and where their
             models begin in the tables, int64[steps, L], None if there is one.
     """
@@ -102,6 +113,7 @@ def _take(
     mask, shift, low, wide, one = np.repeat(numbers, lanes.size).reshape(5, -1)
     frequency, rest = np.empty_like(lanes), np.empty_like(lanes)
     is_low = np.empty(lanes.size, bool)
+    last = bool((words.ends - words.here).min() < len(slots))  # some may run out
     for step, slot in enumerate(slots):
         np.bitwise_and(lanes, mask, out=slot)
         if base is not None:
@@ -112,12 +124,13 @@ def _take(
         np.multiply(lanes, frequency, out=lanes)
         np.add(lanes, rest, out=lanes)
         np.less(lanes, low, out=is_low)
+        if last:
+            np.logical_and(is_low, words.here < words.ends, out=is_low)
         few = is_low.nonzero()[0]
-        at = here.take(few)
+        at = words.here.take(few)
         state = np.left_shift(lanes.take(few), wide[: few.size])
-        # Lanes of a damaged stream may run beyond the words; "clip" reads the last.
-        lanes[few] = np.bitwise_or(state, words.take(at, mode="clip"), out=state)
-        here[few] = np.add(at, one[: few.size], out=at)
+        lanes[few] = np.bitwise_or(state, words.words.take(at), out=state)
+        words.here[few] = np.add(at, one[: few.size], out=at)
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -156,10 +169,10 @@ def costs(frequencies: NDArray[np.uint32], starts: NDArray[np.uint32]) -> Costs:
 
 
 Pairs = Callable[[slice], NDArray[np.int64]]  # places in such a table, of some symbols
-Words = tuple[NDArray[np.uint16], NDArray[np.bool_]]  # given off at each step, if so
+Given = tuple[NDArray[np.uint16], NDArray[np.bool_]]  # words of each step, if any
 
 
-def put(table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]) -> Words:
+def put(table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]) -> Given:
     """Codes symbols, the last one first, and moves the lanes on, in place.
 
     Args:
@@ -210,7 +223,7 @@ def _put(
 
 def put_slowly(
     table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]
-) -> Words:
+) -> Given:
     """The same as `put`, lane after lane: faster for few lanes."""
     steps = -(-size // lanes.size)
     words = np.empty((steps, lanes.size), np.uint16)

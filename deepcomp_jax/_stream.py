@@ -2,7 +2,7 @@
 
     stream = table | lanes | words        each padded with zero bits to a byte
     table  = varint A, then the lengths of the words of symbols 0 to A - 1
-    lanes  = varint L, varint base, and if L > 1: u8 w, then L numbers of w bits
+    lanes  = an index (`_index`), in bits
     words  = the code words, lane after lane without a gap
 
 Format notes:

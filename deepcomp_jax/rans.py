@@ -5,19 +5,21 @@ f, of 4096, costs log2(4096 / f) bits. Which of several models a symbol has may 
 on symbols decoded before, so a stream is decoded in segments: `begin`, then `take` for
 each segment, then `finish`.
 
-    stream = varint L, varint base, and if L > 1: u8 w, then L numbers of w bits
+    stream = index of the lanes (`_index`), in words
              | u32 state of each lane | words, u16 each, lane after lane
 
 Format notes:
 
-- Symbol i of a segment is in lane i mod L, whose words are base + (its number).
-- A lane's state x is in 2**16 .. 2**32 - 1. To decode: s is the symbol whose interval
-  of the model [c, c + f) holds x mod 4096; x becomes f * (x div 4096) + x mod 4096 - c;
-  if that is below 2**16, x becomes x * 2**16 + the lane's next word.
-- After the last symbol each state is 2**16 and each lane's words are used up.
+- Symbol i of a segment is in lane i mod L.
+- To decode with a lane in state x: s is the symbol whose interval of the model
+  [c, c + f) holds x mod 4096; x becomes f * (x div 4096) + x mod 4096 - c; if that is
+  below 2**16 and the lane has words left, x becomes x * 2**16 + the next one.
+- After the last symbol each state is 0 and each lane's words are used up. Words are
+  written from the last symbol on, and a state that begins at 0 holds nothing but
+  symbols: so a short stream is hardly longer than what it says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +38,8 @@ from deepcomp_jax._rans_models import tables as tables
 
 _STATE_BYTES = 4
 _CLAUSES = _index.Clauses(number="E2", lanes="E3", width="E4", padding="E5", cut="E6")
-_LANE_BITS = 30  # what one more lane adds to a stream, roughly
-_LANE_SHARE = 0.003  # of the bits of a stream that lanes may add
+_LANE_BITS = 16  # what one more lane adds to a stream, roughly
+_LANE_SHARE = 0.002  # of the bits of a stream that lanes may add
 _MAX_LANES = 4096
 _FEW_LANES = 24  # fewer are faster one after the other than side by side
 _BLOCK = 1 << 16  # symbols that are counted together
@@ -83,14 +85,14 @@ def encode(segments: Sequence[Segment], *, lanes: int | None = None) -> bytes:
 
     Args:
         segments: In the order in which they are to be decoded.
-        lanes: Their number; None takes one, or as many as add 0.3 % to the stream.
+        lanes: Their number; None takes one, or as many as add 0.2 % to the stream.
 
     Returns:
         The stream.
     """
     if lanes is None:
         lanes = _choose_lanes(sum(map(cost, segments)))
-    states = np.full(lanes, LOW, np.float64)
+    states = np.zeros(lanes, np.float64)
     words: list[NDArray[np.uint16]] = []
     given: list[NDArray[np.bool_]] = []
     for segment in reversed(segments):
@@ -122,6 +124,26 @@ def _put_segment(
     table = _rans_loops.costs(*segment.models)
     put = _rans_loops.put if states.size >= _FEW_LANES else _rans_loops.put_slowly
     return put(table, pairs, segment.symbols.size, states)
+
+
+def encode_each(intervals: Sequence[tuple[int, int]]) -> bytes:
+    """Writes a stream of one lane, in which every symbol is a segment of its own.
+
+    Args:
+        intervals: Start and frequency of each symbol in its own model.
+    """
+    x, words = 0, []
+    for start, frequency in reversed(intervals):
+        if x >= frequency << 32 - PRECISION:
+            words.append(x & (LOW - 1))
+            x >>= 16
+        x = (x // frequency << PRECISION) + x % frequency + start
+    emitted = np.array(words[::-1], "<u2")
+    return (
+        _index.put(np.array([emitted.size]))
+        + x.to_bytes(_STATE_BYTES, "little")
+        + emitted.tobytes()
+    )
 
 
 def cost(segment: Segment) -> float:
@@ -169,8 +191,10 @@ def begin(data: bytes, pos: int) -> tuple[int, State]:
     if end > len(data):
         raise _index.cut_off(data, _CLAUSES.cut)
     lanes = np.frombuffer(data, "<u4", sizes.size, first).astype(np.int64)
-    if lanes.min() < LOW:
-        raise FormatError("a state is below 2**16", offset=first, clause="E7")
+    if ((lanes < LOW) & (sizes > 0)).any():
+        raise FormatError(
+            "a state below 2**16 in front of words", offset=first, clause="E7"
+        )
     ends = np.cumsum(sizes)
     stream = np.frombuffer(data, "<u2", int(ends[-1]), words)
     padded = np.append(stream.astype(np.uint16), np.uint16(0))
@@ -211,7 +235,8 @@ def take(
         steps >> PRECISION, steps & (TOTAL - 1), colours[symbols]
     )
     lanes, here = state.lanes.copy(), state.here.copy()
-    found = _rans_loops.take(state.words, lookup, lanes, here, chosen)
+    words = _rans_loops.Words(state.words, here, state.ends)
+    found = _rans_loops.take(words, lookup, lanes, chosen)
     return state._replace(lanes=lanes, here=here), found
 
 
@@ -223,19 +248,18 @@ def take_slowly(
 ) -> tuple[State, np.ndarray]:
     """The same as `take`, lane after lane and symbol after symbol: its oracle."""
     symbols_of, steps = (array.tolist() for array in tables(table))
-    words, count = state.words.tolist(), state.words.size
+    words, ends = state.words.tolist(), state.ends.tolist()
     lanes, here = state.lanes.tolist(), state.here.tolist()
     found = np.empty(chosen.size, np.uint16)
     for lane in range(state.lanes.size):
-        x, at = lanes[lane], here[lane]
+        x, at, end = lanes[lane], here[lane], ends[lane]
         symbols: list[int] = []
         for model in chosen[lane :: state.lanes.size].tolist():
             slot = (model << PRECISION) + (x & (TOTAL - 1))
             step = steps[slot]
             x = (step >> PRECISION) * (x >> PRECISION) + (step & (TOTAL - 1))
-            if x < LOW:
-                x = x << 16 | (words[at] if at < count else 0)
-                at += 1
+            if x < LOW and at < end:
+                x, at = x << 16 | words[at], at + 1
             symbols.append(symbols_of[slot])
         lanes[lane], here[lane] = x, at
         found[lane :: state.lanes.size] = symbols
@@ -243,6 +267,33 @@ def take_slowly(
         lanes=np.array(lanes, np.int64), here=np.array(here, np.int64)
     )
     return after, _colours(table, palette)[found]
+
+
+def take_each(
+    state: State, find: Callable[[int], tuple[int, int]], count: int
+) -> State:
+    """Decodes symbols each of which is a segment of its own, and so in the first lane.
+
+    Args:
+        state: Where the decoder stands.
+        find: Start and frequency of the next symbol, from the remainder of the state;
+            is called once for each symbol and keeps what it finds.
+        count: Number of symbols.
+
+    Returns:
+        The state after them.
+    """
+    lanes, here = state.lanes.copy(), state.here.copy()
+    x, words = int(lanes[0]), iter(state.words[here[0] : state.ends[0]].tolist())
+    for _ in range(count):
+        high, rest = divmod(x, TOTAL)
+        start, frequency = find(rest)
+        x = frequency * high + rest - start
+        if x < LOW and (word := next(words, None)) is not None:
+            x = x << 16 | word
+            here[0] += 1
+    lanes[0] = x
+    return state._replace(lanes=lanes, here=here)
 
 
 def _colours(table: Models, palette: np.ndarray | None) -> np.ndarray:
@@ -258,7 +309,7 @@ def finish(state: State) -> None:
     Raises:
         FormatError: names the stream.
     """
-    if (state.lanes != LOW).any() or (state.here != state.ends).any():
+    if state.lanes.any() or (state.here != state.ends).any():
         raise FormatError(
             "the lanes do not end where their symbols do",
             offset=state.pos,

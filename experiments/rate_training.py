@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -24,7 +23,7 @@ from experiments import narrowing, sharing
 from experiments.config import Config
 from experiments.runs import Row
 from experiments.study import Study, measure_shared, train_phase
-from experiments.train import Seen, TrainState, adam, cross_entropy, split
+from experiments.train import Seen, TrainState, adam, cross_entropy, logits, split
 
 _TEMPERATURE = 2.0  # of the teacher's answers
 _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
@@ -42,14 +41,12 @@ class Rest(NamedTuple):
         steps: Of the grid of each leaf.
         prices: Of positions, of the epoch.
         bit: Price of a bit in the loss, in nats.
-        teacher: Variables of the dense network.
     """
 
     statistics: Any
     steps: Any
     prices: Any
     bit: jax.Array
-    teacher: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +54,14 @@ class RateLoss:
     """Cross entropy with labels and with the answers of a teacher, and the rate.
 
     Attributes:
-        model: Of the teacher.
         distilled: How much the teacher's answers count, the labels counting the rest.
     """
 
-    model: nn.Module
     distilled: float
 
     def __call__(self, seen: Seen, params: Any, rest: Rest) -> jax.Array:
         """The loss of a batch, in nats."""
-        taught: Any = self.model.apply(rest.teacher, seen.images)
-        wanted = jax.nn.log_softmax(taught / _TEMPERATURE)
+        wanted = jax.nn.log_softmax(seen.answers / _TEMPERATURE)
         found = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
         apart = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1).mean()
         bits = soft_rate.bits(params, rest.steps, rest.prices)
@@ -91,39 +85,43 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
         The sparse network's variables, and the network on grids.
     """
     config = study.config
-    loss = RateLoss(study.model, config.distilled)
     params, statistics = split(trained)
     steps = soft_rate.steps(
         params, config.grid_step, of_vectors=config.vector_grid_step
     )
     prices = soft_rate.prices(params, steps)
-    rest = Rest(statistics, steps, prices, jnp.float32(config.bit_price), trained)
+    rest = Rest(statistics, steps, prices, jnp.float32(config.bit_price))
+    answers = logits(study.model, trained, study.train.images)
+    loss = RateLoss(config.distilled)
     trainer = study.trainer(adam(), expand=_sparse, move=_move, loss=loss)
     state = TrainState(params, rest, trainer.optimizer.init(params))
 
     state = train_phase(
         study, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
-        partial(_rising, config.bit_price, config.epochs_of(0)),
+        partial(_rising, config.bit_price, config.epochs_of(0)), answers,
     )  # fmt: skip
     sparse = _sparse(_without_small(state.params, steps), state.rest)
     study.run.measure("sparsify-end", partial(_measure_sparse, study, sparse))
-    return sparse, train_on_grids(study, sparse, state.rest)
+    return sparse, train_on_grids(study, sparse, state.rest, answers)
 
 
-def train_on_grids(study: Study, sparse: Any, rest: Rest) -> share.SharedWeights:
+def train_on_grids(
+    study: Study, sparse: Any, rest: Rest, answers: jax.Array
+) -> share.SharedWeights:
     """The second phase: idle units left out, the weights of all others on grids.
 
     Args:
         study: The run.
         sparse: Variables after the first phase.
         rest: As in the first phase.
+        answers: Of the teacher, for the images of `study.train`.
     """
     config, kinds = study.config, study.roles.units
     kept = narrowing.busy(sparse, kinds)
     slim, variables = study, narrowing.narrow(sparse, kinds, kept)
     if study.roles.rebuild is not None:
         slim = study._replace(model=study.roles.rebuild(variables))
-    loss = RateLoss(study.model, config.distilled)
+    loss = RateLoss(config.distilled)
     trainer = slim.trainer(adam(), expand=_on_grids, move=_move, loss=loss)
     params, statistics = split(variables)
     rest = rest._replace(
@@ -134,12 +132,13 @@ def train_on_grids(study: Study, sparse: Any, rest: Rest) -> share.SharedWeights
     def wide(state: TrainState) -> share.SharedWeights:
         found = _on_grids(state.params, state.rest)
         found = narrowing.widen(found, sparse, kinds, kept)
+        found = narrowing.sort(found, kinds)
         return shared_weights(study, found, rest.steps)
 
     study.run.measure("grid-start", lambda: _measure(study, wide(state)))
     trained = train_phase(
         slim, "grid", trainer, state, config.tune_epochs, config.tune_rate,
-        partial(_adapted, config, wide),
+        partial(_adapted, config, wide), answers,
     )  # fmt: skip
     study.run.measure("grid-end", lambda: _measure(study, wide(trained)))
     return wide(trained)
@@ -170,10 +169,12 @@ def _move(rest: Rest, updated: Any) -> Rest:
     return rest._replace(statistics=updated)
 
 
-def _rising(price: float, epochs: int, state: TrainState, epoch: int) -> TrainState:
+def _rising(
+    price: float, epochs: int, state: TrainState, epoch: int
+) -> tuple[TrainState, Row]:
     """The state with the prices of an epoch of `sparsify`, which has so many."""
-    risen = min(1.0, (epoch + 1) / (_RISE * epochs))
-    return _priced(state, risen * price)
+    bit = price * min(1.0, (epoch + 1) / (_RISE * epochs))
+    return _priced(state, bit), {"bit_price": bit}
 
 
 def _adapted(
@@ -181,13 +182,13 @@ def _adapted(
     wide: Callable[[TrainState], share.SharedWeights],
     state: TrainState,
     epoch: int,
-) -> TrainState:
+) -> tuple[TrainState, Row]:
     """The state with the prices of an epoch of `grid`, dearer for a file too big."""
     del epoch
     size = sharing.file_bytes(config, wide(state))
     change = (size / config.target_bytes) ** _GAIN
-    change = min(max(change, 1 / _FASTEST), _FASTEST)
-    return _priced(state, float(state.rest.bit) * change)
+    bit = float(state.rest.bit) * min(max(change, 1 / _FASTEST), _FASTEST)
+    return _priced(state, bit), {"bytes": size, "bit_price": bit}
 
 
 def _priced(state: TrainState, bit: float) -> TrainState:

@@ -215,6 +215,11 @@ def _with_codebooks(params: Any, rest: share.SharedWeights) -> Any:
     return share.lookup(share.with_codebooks(rest, params))
 
 
+def _as_it_is(state: TrainState, epoch: int) -> tuple[TrainState, Row]:
+    del epoch
+    return state, {}
+
+
 def train_phase(
     study: Study,
     name: str,
@@ -222,7 +227,8 @@ def train_phase(
     state: TrainState,
     epochs: int,
     rate: float,
-    prepare: Callable[[TrainState, int], TrainState] = lambda state, _: state,
+    prepare: Callable[[TrainState, int], tuple[TrainState, Row]] = _as_it_is,
+    answers: jax.Array | None = None,
 ) -> TrainState:
     """Trains one phase of a run, or what is left of it.
 
@@ -233,7 +239,9 @@ def train_phase(
         state: Where it begins.
         epochs: Of the phase.
         rate: Initial learning rate.
-        prepare: Changes the state before an epoch, counted from 0.
+        prepare: Changes the state before an epoch, counted from 0, and says what is
+            worth noting.
+        answers: Logits of a teacher for the images of `study.train`, if the loss asks.
     """
     config = study.config
     steps = study.train.images.shape[0] // config.batch
@@ -243,10 +251,12 @@ def train_phase(
         rates = config.learning_rates(rate, epoch=epoch, epochs=epochs, steps=steps)
         key = jax.random.fold_in(base, epoch)
         rates, key = replicate((rates, key))
-        state = replicate(prepare(state, epoch))
-        state, metrics = trainer.epoch(state, *study.train, key, rates)
+        state, noted = prepare(state, epoch)
+        state = replicate(state)
+        state, metrics = trainer.epoch(state, *study.train, key, rates, answers)
         row = {
             "rate": float(rates.max()),
+            **noted,
             "loss": float(metrics["loss"]),
             "train_error": float(metrics["error"]),
             "watch_error": study.error(trainer.expand(state.params, state.rest)),

@@ -30,11 +30,14 @@ class Seen(NamedTuple):
         images: As the network sees them, float32 `[batch, height, width, channels]`.
         labels: int32 `[batch]`.
         logits: float32 `[batch, classes]`.
+        answers: Logits of a teacher for the images as they were before `augment`, like
+            `logits`; None if there is no teacher.
     """
 
     images: jax.Array
     labels: jax.Array
     logits: jax.Array
+    answers: jax.Array | None = None
 
 
 # Maps what a step has seen, `params` and `rest` to a scalar.
@@ -115,6 +118,7 @@ class Trainer:
         labels: jax.Array,
         key: jax.Array,
         rates: jax.Array,
+        answers: jax.Array | None = None,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """Trains on every image once, in a random order; a last part batch is left out.
 
@@ -124,6 +128,7 @@ class Trainer:
             labels: int32 `[n]`.
             key: Of the order, the augmentation and dropout.
             rates: Learning rate of each step, float32 `[n // batch]`.
+            answers: Logits of a teacher, float32 `[n, classes]`, if the loss asks.
 
         Returns:
             The new state, and the mean `loss` and `error` (percent) over the epoch.
@@ -137,7 +142,9 @@ class Trainer:
             state: TrainState, step: tuple[jax.Array, jax.Array, jax.Array]
         ) -> tuple[TrainState, dict[str, jax.Array]]:
             indices, key, rate = step
-            batch = _shard(images[indices]), _shard(labels[indices])
+            batch = jax.tree.map(
+                lambda x: _shard(x[indices]), (images, labels, answers)
+            )
             return self._step(state, batch, key, rate)
 
         state, metrics = jax.lax.scan(body, state, (order, keys, rates))
@@ -146,11 +153,11 @@ class Trainer:
     def _step(
         self,
         state: TrainState,
-        batch: tuple[jax.Array, jax.Array],
+        batch: tuple[jax.Array, jax.Array, jax.Array | None],
         key: jax.Array,
         rate: jax.Array,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        images, labels = batch
+        images, labels, answers = batch
         augment_key, dropout_key = jax.random.split(key)
         if self.augment is not None:
             images = self.augment(augment_key, images)
@@ -166,7 +173,7 @@ class Trainer:
                 rngs={"dropout": dropout_key},
                 mutable=["batch_stats"],
             )
-            loss = self.loss(Seen(inputs, labels, logits), params, state.rest)
+            loss = self.loss(Seen(inputs, labels, logits, answers), params, state.rest)
             loss += 0.5 * self.l2 * _kernel_squares(variables["params"])
             return loss, (dict(updated), logits)
 

@@ -403,18 +403,43 @@ def grouped(body, shape):
     """The groups: `places` are the positions of a group, by rank."""
     pos, axes = varint(body, 0)
     need(axes < 2 ** len(shape), "L8")
-    classes, most = [], 0
-    for axis, size in enumerate(shape):
-        own = [0] * size
-        if axes >> axis & 1:
-            pos, own = stream(body, pos, size)
-            most += max(own)
-            need(max(own) > 0 and most < 63, "L9")
-        classes.append(own)
+    classes = [[0] * size if axes >> a & 1 == 0 else [] for a, size in enumerate(shape)]
+    present = [axis for axis in range(len(shape)) if axes >> axis & 1]
+    need(sum(shape[axis] for axis in present) <= 2**16, "L18")
+    said, most = [], 0
+    for axis in present:
+        pos, (own,) = take(body, pos, 1, "L1")
+        most += own
+        need(own > 0 and most < 63, "L9")
+        pos, context = varint(body, pos)
+        said.append((axis, own, context))
+    if present:
+        pos, lanes = begin(body, pos)
+        for axis, own, context in said:
+            classes[axis] = learned(lanes, shape[axis], own, context)
+        finish(lanes)
     groups = [SimpleNamespace(places=[], count=0) for _ in range(most + 1)]
     for position, index_classes in enumerate(itertools.product(*classes)):
         groups[sum(index_classes)].places.append(position)
     return pos, groups
+
+
+def learned(lanes, size, most, context):
+    """The classes of an axis (L19)."""
+    classes, seen = [], {}
+    for i in range(size):
+        around = 0
+        if 0 < context // 2 <= i:
+            around += classes[i - context // 2]
+        if context % 2 and i > 0:
+            around += classes[i - 1]
+        weights = seen.setdefault(around, [1] * (most + 1))
+        sums = list(itertools.accumulate(weights, initial=0))
+        starts = [c + (4095 - most) * w // sums[-1] for c, w in enumerate(sums)]
+        model = [b - a for a, b in itertools.pairwise(starts)]
+        classes += decoded(lanes, [model])
+        weights[classes[-1]] += 4
+    return classes
 
 
 # ---- models -------------------------------------------------------------------------
@@ -473,11 +498,12 @@ def gap_model(size, count):
 def index(data, pos, most, clauses):
     """Sizes of the lanes of a Huffman or rANS stream."""
     bad_varint, bad_lanes, bad_width, padding, cut_off = clauses
-    pos, lanes = varint(data, pos, bad_varint)
-    need(1 <= lanes <= max(1, most), bad_lanes)
-    pos, base = varint(data, pos, bad_varint)
-    if lanes == 1:
+    pos, number = varint(data, pos, bad_varint)
+    base = number // 2
+    if number % 2 == 0:
         return pos, [base]
+    pos, lanes = varint(data, pos, bad_varint)
+    need(2 <= lanes <= most, bad_lanes)
     pos, (width,) = take(data, pos, 1, cut_off)
     need(width <= 32, bad_width)
     pos, more = fields(data, pos, lanes, width, (cut_off, padding))
@@ -536,9 +562,9 @@ def begin(data, pos):
     need(pos + 4 * len(sizes) + 2 * sum(sizes) <= len(data), "E6")
     states = struct.unpack_from(f"<{len(sizes)}I", data, pos)
     pos += 4 * len(sizes)
-    need(min(states) >= 2**16, "E7")
     lanes = []
     for state, size in zip(states, sizes, strict=True):
+        need(state >= 2**16 or size == 0, "E7")
         words = list(struct.unpack_from(f"<{size}H", data, pos))
         lanes.append(SimpleNamespace(state=state, words=words[::-1]))
         pos += 2 * size
@@ -557,14 +583,13 @@ def decoded(lanes, models):
             symbol += 1
         symbols.append(symbol)
         lane.state = model[symbol] * high + rest
-        if lane.state < 2**16:
-            need(lane.words, "E8")
+        if lane.state < 2**16 and lane.words:
             lane.state = lane.state * 2**16 + lane.words.pop()
     return symbols
 
 
 def finish(lanes):
-    need(all(lane.state == 2**16 and not lane.words for lane in lanes), "E8")
+    need(all(lane.state == 0 and not lane.words for lane in lanes), "E8")
 
 
 if __name__ == "__main__":

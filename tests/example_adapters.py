@@ -23,7 +23,7 @@ from deepcomp_jax import (
 )
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._layout import CODINGS
-from deepcomp_jax.codings import _models
+from deepcomp_jax.codings import _classes, _models
 
 
 def run_kmeans(text: str) -> str:
@@ -316,6 +316,18 @@ def run_body(text: str) -> str:
     return _line("labels", codings.ALL[fields["coding"][0]].decode(body, leaf))
 
 
+def run_intervals(text: str) -> str:
+    """`most`, `context` and `classes ...` to `starts ...` and `frequencies ...`."""
+    fields = _numbers(text)
+    (most,), (context,) = fields["most"], fields["context"]
+    reader, writer = (_classes.Learner(most, context) for _ in range(2))
+    found = [writer.interval(symbol) for symbol in fields["classes"]]
+    assert [reader.find(start + size - 1) for start, size in found] == found
+    assert reader.seen == fields["classes"]
+    starts, frequencies = zip(*found, strict=True)
+    return f"{_line('starts', starts)}\n{_line('frequencies', frequencies)}"
+
+
 def run_gap_model(text: str) -> str:
     """`size N` and `gaps g` to `low_bits` and `frequencies`."""
     fields = _numbers(text)
@@ -343,6 +355,7 @@ ADAPTERS |= {
     "falling": run_falling,
     "frequencies": run_frequencies,
     "gap_model": run_gap_model,
+    "intervals": run_intervals,
     "labels": run_labels,
     "rans": run_rans,
 }

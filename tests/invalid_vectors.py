@@ -295,7 +295,7 @@ def _gaps() -> Iterator[tuple[str, bytes]]:
     yield "L7-64-bits", leaf(many + bytes(2**16), (2**16,), SPARSE)
     yield "L7-density", leaf(parts.density([(4, [4], [0])], 1), (4,), DENSITY, k=1)
     # Rows of class 0 and 1, of 2 values each: the gaps of the first fill the second.
-    rows = b"\1" + huffman.encode(np.array([0, 1], np.uint8))
+    rows = parts.classes([0, 1], None)
     body = parts.density([(2, [2], [0]), (2, [0], [0])], 1, front=rows)
     yield "L7-within-its-group", leaf(body, (2, 2), DENSITY, k=1)
     above, filler = bytes.fromhex("030110"), SECOND  # symbols 2 and 1
@@ -317,22 +317,22 @@ def _huffman() -> Iterator[tuple[str, bytes]]:
         "H8-alphabet-of-nothing": (0, "01 10"),
         "H8-65537-symbols": (1, "81 80 04 10"),
         "H9-unused-at-the-end": (1, "03 11 00"),
-        "H10-left-over": (2, "02 12 01 02 00"),
-        "H10-too-many": (2, "03 11 10 01 02 00"),
+        "H10-left-over": (2, "02 12 04 00"),
+        "H10-too-many": (2, "03 11 10 04 00"),
         "H10-one-symbol-of-two-bits": (1, "01 20"),
         "H11-table": (3, "01 11"),
-        "H13-no-lanes": (2, "02 11 00 02 40"),
-        "H13-short-lanes": (2, "02 11 02 01 00 40"),
-        "H14-33-bits": (32, "02 11 02 10 21"),
-        "H16-lane-too-long": (2, "02 11 01 03 40"),
-        "H17-cut": (5, "03 12 20 01 07"),
+        "H13-no-lanes": (2, "02 11 05 00 40"),
+        "H13-one-lane": (2, "02 11 05 01 00 40"),
+        "H13-short-lanes": (2, "02 11 03 02 00 40"),
+        "H14-33-bits": (32, "02 11 21 02 21"),
+        "H16-lane-too-long": (2, "02 11 06 40"),
+        "H17-cut": (5, "03 12 20 0e"),
     }
     for name, (count, stream) in streams.items():
         body = parts.gaps(bytes.fromhex(stream), count, width=8)
         yield name, leaf(body, (64,), SPARSE)
     body = parts.gaps(ZERO) + bytes.fromhex("00")
     yield "H8-indices", leaf(body, (1,), RELATIVE, k=1)
-    yield "H8-classes", leaf(b"\1\0", (4,), DENSITY, k=1)
 
 
 def _models() -> Iterator[tuple[str, bytes]]:
@@ -348,65 +348,67 @@ def _models() -> Iterator[tuple[str, bytes]]:
 
 
 def _groups() -> Iterator[tuple[str, bytes]]:
-    classes = huffman.encode(np.array([0, 1], np.uint8))
-    yield "L8-no-axis", leaf(b"\4" + classes, (2, 2), DENSITY, k=1)
-    yield "L8-no-dimensions", leaf(b"\1" + ZERO, (), DENSITY, k=1)
-    yield "L9-one-class", leaf(b"\1" + ZERO, (2, 2), DENSITY, k=1)
-    alike = huffman.encode(np.array([63], np.uint8))
-    yield "L9-64-groups", leaf(b"\1" + alike, (2, 2), DENSITY, k=1)
-    rows = huffman.encode(np.array([31], np.uint8))
-    columns = huffman.encode(np.array([32], np.uint8))
-    yield "L9-64-groups-in-all", leaf(b"\3" + rows + columns, (2, 2), DENSITY, k=1)
-    large = huffman.encode(np.array([65535], np.uint16))
-    yield "L9-class-65535", leaf(b"\1" + large, (2, 2), DENSITY, k=1)
+    classes = parts.classes([0, 1], None)
+    yield "L8-no-axis", leaf(b"\4" + classes[1:], (2, 2), DENSITY, k=1)
+    yield "L8-no-dimensions", leaf(b"\1\1\0" + bytes(5), (), DENSITY, k=1)
+    for name, said in {
+        "one-class": b"\1\0\0",
+        "64-groups": b"\1\x3f\0",
+        "64-groups-in-all": b"\3\x1f\0\x20\0",
+        "class-255": b"\1\xff\0",
+    }.items():
+        yield f"L9-{name}", leaf(said + bytes(5), (2, 2), DENSITY, k=1)
+    yield "L18-an-axis-of-65537", leaf(b"\1\1\0" + bytes(7), (65537,), DENSITY, k=1)
+    both = b"\3\1\0\1\0" + bytes(7)
+    yield "L18-axes-of-65537", leaf(both, (65535, 2), DENSITY, k=1)
+    yield "L1-classes", leaf(b"\1", (2, 2), DENSITY, k=1)
+    yield "C3-context", leaf(b"\1\1\x80\0" + bytes(5), (2, 2), DENSITY, k=1)
+    yield "E6-classes", leaf(classes[:-1], (2, 2), DENSITY, k=1)
+    other = classes[:-1] + b"\1"
+    yield "E8-classes", leaf(other + b"\0\0", (2, 2), DENSITY, k=1)
     two = [(2, [0], [0]), (2, [0], [0])]
     for name, splits in (("group-0", 1), ("no-group", 4)):
-        body = parts.density(
-            two, 1, front=b"\1" + classes, splits=splits, tables=(1, 1)
-        )
+        body = parts.density(two, 1, front=classes, splits=splits, tables=(1, 1))
         yield f"L10-{name}", leaf(body, (2, 2), DENSITY, k=1)
     yield "C3-axes", leaf(b"", (4,), DENSITY, k=1)
     yield "C3-gaps", leaf(b"\0\x81\0", (4,), DENSITY, k=1)
-    yield "C3-splits", leaf(b"\1" + classes + b"\1\1", (2, 2), DENSITY, k=1)
+    yield "C3-splits", leaf(classes + b"\1\1", (2, 2), DENSITY, k=1)
     yield "C3-count", leaf(b"\5\0", (4,), SPARSE)
 
 
 def _rans() -> Iterator[tuple[str, bytes]]:
     """Faults in the stream of a dense body of 8 labels."""
     labels = [0, 1, 1, 0, 1, 1, 1, 0]
-    codes, good = parts.dense(labels, 1)  # 01, 00 words, a state
-    _, two = parts.dense(labels, 1, lanes=2)  # 02, 00 words, 00 bits, two states
-    state = 2**16
+    codes, good = parts.dense(labels, 1)  # 00, a state
+    _, two = parts.dense(labels, 1, lanes=2)  # 01, 02 lanes, 00 bits, two states
+    state = (2**16).to_bytes(4, "little")
     streams = {
-        "E2-no-lanes": b"",
-        "E2-not-shortest": b"\x81\0" + good[1:],
-        "E2-no-base": b"\1",
-        "E3-0-lanes": b"\0" + good[1:],
-        "E3-more-lanes-than-bytes": b"\2" + two[1:7],
-        "E3-63-bits": b"\xff" * 8 + b"\x7f" + good[1:],
+        "E2-no-index": b"",
+        "E2-not-shortest": b"\x80\0" + good[1:],
+        "E2-no-number-of-lanes": b"\1",
+        "E3-0-lanes": b"\1\0" + two[2:],
+        "E3-1-lane": b"\1\1" + two[2:],
+        "E3-more-lanes-than-bytes": two[:7],
+        "E3-63-bits": b"\1" + b"\xff" * 8 + b"\x7f" + two[2:],
         "E4-33-bits": two[:2] + b"\x21" + bytes(9) + two[3:],
         "E5-padding": two[:2] + b"\1\1" + two[3:],
-        "E6-no-width": b"\2" + b"\xff" * 6 + b"\x7f",
-        "E6-no-numbers": b"\2\0\x20" + bytes(7),
+        "E6-no-width": b"\xff" * 6 + b"\x7f" + b"\2",
+        "E6-no-numbers": b"\1\2\x20" + bytes(7),
         "E6-state-cut": good[:-1],
-        "E6-no-state": b"\1\0",
-        "E6-word-cut": b"\1\1" + good[2:] + b"\0",
-        "E6-words-of-63-bits": b"\1" + b"\xff" * 8 + b"\x7f" + good[2:],
-        "E6-many-words-in-each-lane": b"\2" + b"\xff" * 8 + b"\x7f" + b"\0" + two[3:],
-        "E7-state-0": b"\1\0" + bytes(4),
-        "E7-state-65535": b"\1\0" + (state - 1).to_bytes(4, "little"),
-        "E7-second-lane": two[:7] + bytes(4),
-        "E8-other-state": b"\1\0" + (2 * state).to_bytes(4, "little"),
-        "E8-word-left": b"\1\1" + good[2:] + b"\0\0",
-        "E8-word-of-the-other-lane": b"\2\0\1\x80" + two[3:] + b"\0\0",
+        "E6-no-state": b"\0",
+        "E6-word-cut": b"\2" + state + b"\0",
+        "E6-words-of-62-bits": b"\xfe" + b"\xff" * 7 + b"\x7f" + state,
+        "E6-many-words-in-each-lane": b"\xff" * 8 + b"\x7f" + two[1:],
+        "E7-state-0": b"\2" + bytes(6),
+        "E7-state-65535": b"\2\xff\xff" + bytes(4),
+        "E7-second-lane": b"\1\2\1\x40" + state + bytes(6),
+        "E8-other-state": b"\0\0\0\x10\0",  # 2**20
+        "E8-word-left": b"\2\0\0\0\1" + bytes(2),  # state 2**24
+        "E8-word-of-the-other-lane": b"\1\2\1\x40" + two[3:7] + state + bytes(2),
     }
     for name, stream in streams.items():
         yield name, leaf(codes + stream, (8,), DENSE, k=1)
-    yield "E8-no-word", leaf(codes + good, (9,), DENSE, k=1)
-    long, stream = parts.dense([0] * 20, 1)  # with words
-    assert stream[1]
-    cut = b"\1" + bytes([stream[1] - 1]) + stream[2:-2]
-    yield "E8-word-missing", leaf(long + cut, (20,), DENSE, k=1)
+    yield "E8-label-left", leaf(codes + good, (6,), DENSE, k=1)
     body = parts.density([(4, [1], [0])], 2, tables=(0,))
     yield "E8-density", leaf(body[:-1] + bytes([body[-1] ^ 1]), (4,), DENSITY, k=2)
     yield "E6-density", leaf(body[:-1], (4,), DENSITY, k=2)

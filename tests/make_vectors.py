@@ -15,7 +15,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from deepcomp_jax import codings, container, huffman
+from deepcomp_jax import codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 from deepcomp_jax.bits import pack, put_varint
 from tests import vector_parts as parts
@@ -260,7 +260,7 @@ def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
         body = b"".join(parts.dense(labels, 3, lanes=lanes))
         yield f"dense-{lanes}-lanes", parts.leaf(body, (7,), parts.DENSE, k=3)
     # Columns are of class 0 or 2, so that group 1 has no values.
-    columns = b"\2" + huffman.encode(np.array([0, 2, 2], np.uint8))
+    columns = parts.classes(None, [0, 2, 2])
     groups = [(2, [0, 0], [0, 4]), (0, [], []), (4, [1, 1], [3, 2])]
     for name, tables in {"codes": (1, 64), "frequencies": (0, 0)}.items():
         body = parts.density(groups, 5, front=columns, splits=4, tables=tables)
@@ -268,8 +268,14 @@ def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
         yield f"density-two-tables-of-{name}", data
     body = parts.density([(9, [2, 3], [0, 0])], 1, lanes=4)
     yield "density-4-lanes", parts.leaf(body, (9,), parts.DENSITY, k=1)
-    own = np.array([31, 31], np.uint8)
-    body = b"\3" + huffman.encode(own) * 2 + put_varint(0)
+    rows = [0, 0, 2, 1, 1, 0, 2, 2, 2, 1, 0, 0, 1, 2, 2, 0, 1, 1, 1, 2]
+    groups = [(2 * rows.count(c), [c, 0], [0, 0]) for c in range(3)]
+    for context in (0, 1, 2, 3, 4, 7, 38, 39, 40, 2**60 + 1):
+        classes = parts.classes(rows, None, context=context)
+        body = parts.density(groups, 1, front=classes)
+        data = parts.leaf(body, (20, 2), parts.DENSITY, k=1)
+        yield f"density-context-{context}", data
+    body = parts.classes([31, 31], [31, 31]) + put_varint(0)
     yield "density-63-groups", parts.leaf(body, (2, 2), parts.DENSITY, k=1)
 
 

@@ -72,6 +72,21 @@ def test_a_layer_keeps_a_unit():
     assert {name: own.size for name, own in kept.items()} == dict.fromkeys(kept, 1)
 
 
+def test_sorted_units_answer_alike():
+    model, variables = network()
+    found = narrowing.sort(variables, ROLES.units)
+    for layer, axis in (("conv1", 3), ("conv2", 3), ("ip1", 0)):
+        kernel = np.moveaxis(found["params"][layer]["kernel"] != 0, axis, 0)
+        made = kernel.reshape(len(kernel), -1).sum(axis=1)
+        made = made + (found["params"][layer]["bias"] != 0)
+        assert (np.diff(made) >= 0).all()
+    images = jax.random.normal(jax.random.key(2), (20, 28, 28, 1))
+    answers = [jax.jit(model.apply)(own, images) for own in (variables, found)]
+    np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-5)
+    moved = found["params"]["conv1"]["kernel"], variables["params"]["conv1"]["kernel"]
+    assert not np.array_equal(*moved)
+
+
 def test_without_units_all_stays():
     _, variables = network()
     same = narrowing.narrow(variables, {}, narrowing.busy(variables, {}))

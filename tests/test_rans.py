@@ -99,7 +99,7 @@ def test_side_by_side_and_one_by_one_write_the_same(
 
 def test_symbols_that_are_certain_take_nothing() -> None:
     segment = drawn([4096], 10**6)
-    assert check_stream([segment]) == bytes.fromhex("010000000100")
+    assert check_stream([segment]) == bytes(5)
 
 
 @pytest.mark.spec("E10")
@@ -110,7 +110,7 @@ def test_lanes_cost_little(size: int, shares: list[int]) -> None:
     data, one = rans.encode([segment]), rans.encode([segment], lanes=1)
     lanes = rans.begin(data, 0)[1].lanes.size
     assert len(data) <= 1.005 * len(one)
-    assert (lanes > 1) == (rans.cost(segment) >= 20_000)  # of which 0.3 % are two
+    assert (lanes > 1) == (rans.cost(segment) >= 16_000)  # of which 0.2 % are two
 
 
 # ---- what a reader rejects ----------------------------------------------------------
@@ -124,27 +124,28 @@ HALF = rans.models(np.array([[2048, 2048]]))
         pytest.param(*row, marks=pytest.mark.spec(row[0]))
         for row in [
             ("E2", "", 0),
-            ("E2", "81 00 00 00 00 01 00", 0),
+            ("E2", "80 00 00 00 00 00", 0),
             ("E2", "81", 0),
             ("E2", "01", 1),
-            ("E2", "01 80 00 00 00 01 00", 1),
-            ("E3", "00 00 00 00 01 00", 0),
-            ("E3", "02 00 00 00 00 01 00", 0),
-            ("E3", "ff ff ff ff ff ff ff ff 7f 00 00 00", 0),
-            ("E4", "02 00 21 00 00 01 00 00 00 01 00 00 00 00 00 00 00 00", 2),
-            ("E5", "02 00 01 01 00 00 01 00 00 00 01 00", 3),
-            ("E6", "02 ff ff ff ff ff ff 7f", 8),
-            ("E6", "02 00 20 00 00 01 00 00", 8),
-            ("E6", "01 00 00 00 01", 5),
-            ("E6", "01 01 00 00 01 00 00", 7),
-            ("E6", "01 ff ff ff ff ff ff ff ff 7f 00 00 01 00", 14),
-            ("E6", "02 ff ff ff ff 7f 00 00 00 01 00 00 00 01 00", 15),
-            ("E7", "01 00 00 00 00 00", 2),
-            ("E7", "01 00 ff ff 00 00", 2),
-            ("E7", "02 00 00 00 00 01 00 ff ff 00 00", 3),
-            ("E8", "01 00 00 00 01 00", 0),
-            ("E8", "01 00 00 00 04 00", 0),
-            ("E8", "01 01 00 00 02 00 00 00", 0),
+            ("E2", "01 82 00 00 00 00 00 00 00 00 00 00", 1),
+            ("E3", "01 00 00 00 00 00 00 00 00 00 00", 1),
+            ("E3", "01 01 00 00 00 00 00 00 00 00 00", 1),
+            ("E3", "01 02 00 00 00 00 00", 1),
+            ("E3", "01 ff ff ff ff ff ff ff ff 7f 00 00", 1),
+            ("E4", "01 02 21 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00", 2),
+            ("E5", "01 02 01 01 00 00 00 00 00 00 00 00", 3),
+            ("E6", "ff ff ff ff ff ff 7f 02", 8),
+            ("E6", "01 02 20 00 00 00 00 00", 8),
+            ("E6", "00 00 00 01", 4),
+            ("E6", "02 00 00 01 00 00", 6),
+            ("E6", "fe ff ff ff ff ff ff ff 7f 00 00 01 00", 13),
+            ("E6", "ff ff ff ff 7f 02 00 00 00 00 00 00 00 00 00", 15),
+            ("E7", "02 00 00 00 00 00 00", 1),
+            ("E7", "02 ff ff 00 00 00 00", 1),
+            ("E7", "01 02 01 40 00 00 01 00 ff ff 00 00 00 00", 4),
+            ("E8", "00 02 00 00 00", 0),
+            ("E8", "00 00 00 01 00", 0),
+            ("E8", "02 00 00 02 00 00 00", 0),
         ]
     ],
 )

@@ -121,20 +121,22 @@ def test_a_network_with_batchnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_the_loss_is_what_it_says():
     model = NETWORK.build(TINY, 10)
     images = jax.random.normal(jax.random.key(0), (5, 28, 28, 1))
-    teacher = jax.jit(model.init)(jax.random.key(1), images)
+    variables = jax.jit(model.init)(jax.random.key(1), images)
     labels = jnp.arange(5)
-    params = teacher["params"]
+    params = variables["params"]
     steps = soft_rate.steps(params, 3.0, of_vectors=0.5)
     prices = soft_rate.prices(params, steps)
-    logits: Any = jax.jit(model.apply)(teacher, images)
-    seen = Seen(images, labels, logits)
-    rest = Rest({}, steps, prices, jnp.float32(0.5), teacher)
+    logits: Any = jax.jit(model.apply)(variables, images)
+    seen = Seen(images, labels, logits, answers=logits)
+    rest = Rest({}, steps, prices, jnp.float32(0.5))
 
     bits = float(soft_rate.bits(params, steps, prices))
-    alone = float(jax.jit(RateLoss(model, 1.0))(seen, params, rest))
+    alone = float(jax.jit(RateLoss(1.0))(seen, params, rest))
     assert alone == pytest.approx(0.5 * bits, rel=1e-5)
     free = rest._replace(bit=jnp.float32(0))
     chances = jax.nn.log_softmax(seen.logits)[labels, labels]
-    labelled = float(jax.jit(RateLoss(model, 0.0))(seen, params, free))
+    labelled = float(jax.jit(RateLoss(0.0))(seen, params, free))
     assert labelled == pytest.approx(-float(chances.mean()), rel=1e-5)
-    assert rate_training.RateLoss(model, 0.5) == RateLoss(model, 0.5)
+    apart = jax.jit(RateLoss(1.0))(seen._replace(answers=-logits), params, free)
+    assert float(apart) > 0.01
+    assert rate_training.RateLoss(0.5) == RateLoss(0.5)

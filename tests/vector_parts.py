@@ -7,7 +7,7 @@ import numpy as np
 
 from deepcomp_jax import rans
 from deepcomp_jax.bits import put_varint as varint
-from deepcomp_jax.codings import _models
+from deepcomp_jax.codings import _classes, _models
 
 NONE, LEAF, AGAIN = b"\x01", b"\x00", b"\x05"
 BOOL, INT8, INT16, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = 0, 1, 2, 9, 10, 11, 12
@@ -121,6 +121,25 @@ def dense(labels: Sequence[int], k: int, *, lanes: int = 1) -> tuple[bytes, byte
         np.array(labels, np.uint16), table, np.zeros(len(labels), np.uint8)
     )
     return _models.put(codes), rans.encode([segment], lanes=lanes)
+
+
+def classes(*axes: Sequence[int] | None, context: int | None = None) -> bytes:
+    """Classes of the axes of a leaf; None where all are 0.
+
+    Args:
+        axes: The classes of each.
+        context: Of all axes; None takes the best of each.
+    """
+    present = [a for a, own in enumerate(axes) if own is not None]
+    head, intervals = varint(sum(1 << a for a in present)), []
+    for own in (own for own in axes if own is not None):
+        most, chosen = max(own), context
+        if chosen is None:
+            chosen, _ = _classes.choose(np.array(own, np.uint8))
+        learner = _classes.Learner(most, chosen)
+        intervals += map(learner.interval, own)
+        head += bytes([most]) + varint(chosen)
+    return head + (rans.encode_each(intervals) if present else b"")
 
 
 def density(

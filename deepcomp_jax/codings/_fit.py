@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import _models
+from deepcomp_jax.codings import _classes, _models
 from deepcomp_jax.codings._body import Leaf
 from deepcomp_jax.codings._groups import MAX_GROUPS, Classes
 
@@ -18,7 +18,7 @@ _MAX_CLASSES = 12  # of an axis
 _STEPS = (0.5, 1.0)  # between classes, in nats of the odds, to begin with
 _ROUNDS = 4
 _GROUP_BITS = 14  # what one more group adds to a body, roughly
-_STREAM_BITS = 56  # what the classes of one more axis add, besides themselves
+_AXIS_BITS = 24  # what one more axis with classes adds, besides these
 
 
 def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
@@ -100,7 +100,9 @@ def _split(counts: NDArray[np.int64], negatives: int) -> list[int]:
 def _subsets(axes: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]:
     """Which axes may have classes: all, the two largest, and each of those alone."""
     large = sorted(sorted(axes, key=lambda a: -shape[a])[:2])
-    return list(dict.fromkeys([tuple(axes), tuple(large), *((a,) for a in large)]))
+    some = dict.fromkeys([tuple(axes), tuple(large), *((a,) for a in large)])
+    most = _classes.MAX_INDICES
+    return [own for own in some if sum(shape[a] for a in own) <= most]
 
 
 Where = dict[int, NDArray[np.intp]]  # index of each kept weight along each axis
@@ -204,8 +206,5 @@ def _bits(found: Classes, where: Where, shape: Sequence[int]) -> float:
         words += np.nan_to_num(left * np.log2(sizes / left)).sum()
     for own in found:
         if own is not None:
-            counts = np.bincount(own)
-            counts = counts[counts > 0]
-            words += (counts * np.log2(own.size / counts)).sum() + _STREAM_BITS
-            words += 4 * counts.size
+            words += _classes.choose(own)[1] + _AXIS_BITS
     return float(words + _GROUP_BITS * np.count_nonzero(sizes))

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import bits, huffman, rans
+from deepcomp_jax import bits, rans
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.codings import _body, _groups, _models
+from deepcomp_jax.codings import _body, _classes, _groups, _models
 from deepcomp_jax.codings._body import Leaf
-from deepcomp_jax.codings._groups import Classes, Groups
+from deepcomp_jax.codings._groups import Groups
 
 
 class Front(NamedTuple):
@@ -44,10 +44,11 @@ def get_front(data: bytes, leaf: Leaf) -> Front:
     """Reads what a body says before its stream.
 
     Raises:
-        FormatError: L1 to L3, L6, L8 to L10, L17, C3, or a clause of the classes (H).
+        FormatError: L1 to L3, L6, L8 to L10, L17, L18, C3, or a clause of the classes'
+            stream (E).
     """
     _body.check_entries(leaf, _models.MAX_SYMBOLS)
-    pos, classes = _get_classes(data, leaf.shape)
+    pos, classes = _classes.get(data, leaf.shape)
     found = _groups.groups(leaf.shape, classes)
     counts_at, gaps = pos, np.zeros(found.sizes.size, np.int64)
     for group in np.flatnonzero(found.sizes).tolist():
@@ -73,27 +74,6 @@ def get_front(data: bytes, leaf: Leaf) -> Front:
         pos, frequencies = _models.get_tables(data, pos, int(tables[-1]) + 1, leaf)
     low = widths(found.sizes, gaps).astype(np.int64)
     return Front(found, gaps, low, tables, frequencies, counts_at, tables_at, pos)
-
-
-def _get_classes(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
-    pos, axes = bits.get_varint(data, 0, clause="C3")
-    if axes.bit_length() > len(shape):
-        raise FormatError("no such axis", offset=0, clause="L8")
-    classes: list[NDArray[np.uint8] | None] = [None] * len(shape)
-    most = 0
-    for axis in range(len(shape)):
-        if axes >> axis & 1:
-            start = pos
-            pos, own = huffman.decode(data, pos, shape[axis])
-            most += int(own.max())
-            if not 0 < most < _groups.MAX_GROUPS or own.max() == 0:
-                raise FormatError(
-                    f"{most + 1} groups, or an axis of one class",
-                    offset=start,
-                    clause="L9",
-                )
-            classes[axis] = own.astype(np.uint8)
-    return pos, tuple(classes)
 
 
 def widths(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> NDArray[np.uint8]:

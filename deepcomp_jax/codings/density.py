@@ -7,9 +7,8 @@ random, so gaps follow from the group's size and its number of gaps alone. That 
 ideal code length of a model that knows each group's density, at the price of a symbol
 for each weight that is kept instead of one for each weight.
 
-    body   = varint axes | classes... | varint gaps of each group that has values
+    body   = classes (`_classes`) | varint gaps of each group that has values
              | [varint splits] | tables | rANS stream | low bits
-    classes = for each axis in `axes` (bit a for axis a): a Huffman stream
 
 Format notes:
 
@@ -26,10 +25,9 @@ Format notes:
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import bits, huffman, rans
-from deepcomp_jax.codings import _body, _fit, _gapped, _groups, _models
+from deepcomp_jax import bits, rans
+from deepcomp_jax.codings import _body, _classes, _fit, _gapped, _groups, _models
 from deepcomp_jax.codings._body import Leaf, Loops, Measured
-from deepcomp_jax.codings._groups import Classes
 
 MAX_ENTRIES = _models.MAX_SYMBOLS  # of a codebook: an index is an entry
 
@@ -50,7 +48,7 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     indices = (labels[positions[order]] - 1).astype(np.uint16)
     low, symbols, gap_groups = _cut(member, ranks, found.sizes)
     gaps = np.bincount(gap_groups, minlength=found.sizes.size)
-    head = _put_classes(classes)
+    head = _classes.put(classes)
     head += b"".join(
         bits.put_varint(int(count))
         for count, size in zip(gaps, found.sizes, strict=True)
@@ -103,12 +101,6 @@ def _cut(
     return low, symbols, np.repeat(member, escapes + 1)
 
 
-def _put_classes(classes: Classes) -> bytes:
-    present = [a for a, own in enumerate(classes) if own is not None]
-    streams = [huffman.encode(own) for own in classes if own is not None]
-    return bits.put_varint(sum(1 << a for a in present)) + b"".join(streams)
-
-
 # ---- reading ------------------------------------------------------------------------
 
 
@@ -130,8 +122,8 @@ def decode(
         Labels, uint[size], or what they stand for.
 
     Raises:
-        FormatError: The body breaks a clause of this chapter (L) or of the streams (E,
-            H); the offset is that in the body.
+        FormatError: The body breaks a clause of this chapter (L) or of the streams (E);
+            the offset is that in the body.
     """
     front = _gapped.get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front, loops)

@@ -23,6 +23,7 @@ class State(NamedTuple):
         words: Of all lanes and zeros, uint16[w].
         lanes: State of each lane, and of some that do not exist, uint32[L].
         here: The next word of each, int32[L].
+        ends: Where its words end, int32[L].
         real: Number of lanes that exist.
         place: Device or sharding of the arrays; None for the default.
     """
@@ -30,6 +31,7 @@ class State(NamedTuple):
     words: jax.Array
     lanes: jax.Array
     here: jax.Array
+    ends: jax.Array
     real: int
     place: Any
 
@@ -38,8 +40,9 @@ def begin(state: rans.State, place: Any) -> State:
     """A decoder on the device, from one on the host that has decoded nothing."""
     lanes = _sizes.padded(state.lanes.astype(np.uint32), place)
     here = _sizes.padded(state.here.astype(np.int32), place)
+    ends = _sizes.padded(state.ends.astype(np.int32), place)
     words = _sizes.padded(state.words, place)
-    return State(words, lanes, here, state.lanes.size, place)
+    return State(words, lanes, here, ends, state.lanes.size, place)
 
 
 def room(state: State, count: int) -> int:
@@ -76,7 +79,7 @@ def take(
         return state, jnp.take(only, chosen, mode="clip")
     symbols, steps = rans.tables(table)
     values, lanes, here = _lock_step(
-        state.words,
+        (state.words, state.ends),
         (
             _sizes.padded(steps, state.place),
             _sizes.padded(palette[symbols], state.place),
@@ -134,7 +137,7 @@ def finish(state: State, host: rans.State) -> None:
 
 @functools.partial(jax.jit, static_argnames="size")
 def _lock_step(
-    words: jax.Array,
+    words: tuple[jax.Array, jax.Array],
     tables: tuple[jax.Array, jax.Array],
     chosen: jax.Array | None,
     lanes: tuple[jax.Array, jax.Array],
@@ -145,7 +148,7 @@ def _lock_step(
     """Decodes a symbol of every lane at each step.
 
     Args:
-        words: Of all lanes, and at least one zero.
+        words: Of all lanes, and where those of each end, int32[L].
         tables: Frequency * 4096 + (remainder - start), and what the symbol stands for,
             by model and remainder, [at least models * 4096].
         chosen: Model of each symbol, uint8[size]; None if there is one.
@@ -171,9 +174,8 @@ def _lock_step(
         x = (x >> rans.PRECISION) * (entry >> rans.PRECISION) + (
             entry & (rans.TOTAL - 1)
         )
-        low = x < rans.LOW
-        # Lanes of a damaged stream may run beyond the words; "clip" reads a zero.
-        word = jnp.take(words, here, mode="clip").astype(jnp.uint32)
+        low = (x < rans.LOW) & (here < words[1])
+        word = jnp.take(words[0], here, mode="clip").astype(jnp.uint32)
         x = jnp.where(low, x << 16 | word, x)
         row = jnp.take(tables[1], slot, mode="clip")
         values = jax.lax.dynamic_update_slice(values, row, (index * count,))
