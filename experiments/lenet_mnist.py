@@ -47,7 +47,7 @@ LENET5 = Roles(
     network="LeNet-5",
     groups=BIASES,
     idle=None,
-    augment=crop,
+    augment=partial(crop, by=1),
     layers={
         "conv1": Layer(0.66, 8),
         "conv2": Layer(0.12, 8),
@@ -84,7 +84,7 @@ PAPER5 = Config(
     dataset="mnist",
     dropout=0.1,
     validation=3000,
-    augment=False,
+    dense_epochs=14,
     dense_rate=0.03,
     pruning="paper",
     epochs=(2, 2, 2, 8),
@@ -121,7 +121,7 @@ SMALL5 = dataclasses.replace(
     epochs=(15,),
     target_bytes=2950,
     bit_price=2e-5,
-    tune_epochs=40,
+    tune_epochs=60,
     grid_step=2.0,
     vector_grid_step=0.2,
 )

@@ -27,10 +27,12 @@ from experiments.train import Seen, TrainState, adam, cross_entropy, logits, spl
 
 _TEMPERATURE = 2.0  # of the teacher's answers
 _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
-# In `grid` the price changes by this power of (size / size asked for) before an epoch,
-# by a tenth at most. Faster is worse: what a price too high has zeroed stays away.
-_GAIN = 0.2
-_FASTEST = 1.1
+# In `grid` the size falls evenly, in ratio, over this part of the epochs, down to what is
+# asked for. To that end the price changes by a power of (size / size by then) before
+# each epoch. Faster is worse: what a price too high has zeroed stays away.
+_FALL = 0.7
+_GAIN = 0.3
+_FASTEST = 1.15
 
 
 class Rest(NamedTuple):
@@ -61,6 +63,8 @@ class RateLoss:
 
     def __call__(self, seen: Seen, params: Any, rest: Rest) -> jax.Array:
         """The loss of a batch, in nats."""
+        if seen.answers is None:
+            raise ValueError("this loss needs the answers of a teacher")
         wanted = jax.nn.log_softmax(seen.answers / _TEMPERATURE)
         found = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
         apart = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1).mean()
@@ -135,10 +139,10 @@ def train_on_grids(
         found = narrowing.sort(found, kinds)
         return shared_weights(study, found, rest.steps)
 
-    study.run.measure("grid-start", lambda: _measure(study, wide(state)))
+    first = study.run.measure("grid-start", lambda: _measure(study, wide(state)))
     trained = train_phase(
         slim, "grid", trainer, state, config.tune_epochs, config.tune_rate,
-        partial(_adapted, config, wide), answers,
+        partial(_adapted, config, wide, float(first["bytes"])), answers,
     )  # fmt: skip
     study.run.measure("grid-end", lambda: _measure(study, wide(trained)))
     return wide(trained)
@@ -180,14 +184,24 @@ def _rising(
 def _adapted(
     config: Config,
     wide: Callable[[TrainState], share.SharedWeights],
+    first: float,
     state: TrainState,
     epoch: int,
 ) -> tuple[TrainState, Row]:
-    """The state with the prices of an epoch of `grid`, dearer for a file too big."""
-    del epoch
+    """The state with the prices of an epoch of `grid`, dearer for a file too big.
+
+    Args:
+        config: Of the run.
+        wide: The network that goes into a file.
+        first: Bytes of the file before the first epoch.
+        state: Before the epoch.
+        epoch: Counted from 0.
+    """
     size = sharing.file_bytes(config, wide(state))
-    change = (size / config.target_bytes) ** _GAIN
-    bit = float(state.rest.bit) * min(max(change, 1 / _FASTEST), _FASTEST)
+    left = max(0.0, 1 - epoch / (_FALL * config.tune_epochs))
+    aim = config.target_bytes * (first / config.target_bytes) ** left
+    change = min(max((size / aim) ** _GAIN, 1 / _FASTEST), _FASTEST)
+    bit = float(state.rest.bit) * change
     return _priced(state, bit), {"bytes": size, "bit_price": bit}
 
 
