@@ -27,7 +27,7 @@ from experiments.train import Seen, TrainState, adam, cross_entropy, logits, spl
 
 _TEMPERATURE = 2.0  # of the teacher's answers
 _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
-# In `grid` the size falls evenly, in ratio, over this part of the epochs, down to what is
+# In `grid` the size falls evenly, in ratio, over this part of the epochs, to what is
 # asked for. To that end the price changes by a power of (size / size by then) before
 # each epoch. Faster is worse: what a price too high has zeroed stays away.
 _FALL = 0.7
@@ -149,11 +149,23 @@ def train_on_grids(
 
 
 def shared_weights(study: Study, variables: Any, steps: Any) -> share.SharedWeights:
-    """The network on its grids; what is not trained is shared as always."""
-    rules = [
-        (f"^{re.escape(name)}$", rate.grid(float(step)), None)
-        for name, step in trees.named_leaves({"params": steps}).items()
+    """The network on its grids; what is not trained is shared as always.
+
+    All vectors have the same step, and so one codebook.
+    """
+    named = trees.named_leaves(variables)
+    of_kernels: dict[str, share.Method] = {}
+    of_vectors: dict[str, share.Method] = {}
+    for name, step in trees.named_leaves({"params": steps}).items():
+        chosen = of_kernels if named[name].ndim > 1 else of_vectors
+        chosen[re.escape(name)] = rate.grid(float(step))
+    rules: list[tuple[str, share.Method, str | None]] = [
+        (f"^{name}$", method, None) for name, method in of_kernels.items()
     ]
+    if of_vectors:
+        any_of_them = "|".join(of_vectors)
+        method = next(iter(of_vectors.values()))
+        rules.append((f"^(?:{any_of_them})$", method, "vectors"))
     others = sharing.rules(study.config, study.roles, "kmeans")
     return share.share(variables, [*rules, *others])
 

@@ -410,7 +410,7 @@ def grouped(body, shape):
     for axis in present:
         pos, (own,) = take(body, pos, 1, "L1")
         most += own
-        need(own > 0 and most < 63, "L9")
+        need(0 < own <= 15 and most <= 62, "L9")
         pos, context = varint(body, pos)
         said.append((axis, own, context))
     if present:

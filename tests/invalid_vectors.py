@@ -353,11 +353,12 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     yield "L8-no-dimensions", leaf(b"\1\1\0" + bytes(5), (), DENSITY, k=1)
     for name, said in {
         "one-class": b"\1\0\0",
-        "64-groups": b"\1\x3f\0",
-        "64-groups-in-all": b"\3\x1f\0\x20\0",
+        "class-16": b"\1\x10\0",
         "class-255": b"\1\xff\0",
     }.items():
         yield f"L9-{name}", leaf(said + bytes(5), (2, 2), DENSITY, k=1)
+    five = b"\x1f" + b"\x0f\0" * 4 + b"\3\0" + bytes(5)
+    yield "L9-64-groups", leaf(five, (2,) * 5, DENSITY, k=1)
     yield "L18-an-axis-of-65537", leaf(b"\1\1\0" + bytes(7), (65537,), DENSITY, k=1)
     both = b"\3\1\0\1\0" + bytes(7)
     yield "L18-axes-of-65537", leaf(both, (65535, 2), DENSITY, k=1)

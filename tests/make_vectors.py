@@ -275,8 +275,8 @@ def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
         body = parts.density(groups, 1, front=classes)
         data = parts.leaf(body, (20, 2), parts.DENSITY, k=1)
         yield f"density-context-{context}", data
-    body = parts.classes([31, 31], [31, 31]) + put_varint(0)
-    yield "density-63-groups", parts.leaf(body, (2, 2), parts.DENSITY, k=1)
+    body = parts.classes(*([15, 15],) * 4, [2, 2]) + put_varint(0)
+    yield "density-63-groups", parts.leaf(body, (2,) * 5, parts.DENSITY, k=1)
 
 
 def main() -> None:

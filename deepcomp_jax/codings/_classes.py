@@ -28,7 +28,8 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import _body, _groups
 from deepcomp_jax.codings._groups import Classes
 
-MAX_INDICES = 1 << 16  # of all axes that have classes: each takes microseconds
+MAX_INDICES = 1 << 16  # of all axes that have classes: each takes microseconds,
+MAX_CLASS = 15  # and more if it has many classes
 _GAIN = 4  # of a count, when its class is seen
 _MAX_DISTANCE = 1024
 _FEW = 3  # distances that are looked at closely
@@ -168,9 +169,11 @@ def get(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
     for _ in present:
         at, (pos, most) = pos, _body.get_byte(data, pos)
         groups += most
-        if not most or groups > _groups.MAX_GROUPS:
+        if not 0 < most <= MAX_CLASS or groups > _groups.MAX_GROUPS:
             raise FormatError(
-                f"{groups} groups, or an axis of one class", offset=at, clause="L9"
+                f"an axis of {most + 1} classes, {groups} groups so far",
+                offset=at,
+                clause="L9",
             )
         pos, context = bits.get_varint(data, pos, clause="C3")
         learners.append(Learner(most, context))
