@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from experiments import command, protocol, runs, study, vgg19_cifar10
+from experiments import command, figures, protocol, runs, study, vgg19_cifar10
 from experiments.config import Config
 from experiments.data import Dataset
 from tests.killing import run_killed
@@ -132,6 +132,30 @@ def test_without_time_each_start_takes_a_step_and_loses_none(tmp_path: Path):
     rows = _timeless(tmp_path)
     assert [row.get("epoch") for row in rows] == [1, 2, 3, None]
     assert rows[-1]["sum"] == 3
+
+
+def test_stopped_by_the_time_limit_again_and_again_it_ends_with_the_same_file(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    network = command.Network(
+        ROLES,
+        {"tiny": TINY},
+        {"digits": lambda _: _dataset()},
+        "digits",
+        lambda config, classes: Small(),
+        lambda variables: Small(),
+    )
+    flags = ["--time-limit", "0", "--work-dir", str(tmp_path)]
+    for starts in range(1, 100):
+        try:
+            command.main({"small": network}, flags)
+            break
+        except SystemExit as stop:
+            assert stop.code == command.UNFINISHED == 75
+    assert starts > TINY.total_epochs()
+    files = [run / "model.dcz" for run in (tmp_path, finished)]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_states_are_saved_once_a_while(tmp_path: Path):

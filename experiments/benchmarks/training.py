@@ -1,12 +1,14 @@
 """A training step of VGG19: plain, masked, and PyTorch's.
 
     python -m experiments.benchmarks.training --width 0.25 --batch 128
+    python -m experiments.benchmarks.training --width 1 --compute bfloat16 --steps 100
 
 Prints milliseconds a step and the two ratios that the project promises on a CPU: the
 masked step over the plain one (at most 1.03), and the plain one over PyTorch's at the
 same width and batch (at most 1.8). The JAX step is that of the experiments: inside the
-compiled scan of an epoch, with augmentation. PyTorch's has none, is channels-last, and
-is left out where PyTorch is not installed. The three run in turn, several rounds.
+compiled scan of an epoch, with augmentation. PyTorch's has none, is channels-last, on a
+GPU compiled, with bfloat16 by autocast, and is left out where PyTorch is not installed.
+The three run in turn, several rounds.
 """
 
 import argparse
@@ -21,22 +23,22 @@ from deepcomp_jax import prune, retrain
 from experiments.train import Trainer, TrainState, crop_and_flip, sgd
 from experiments.vgg import BLOCKS, HIDDEN, VGG19
 
-_STEPS = 8
-
 
 def main() -> None:
     """Measures and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--compute", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--steps", type=int, default=8, help="of a round")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     steps = {
-        "JAX, plain": _jax_steps(args.width, args.batch, masked=False),
-        "JAX, masked": _jax_steps(args.width, args.batch, masked=True),
+        "JAX, plain": _jax_steps(args, masked=False),
+        "JAX, masked": _jax_steps(args, masked=True),
     }
     try:
-        steps["PyTorch"] = _torch_steps(args.width, args.batch)
+        steps["PyTorch"] = _torch_steps(args)
     except ImportError:
         print("PyTorch is not installed: its row is left out")
     times: dict[str, list[float]] = {name: [] for name in steps}
@@ -44,8 +46,11 @@ def main() -> None:
         for name, run in steps.items():
             began = time.perf_counter()
             run()
-            times[name].append((time.perf_counter() - began) / _STEPS)
-    print(f"VGG19, width {args.width}, batch {args.batch}, {jax.devices()[0]}")
+            times[name].append((time.perf_counter() - began) / args.steps)
+    print(
+        f"VGG19, width {args.width}, batch {args.batch}, {args.compute}, "
+        f"{jax.devices()[0]}"
+    )
     for name, seconds in times.items():
         print(f"{name:<12} {1e3 * np.median(seconds):8.1f} ms a step")
     _ratio("masked / plain", times["JAX, masked"], times["JAX, plain"])
@@ -59,11 +64,12 @@ def _ratio(name: str, above: list[float], below: list[float]) -> None:
     print(f"{name:<16} {np.median(ratios):.3f}   ({low:.3f} to {high:.3f})")
 
 
-def _jax_steps(width: float, batch: int, *, masked: bool) -> Callable[[], None]:
+def _jax_steps(args: argparse.Namespace, *, masked: bool) -> Callable[[], None]:
     rng = np.random.default_rng(0)
-    images = jnp.array(rng.integers(0, 256, (_STEPS * batch, 32, 32, 3), np.uint8))
-    labels = jnp.array(rng.integers(0, 10, _STEPS * batch), jnp.int32)
-    model = VGG19(width)
+    count = args.steps * args.batch
+    images = jnp.array(rng.integers(0, 256, (count, 32, 32, 3), np.uint8))
+    labels = jnp.array(rng.integers(0, 10, count), jnp.int32)
+    model = VGG19(args.width, dtype=jnp.dtype(args.compute))
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     params = variables["params"]
     rest = {"batch_stats": variables["batch_stats"]}
@@ -73,9 +79,9 @@ def _jax_steps(width: float, batch: int, *, masked: bool) -> Callable[[], None]:
         masks = prune.masks(params, [rule])
         params = prune.apply(params, masks)
         optimizer = retrain.keep_pruned(optimizer, masks)
-    trainer = Trainer(model, optimizer, batch, crop_and_flip, l2=5e-4)
+    trainer = Trainer(model, optimizer, args.batch, crop_and_flip, l2=5e-4)
     state = TrainState(params, rest, optimizer.init(params))
-    rates = jnp.full(_STEPS, 0.01, jnp.float32)
+    rates = jnp.full(args.steps, 0.01, jnp.float32)
     held = [state]
 
     def run() -> None:
@@ -86,36 +92,43 @@ def _jax_steps(width: float, batch: int, *, masked: bool) -> Callable[[], None]:
     return run
 
 
-def _torch_steps(width: float, batch: int) -> Callable[[], None]:
+def _torch_steps(args: argparse.Namespace) -> Callable[[], None]:
     import torch
     from torch import nn
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     layers: list[nn.Module] = []
     channels = 3
     for block in BLOCKS:
         for features in block:
-            out = round(features * width)
+            out = round(features * args.width)
             layers += [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out)]
             layers.append(nn.ReLU(inplace=True))
             channels = out
         layers.append(nn.MaxPool2d(2))
-    hidden = round(HIDDEN * width)
+    hidden = round(HIDDEN * args.width)
     layers += [nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Dropout()]
     layers += [nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout()]
     layers.append(nn.Linear(hidden, 10))
-    net = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    net = nn.Sequential(*layers).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         net.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
-    images = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, 10, (batch,))
+    images = torch.randn(args.batch, 3, 32, 32, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (args.batch,), device=device)
+    compiled = torch.compile(net) if device == "cuda" else net
+    narrow = torch.autocast(device, torch.bfloat16, enabled=args.compute == "bfloat16")
 
     def run() -> None:
-        for _ in range(_STEPS):
+        for _ in range(args.steps):
             optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(net(images), labels)
+            with narrow:
+                loss = nn.functional.cross_entropy(compiled(images), labels)
             loss.backward()
             optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     run()
     return run
