@@ -18,7 +18,6 @@ those of the same number a pixel before: that is why there is a distance.
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,19 +46,23 @@ class Learner:
         self.seen: list[int] = []
         self._distance, self._beside = divmod(context, 2)
         self._size = most + 1
+        self._spare = rans.TOTAL - self._size  # each class has one at least
         self._counts: dict[int, list[int]] = {}
 
     def interval(self, symbol: int) -> tuple[int, int]:
         """Start and frequency of the next class, which is learned."""
         counts = self._here()
-        starts = self._starts(counts)
+        total, below = sum(counts), sum(counts[:symbol])
+        start = symbol + self._spare * below // total
+        end = symbol + 1 + self._spare * (below + counts[symbol]) // total
         self._learn(counts, symbol)
-        return starts[symbol], starts[symbol + 1] - starts[symbol]
+        return start, end - start
 
     def find(self, remainder: int) -> tuple[int, int]:
         """Start and frequency of the next class, which is that of a remainder."""
         counts = self._here()
-        starts = self._starts(counts)
+        sums = list(itertools.accumulate(counts, initial=0))
+        starts = [c + self._spare * below // sums[-1] for c, below in enumerate(sums)]
         symbol = bisect_right(starts, remainder) - 1
         self._learn(counts, symbol)
         return starts[symbol], starts[symbol + 1] - starts[symbol]
@@ -72,12 +75,6 @@ class Learner:
         if 0 < self._distance <= len(seen):
             around += seen[-self._distance]
         return self._counts.setdefault(around, [1] * self._size)
-
-    def _starts(self, counts: Sequence[int]) -> list[int]:
-        """Where the classes begin among 4096, each of which has one at least."""
-        sums = list(itertools.accumulate(counts, initial=0))
-        spare, total = rans.TOTAL - self._size, sums[-1]
-        return [own + spare * before // total for own, before in enumerate(sums)]
 
     def _learn(self, counts: list[int], symbol: int) -> None:
         counts[symbol] += _GAIN
@@ -108,10 +105,14 @@ def choose(own: NDArray[np.uint8]) -> tuple[int, float]:
     Args:
         own: uint8[n], n > 0.
     """
-    centred = own - own.mean()
-    distances = range(2, min(own.size // 2, _MAX_DISTANCE) + 1)
-    alike = [-float(centred[d:] @ centred[:-d]) / (own.size - d) for d in distances]
-    near = (np.argsort(alike, kind="stable")[:_FEW] + 2).tolist()
+    last = min(own.size // 2, _MAX_DISTANCE)
+    # Products of classes a distance apart, whole numbers: the same everywhere.
+    centred = 16 * own.astype(np.int64)
+    centred -= int(centred.sum()) // own.size
+    spectrum = np.fft.rfft(centred, 2 * own.size)
+    products = np.rint(np.fft.irfft(spectrum * spectrum.conj()))[2 : last + 1]
+    alike = products / (own.size - np.arange(2, last + 1))
+    near = (np.argsort(-alike, kind="stable")[:_FEW] + 2).tolist()
     contexts = [0, 1, *(2 * d + p for d in near for p in (0, 1))]
     prices = [_price(own, context) for context in contexts]
     best = int(np.argmin(prices))
