@@ -29,9 +29,10 @@ _TEMPERATURE = 2.0  # of the teacher's answers
 _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
 # In `grid` the size falls evenly, in ratio, over this part of the epochs, to what is
 # asked for. To that end the price changes by a power of (size / size by then) before
-# each epoch. Faster is worse: what a price too high has zeroed stays away.
+# each epoch, and falls less willingly than it rises: weights that it has let live do not
+# leave by themselves. Faster is worse: what a price too high has zeroed stays away.
 _FALL = 0.7
-_GAIN = 0.3
+_UP, _DOWN = 1.0, 0.2
 _FASTEST = 1.15
 
 
@@ -212,7 +213,8 @@ def _adapted(
     size = sharing.file_bytes(config, wide(state))
     left = max(0.0, 1 - epoch / (_FALL * config.tune_epochs))
     aim = config.target_bytes * (first / config.target_bytes) ** left
-    change = min(max((size / aim) ** _GAIN, 1 / _FASTEST), _FASTEST)
+    change = (size / aim) ** (_UP if size > aim else _DOWN)
+    change = min(max(change, 1 / _FASTEST), _FASTEST)
     bit = float(state.rest.bit) * change
     return _priced(state, bit), {"bytes": size, "bit_price": bit}
 
