@@ -17,7 +17,7 @@ LAYERS = [
     {"_codebook", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
-    {"codings._models"},
+    {"codings._classes", "codings._models"},
     {"codings._fit", "codings._gapped"},
     {"codings.packed", "codings.relative", "codings.dense", "codings.density"},
     {"codings._prices"},
