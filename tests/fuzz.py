@@ -6,7 +6,8 @@ Takes the valid test vectors, and flips bits, cuts, splices, repeats, and sets b
 lengths to extremes; in most files the checksums are made right again, so that what is
 behind them is reached. A file whose checksums are left as they are must be
 rejected, or be the network that it was; or that of another vector, all of which may
-have been spliced in. Prints what happened, and every failure.
+have been spliced in. Prints what happened, and every failure; of one run,
+`experiments/results/benchmarks/fuzz.txt` has it.
 """
 
 import argparse
