@@ -31,8 +31,8 @@ _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full heig
 # asked for. To that end the price changes by a power of (size / size by then) before
 # each epoch, and falls less willingly than it rises: weights that it has let live do
 # not leave by themselves. Faster is worse: what a price too high has zeroed stays away.
-_FALL = 0.7
-_UP, _DOWN = 1.0, 0.2
+_FALL = 0.5
+_UP, _DOWN = 1.0, 0.1
 _FASTEST = 1.15
 
 
