@@ -27,8 +27,9 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import _body, _groups
 from deepcomp_jax.codings._groups import Classes
 
-MAX_INDICES = 1 << 16  # of all axes that have classes: each takes microseconds,
-MAX_CLASS = 15  # and more if it has many classes
+# Both bound the time of a reader: some microseconds an index, more for more classes.
+MAX_INDICES = 1 << 16  # of all axes that have classes
+MAX_CLASS = 15
 _GAIN = 4  # of a count, when its class is seen
 _MAX_DISTANCE = 1024
 _FEW = 3  # distances that are looked at closely
