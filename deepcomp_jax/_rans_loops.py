@@ -54,7 +54,7 @@ class Words(NamedTuple):
     """The words of a stream.
 
     Attributes:
-        words: Of all lanes, uint16[w], w > 0.
+        words: Of all lanes, uint16[w].
         here: The next one of each lane, int64[L]; moves on.
         ends: Where they end, int64[L].
     """

@@ -63,7 +63,7 @@ class State(NamedTuple):
     """Where a decoder stands.
 
     Attributes:
-        words: Of all lanes, uint16[w], and one more that no valid stream reads.
+        words: Of all lanes, uint16[w].
         lanes: State of each lane, int64[L].
         here: The next word of each lane, int64[L].
         ends: Where its words end, int64[L].
@@ -197,8 +197,8 @@ def begin(data: bytes, pos: int) -> tuple[int, State]:
         )
     ends = np.cumsum(sizes)
     stream = np.frombuffer(data, "<u2", int(ends[-1]), words)
-    padded = np.append(stream.astype(np.uint16), np.uint16(0))
-    return end, State(padded, lanes, ends - sizes, ends, pos)
+    words_of_all = stream.astype(np.uint16)
+    return end, State(words_of_all, lanes, ends - sizes, ends, pos)
 
 
 def take(
