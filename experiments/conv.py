@@ -19,12 +19,14 @@ class Conv(nn.Module):
         features: Channels of the result.
         size: Height and width of the kernel.
         padding: Zeros put around the images.
+        pool: Whether the maximum of each 2x2 places follows. Without `padding` only.
         dtype: Of the computation.
     """
 
     features: int
     size: int = 3
     padding: int = 1
+    pool: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -33,8 +35,11 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.he_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        kernel = kernel.astype(self.dtype)
-        y = conv2d(x.astype(self.dtype), kernel, padding=self.padding)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.pool:
+            y = pooled_conv2d(x, kernel)
+        else:
+            y = conv2d(x, kernel, padding=self.padding)
         return y + bias.astype(self.dtype)
 
 
@@ -42,6 +47,38 @@ def max_pool(x: jax.Array) -> jax.Array:
     """Halves height and width; as a reshape, whose derivative is fast everywhere."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+
+
+def pooled_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves without padding, then takes the maximum of each 2x2 places.
+
+    A place of the result looks at a window one pixel larger than the kernel. With each
+    2x2 pixels of `x` as one of four times as many channels, that is a convolution of
+    about half the size, whose four results (the kernel in each corner of the window)
+    are compared. Half as much again is multiplied, but in large products that take a
+    CPU half the time; and the map before the maximum never exists.
+
+    Args:
+        x: Images, `[batch, height, width, in]`, of even height and width.
+        kernel: `[size, size, in, out]`, of odd size.
+
+    Returns:
+        `[batch, (height - size + 1) / 2, likewise, out]`.
+    """
+    batch, height, width, channels = x.shape
+    blocks = x.reshape(batch, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
+    blocks = blocks.reshape(batch, height // 2, width // 2, 4 * channels)
+    corners = [
+        jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)))
+        for i in range(2)
+        for j in range(2)
+    ]
+    windows = jnp.stack(corners, axis=3)
+    size = windows.shape[0] // 2
+    windows = windows.reshape(size, 2, size, 2, channels, -1).swapaxes(1, 2)
+    windows = windows.reshape(size, size, 4 * channels, -1)
+    y = conv2d(blocks, windows, padding=0)
+    return y.reshape(*y.shape[:3], 4, -1).max(3)
 
 
 def conv2d(x: jax.Array, kernel: jax.Array, *, padding: int) -> jax.Array:

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from experiments.conv import Conv, max_pool
+from experiments.conv import Conv
 
 
 class Dense(nn.Module):
@@ -99,7 +99,7 @@ class LeNet5(nn.Module):
         del batch_statistics
         x = _from_black(x)
         for i, channels in enumerate(self.channels, start=1):
-            x = max_pool(Conv(channels, size=5, padding=0, name=f"conv{i}")(x))
+            x = Conv(channels, size=5, padding=0, pool=True, name=f"conv{i}")(x)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(Dense(self.hidden, name="ip1")(x))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

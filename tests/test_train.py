@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -46,24 +47,44 @@ print(jax.device_count(), float(metrics["loss"]))
 def test_hand_written_derivatives_are_those_of_the_convolution(
     size: int, kernel_size: int, padding: int
 ):
-    keys = jax.random.split(jax.random.key(size), 3)
-    x = jax.random.normal(keys[0], (2, size, size, 5))
-    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 5, 7))
-    out = size + 2 * padding - kernel_size + 1
-    weights = jax.random.normal(keys[2], (2, out, out, 7))
-
     def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return conv.conv2d(x, kernel, padding=padding)
 
     def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        dims = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=dims
-        )
+        return _reference(x, kernel, padding)
 
-    np.testing.assert_allclose(
-        ours(x, kernel), reference(x, kernel), rtol=1e-4, atol=1e-4
+    _compare(ours, reference, size, kernel_size)
+
+
+@pytest.mark.parametrize(("size", "kernel_size"), [(28, 5), (12, 5), (8, 3), (2, 1)])
+def test_pooling_with_the_convolution_is_pooling_after_it(size: int, kernel_size: int):
+    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return conv.max_pool(_reference(x, kernel, 0))
+
+    _compare(conv.pooled_conv2d, reference, size, kernel_size)
+
+
+def _reference(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+    dims = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=dims
     )
+
+
+def _compare(
+    ours: Callable[..., jax.Array],
+    reference: Callable[..., jax.Array],
+    size: int,
+    kernel_size: int,
+) -> None:
+    """Two convolutions have the same values and derivatives."""
+    keys = jax.random.split(jax.random.key(size), 3)
+    x = jax.random.normal(keys[0], (2, size, size, 5))
+    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 5, 7))
+    expected = reference(x, kernel)
+    weights = jax.random.normal(keys[2], expected.shape)
+
+    np.testing.assert_allclose(ours(x, kernel), expected, rtol=1e-4, atol=1e-4)
     found, expected = (
         jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel)
         for f in (ours, reference)
