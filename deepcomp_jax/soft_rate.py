@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 _MOST = 0.5  # density above which a place costs nothing
 _LEAST = 1e-6  # density of a place that nothing speaks for
@@ -121,3 +122,27 @@ def quantised(params: Any, steps: Any) -> Any:
         return jax.lax.stop_gradient(step * jnp.round(leaf / step)) + nothing
 
     return jax.tree.map(round_to, params, steps)
+
+
+def in_steps(
+    inner: optax.GradientTransformation, steps: Any
+) -> optax.GradientTransformationExtraArgs:
+    """An optimizer whose learning rate is in steps of the grids.
+
+    Adam moves all weights alike. But a weight comes from one value to the next by a
+    whole step, so that leaves of coarse grids would learn more slowly than others, and
+    those of fine ones would jump about.
+
+    Args:
+        inner: Any optimizer.
+        steps: In the structure of the parameters.
+
+    Returns:
+        `inner`, every update of which is multiplied by the step of its leaf.
+    """
+
+    def scale(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
+        del params
+        return jax.tree.map(lambda x, step: (x * step).astype(x.dtype), updates, steps)
+
+    return optax.chain(inner, optax.stateless(scale))

@@ -40,7 +40,8 @@ class Config:
             "magnitude".
         iterations: Of pruning and retraining; "rate" has one.
         epochs: Of each iteration's retraining; the last value holds for the rest.
-        rates: Initial learning rate of each iteration; likewise.
+        rates: Initial learning rate of each iteration; likewise. For "rate" in steps of
+            the grids.
         sharing: What ends up in the file: "kmeans" or "nonparametric", which are
             compared; "paper" (k-means from a linear start, bits by layer); or "grid"
             (uniform grids that the network is trained on, for the pruning "rate").
@@ -50,7 +51,8 @@ class Config:
         penalty: Of the non-parametric method: what a further entry must save in squared
             error, in variances of its group.
         tune_epochs: Of the fine-tuning of the codebooks, for each method compared.
-        tune_rate: Initial learning rate of the fine-tuning, by Adam.
+        tune_rate: Initial learning rate of the fine-tuning, by Adam; for "grid" in
+            steps of the grids.
         steps: Of the grids of the curve of size and error, over the root mean square of
             the weights; a point for each.
         target_bytes: Of "rate": size that the file shall have, about.

@@ -105,12 +105,12 @@ SMALL300 = Config(
     pruning="rate",
     iterations=1,
     epochs=(30,),
-    rates=(2e-3,),
+    rates=(0.02,),
     target_bytes=7600,
     bit_price=5e-6,
     sharing="grid",
     tune_epochs=30,
-    tune_rate=2e-3,
+    tune_rate=0.02,
 )
 SMALLEST300 = dataclasses.replace(
     SMALL300, preset="smallest", target_bytes=4300, bit_price=1.5e-5
@@ -119,7 +119,7 @@ SMALL5 = dataclasses.replace(
     SMALL300,
     dense_epochs=20,
     epochs=(15,),
-    target_bytes=2950,
+    target_bytes=3100,
     bit_price=2e-5,
     tune_epochs=60,
     grid_step=2.0,

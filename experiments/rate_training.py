@@ -98,7 +98,8 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
     rest = Rest(statistics, steps, prices, jnp.float32(config.bit_price))
     answers = logits(study.model, trained, study.train.images)
     loss = RateLoss(config.distilled)
-    trainer = study.trainer(adam(), expand=_sparse, move=_move, loss=loss)
+    optimizer = soft_rate.in_steps(adam(), steps)
+    trainer = study.trainer(optimizer, expand=_sparse, move=_move, loss=loss)
     state = TrainState(params, rest, trainer.optimizer.init(params))
 
     state = train_phase(
@@ -127,7 +128,8 @@ def train_on_grids(
     if study.roles.rebuild is not None:
         slim = study._replace(model=study.roles.rebuild(variables))
     loss = RateLoss(config.distilled)
-    trainer = slim.trainer(adam(), expand=_on_grids, move=_move, loss=loss)
+    optimizer = soft_rate.in_steps(adam(), rest.steps)
+    trainer = slim.trainer(optimizer, expand=_on_grids, move=_move, loss=loss)
     params, statistics = split(variables)
     rest = rest._replace(
         statistics=statistics, prices=soft_rate.prices(params, rest.steps)

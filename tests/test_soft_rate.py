@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,3 +112,18 @@ def test_steps():
     found = soft_rate.steps(params, 2.0, of_vectors=0.1)
     assert found["kernel"] == 5.0
     assert found["bias"] == np.float16(0.1)
+
+
+@pytest.mark.spec("Q14")
+def test_a_learning_rate_in_steps():
+    params = {"a": jnp.ones(3), "b": jnp.ones((2, 2), jnp.bfloat16)}
+    grads = {"a": jnp.array([1.0, -2.0, 0.0]), "b": jnp.full((2, 2), 5, jnp.bfloat16)}
+    steps = {"a": jnp.float32(0.5), "b": jnp.float32(4.0)}
+    adam = optax.adam(0.1)
+    scaled = soft_rate.in_steps(adam, steps)
+    alone, state = adam.update(grads, adam.init(params), params)
+    found, states = scaled.update(grads, scaled.init(params), params)
+    np.testing.assert_array_equal(found["a"], 0.5 * alone["a"])
+    np.testing.assert_array_equal(found["b"], 4 * alone["b"])
+    assert found["b"].dtype == jnp.bfloat16
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, states[0], state))
