@@ -18,14 +18,15 @@ class VGG19(nn.Module):
     """Sixteen convolutions with BatchNorm, then three dense layers with dropout.
 
     Attributes:
-        width: Factor on the channels of every layer. At 1 the network has the
-            slides' 38,969,930 variables.
+        blocks: Channels of the convolutions between two poolings.
+        hidden: Units of the dense layers but the last.
         classes: Outputs.
         dropout: Rate of dropout in front of each dense layer but the first.
         dtype: Of the computation; parameters and BatchNorm statistics are float32.
     """
 
-    width: float = 1.0
+    blocks: tuple[tuple[int, ...], ...] = BLOCKS
+    hidden: tuple[int, int] = (HIDDEN, HIDDEN)
     classes: int = 10
     dropout: float = 0.5
     dtype: Any = jnp.float32
@@ -46,11 +47,9 @@ class VGG19(nn.Module):
             float32 `[batch, classes]`.
         """
         x = x.astype(self.dtype)
-        for i, block in enumerate(BLOCKS, start=1):
+        for i, block in enumerate(self.blocks, start=1):
             for j, channels in enumerate(block, start=1):
-                x = Conv(self._scaled(channels), dtype=self.dtype, name=f"conv{i}_{j}")(
-                    x
-                )
+                x = Conv(channels, dtype=self.dtype, name=f"conv{i}_{j}")(x)
                 x = nn.BatchNorm(
                     use_running_average=not batch_statistics,
                     momentum=0.9,
@@ -60,17 +59,35 @@ class VGG19(nn.Module):
                 x = nn.relu(x)
             x = max_pool(x)
         x = x.reshape(x.shape[0], -1)
-        for name in ("fc1", "fc2"):
-            x = nn.Dense(self._scaled(HIDDEN), dtype=self.dtype, name=name)(x)
+        for i, units in enumerate(self.hidden, start=1):
+            x = nn.Dense(units, dtype=self.dtype, name=f"fc{i}")(x)
             x = nn.relu(x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.classes, name="fc3")(x.astype(jnp.float32))
 
-    def _scaled(self, channels: int) -> int:
-        return max(1, round(channels * self.width))
+
+def of_width(width: float, classes: int = 10, **others: Any) -> VGG19:
+    """VGG19 with a part of the channels and units of every layer, one at least.
+
+    Args:
+        width: That part. At 1 the network has the slides' 38,969,930 variables.
+        classes: Outputs.
+        others: Of the fields of `VGG19`.
+    """
+
+    def scaled(count: int) -> int:
+        return max(1, round(count * width))
+
+    blocks = tuple(tuple(map(scaled, block)) for block in BLOCKS)
+    hidden = scaled(HIDDEN)
+    return VGG19(blocks, (hidden, hidden), classes, **others)
 
 
 def rebuild(variables: Mapping[str, Any]) -> VGG19:
-    """The VGG19 of any width that the variables are of, such as those of a file."""
+    """The VGG19 of any sizes that the variables are of, such as those of a file."""
     sizes = {name: layer["bias"].size for name, layer in variables["params"].items()}
-    return VGG19(sizes["conv1_1"] / BLOCKS[0][0], sizes["fc3"])
+    blocks = tuple(
+        tuple(sizes[f"conv{i}_{j}"] for j in range(1, len(block) + 1))
+        for i, block in enumerate(BLOCKS, start=1)
+    )
+    return VGG19(blocks, (sizes["fc1"], sizes["fc2"]), sizes["fc3"])

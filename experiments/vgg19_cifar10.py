@@ -16,7 +16,7 @@ from experiments.command import Network
 from experiments.config import Config
 from experiments.data import digits
 from experiments.roles import Roles
-from experiments.vgg import VGG19, rebuild
+from experiments.vgg import of_width, rebuild
 
 ROLES = Roles(
     network="VGG19_BN_drop_10",
@@ -92,7 +92,9 @@ NETWORK = Network(
     presets=PRESETS,
     datasets={"digits": lambda _: digits(), "cifar10": cifar10},
     tested_on="cifar10",
-    build=lambda config, classes: VGG19(config.width, classes, config.dropout),
+    build=lambda config, classes: of_width(
+        config.width, classes, dropout=config.dropout
+    ),
     rebuild=rebuild,
 )
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import fold, share, trees
-from experiments.vgg import VGG19
+from experiments.vgg import of_width
 from tests.small import Small
 
 CONV_BIASES = [("conv(.*)", r"bn\1")]
@@ -87,7 +87,7 @@ def _nnx(pure: bool) -> tuple[Any, Callable[[Any], jax.Array]]:
 def _network(name: str) -> tuple[Any, Callable[[Any], jax.Array]]:
     """Variables, and what maps variables to logits."""
     if name == "vgg19":
-        return _linen(VGG19(width=1 / 8), _images(8, 32))
+        return _linen(of_width(1 / 8), _images(8, 32))
     if name.startswith("nnx"):
         return _nnx(pure=name == "nnx dictionary")
     return _linen(Small(), _images(4, 8))

@@ -11,7 +11,7 @@ import numpy as np
 from deepcomp_jax import account, container, trees
 from deepcomp_jax._types import Compressed, Dense, Shared
 from experiments.lenet import LeNet5
-from experiments.vgg import VGG19
+from experiments.vgg import of_width
 
 
 def overhead(network: Compressed) -> float:
@@ -105,6 +105,6 @@ def test_vgg19():
             return "var" if name.endswith("var") else name
         return name.rpartition("/")[0]
 
-    vgg = network(VGG19(1 / 4), (32, 32, 3), kept, group)
+    vgg = network(of_width(1 / 4), (32, 32, 3), kept, group)
     assert len(vgg.codebooks) == 19 + 16 + 3 + 1
     assert overhead(vgg) < 1_400

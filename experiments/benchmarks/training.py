@@ -21,7 +21,7 @@ import numpy as np
 
 from deepcomp_jax import prune, retrain
 from experiments.train import Trainer, TrainState, crop_and_flip, sgd
-from experiments.vgg import BLOCKS, HIDDEN, VGG19
+from experiments.vgg import BLOCKS, HIDDEN, of_width
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def _jax_steps(args: argparse.Namespace, *, masked: bool) -> Callable[[], None]:
     count = args.steps * args.batch
     images = jnp.array(rng.integers(0, 256, (count, 32, 32, 3), np.uint8))
     labels = jnp.array(rng.integers(0, 10, count), jnp.int32)
-    model = VGG19(args.width, dtype=jnp.dtype(args.compute))
+    model = of_width(args.width, dtype=jnp.dtype(args.compute))
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     params = variables["params"]
     rest = {"batch_stats": variables["batch_stats"]}
