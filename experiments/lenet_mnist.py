@@ -126,7 +126,7 @@ SMALL5 = dataclasses.replace(
     vector_grid_step=0.2,
 )
 SMALLEST5 = dataclasses.replace(
-    SMALL5, preset="smallest", target_bytes=1385, bit_price=6e-5, grid_step=3.0
+    SMALL5, preset="smallest", target_bytes=1450, bit_price=6e-5, grid_step=3.0
 )
 
 

@@ -54,6 +54,8 @@ def narrow(variables: Any, kinds: Mapping[str, Units], kept: Kept) -> Any:
 def widen(variables: Any, like: Any, kinds: Mapping[str, Units], kept: Kept) -> Any:
     """The inverse of `narrow`, with zeros for what was left out.
 
+    What units carry along is as it was.
+
     Args:
         variables: Of the narrow network.
         like: Those of the wide one.
@@ -62,10 +64,13 @@ def widen(variables: Any, like: Any, kinds: Mapping[str, Units], kept: Kept) -> 
     """
     leaves = {k: np.asarray(v) for k, v in trees.named_leaves(variables).items()}
     wide = trees.named_leaves(like)
+    carried = {leaf for units in kinds.values() for leaf, _ in units.carried}
     for name, axis, places in _places(wide, kinds, kept):
         shape = list(leaves[name].shape)
         shape[axis] = wide[name].shape[axis]
         whole = np.zeros(shape, leaves[name].dtype)
+        if name in carried:
+            whole[:] = wide[name]
         np.moveaxis(whole, axis, 0)[places] = np.moveaxis(leaves[name], axis, 0)
         leaves[name] = whole
     return trees.rebuild(like, leaves)
@@ -102,7 +107,7 @@ def _places(
     found: list[tuple[str, int, np.ndarray]] = []
     for name, units in kinds.items():
         count = _count(leaves, units)
-        for leaf, axis in (*units.made, *units.read):
+        for leaf, axis in (*units.made, *units.read, *units.carried):
             blocks = np.arange(0, leaves[leaf].shape[axis], count)
             found.append((leaf, axis, (blocks[:, None] + kept[name]).ravel()))
     return found

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import rate, share, soft_rate, trees
+from deepcomp_jax import fold, rate, share, soft_rate, trees
 from experiments import narrowing, sharing
 from experiments.config import Config
 from experiments.runs import Row
@@ -40,7 +40,8 @@ class Rest(NamedTuple):
     """What a step looks at besides the weights.
 
     Attributes:
-        statistics: Other collections of the network, such as moving statistics.
+        statistics: Other collections of the network, such as what is left of the
+            statistics of BatchNorm.
         steps: Of the grid of each leaf.
         prices: Of positions, of the epoch.
         bit: Price of a bit in the loss, in nats.
@@ -90,7 +91,7 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
         The sparse network's variables, and the network on grids.
     """
     config = study.config
-    params, statistics = split(trained)
+    params, statistics = split(_folded(study, trained))
     steps = soft_rate.steps(
         params, config.grid_step, of_vectors=config.vector_grid_step
     )
@@ -99,11 +100,12 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
     answers = logits(study.model, trained, study.train.images)
     loss = RateLoss(config.distilled)
     optimizer = soft_rate.in_steps(adam(), steps)
-    trainer = study.trainer(optimizer, expand=_sparse, move=_move, loss=loss)
+    calm = _of_units(study, trained)
+    trainer = calm.trainer(optimizer, expand=_sparse, move=None, loss=loss)
     state = TrainState(params, rest, trainer.optimizer.init(params))
 
     state = train_phase(
-        study, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
+        calm, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
         partial(_rising, config.bit_price, config.epochs_of(0)), answers,
     )  # fmt: skip
     sparse = _sparse(_without_small(state.params, steps), state.rest)
@@ -124,12 +126,11 @@ def train_on_grids(
     """
     config, kinds = study.config, study.roles.units
     kept = narrowing.busy(sparse, kinds)
-    slim, variables = study, narrowing.narrow(sparse, kinds, kept)
-    if study.roles.rebuild is not None:
-        slim = study._replace(model=study.roles.rebuild(variables))
+    variables = narrowing.narrow(sparse, kinds, kept)
+    slim = _of_units(study, variables)
     loss = RateLoss(config.distilled)
     optimizer = soft_rate.in_steps(adam(), rest.steps)
-    trainer = slim.trainer(optimizer, expand=_on_grids, move=_move, loss=loss)
+    trainer = slim.trainer(optimizer, expand=_on_grids, move=None, loss=loss)
     params, statistics = split(variables)
     rest = rest._replace(
         statistics=statistics, prices=soft_rate.prices(params, rest.steps)
@@ -173,6 +174,24 @@ def shared_weights(study: Study, variables: Any, steps: Any) -> share.SharedWeig
     return share.share(variables, [*rules, *others])
 
 
+def _folded(study: Study, variables: Any) -> Any:
+    """BatchNorm as constants, which are trained as they will be stored.
+
+    Else no weight would be worth its bits: what a BatchNorm divides by its deviation
+    can shrink to nothing and do the same.
+    """
+    if "batch_stats" not in variables:
+        return variables
+    return fold.batchnorm(variables, bias_of=study.roles.norms)
+
+
+def _of_units(study: Study, variables: Any) -> Study:
+    """The study of the network that has these variables, and no dropout."""
+    if study.roles.rebuild is None:
+        return study
+    return study._replace(model=study.roles.rebuild(variables))
+
+
 def _sparse(params: Any, rest: Rest) -> Any:
     return {"params": params, **rest.statistics}
 
@@ -182,10 +201,6 @@ def _on_grids(params: Any, rest: Rest) -> Any:
         "params": soft_rate.quantised(params, rest.steps),
         **rest.statistics,
     }
-
-
-def _move(rest: Rest, updated: Any) -> Rest:
-    return rest._replace(statistics=updated)
 
 
 def _rising(

@@ -41,10 +41,13 @@ class Units(NamedTuple):
         made: By what their outputs are made: they are zero if all of this is zero. The
             first axis has the length of their number.
         read: By what their outputs are read.
+        carried: What else has a part for each, such as variances. It makes nothing of a
+            unit, and is the same for all units that make nothing.
     """
 
     made: tuple[Axis, ...]
     read: tuple[Axis, ...]
+    carried: tuple[Axis, ...] = ()
 
 
 class Roles(NamedTuple):
@@ -62,8 +65,8 @@ class Roles(NamedTuple):
         layers: By name of the layer, for the recipe of the paper.
         published: What the paper reports, to be compared with.
         units: By name of the layer, so that idle units can be left out of training.
-        rebuild: Makes the network of fewer units that variables are of. None where
-            idle units stay in.
+        rebuild: Makes the network of fewer units that variables are of, without
+            dropout. None where idle units stay in.
     """
 
     network: str

@@ -84,10 +84,10 @@ def of_width(width: float, classes: int = 10, **others: Any) -> VGG19:
 
 
 def rebuild(variables: Mapping[str, Any]) -> VGG19:
-    """The VGG19 of any sizes that the variables are of, such as those of a file."""
+    """The VGG19 that variables are of, such as those of a file; without dropout."""
     sizes = {name: layer["bias"].size for name, layer in variables["params"].items()}
     blocks = tuple(
         tuple(sizes[f"conv{i}_{j}"] for j in range(1, len(block) + 1))
         for i, block in enumerate(BLOCKS, start=1)
     )
-    return VGG19(blocks, (sizes["fc1"], sizes["fc2"]), sizes["fc3"])
+    return VGG19(blocks, (sizes["fc1"], sizes["fc2"]), sizes["fc3"], dropout=0.0)

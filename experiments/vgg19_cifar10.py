@@ -15,8 +15,36 @@ from experiments.cifar10 import cifar10
 from experiments.command import Network
 from experiments.config import Config
 from experiments.data import digits
-from experiments.roles import Roles
-from experiments.vgg import of_width, rebuild
+from experiments.roles import Axis, Roles, Units
+from experiments.vgg import BLOCKS, of_width, rebuild
+
+_CONVS = [
+    f"{i}_{j}"
+    for i, block in enumerate(BLOCKS, start=1)
+    for j in range(1, len(block) + 1)
+]
+
+
+def _channels(own: str, reader: Axis) -> Units:
+    """Of a convolution, and of the BatchNorm behind it."""
+    made = [("conv", "kernel", 3), ("conv", "bias", 0), ("bn", "scale", 0)]
+    made.append(("bn", "bias", 0))
+    return Units(
+        tuple(Axis(f"params/{layer}{own}/{leaf}", axis) for layer, leaf, axis in made),
+        (reader,),
+        tuple(Axis(f"batch_stats/bn{own}/{leaf}", 0) for leaf in ("mean", "var")),
+    )
+
+
+def _hidden(own: str, reader: str) -> Units:
+    return Units(
+        (Axis(f"params/{own}/kernel", 1), Axis(f"params/{own}/bias", 0)),
+        (Axis(f"params/{reader}/kernel", 0),),
+    )
+
+
+_READERS = [Axis(f"params/conv{name}/kernel", 2) for name in _CONVS[1:]]
+_READERS.append(Axis("params/fc1/kernel", 0))
 
 ROLES = Roles(
     network="VGG19_BN_drop_10",
@@ -26,6 +54,12 @@ ROLES = Roles(
     # BatchNorm subtracts the mean of its input, and so any bias of the convolution.
     idle=r"^conv.*/bias$",
     norms=[("conv(.*)", r"bn\1")],
+    units={
+        **{f"conv{n}": _channels(n, r) for n, r in zip(_CONVS, _READERS, strict=True)},
+        "fc1": _hidden("fc1", "fc2"),
+        "fc2": _hidden("fc2", "fc3"),
+    },
+    rebuild=rebuild,
 )
 
 PRESETS = {

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepcomp_jax import trees
-from experiments import lenet, lenet_mnist, narrowing
+from deepcomp_jax import fold, trees
+from experiments import lenet, lenet_mnist, narrowing, vgg, vgg19_cifar10
+from experiments.vgg import of_width
 
 ROLES = lenet_mnist.LENET5
 
@@ -63,6 +64,39 @@ def test_the_narrow_network_answers_alike_and_is_widened_again():
     for name, leaf in trees.named_leaves(wide).items():
         old = trees.named_leaves(variables)[name]
         assert ((leaf == old) | (leaf == 0)).all()
+
+
+def test_units_of_a_network_with_batchnorm():
+    """VGG19, three channels wide: one of a block is idle, and its variance comes back.
+
+    A channel that BatchNorm makes constant is not idle.
+    """
+    model = of_width(3 / 64, dropout=0.0)
+    images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    variables = jax.tree.map(np.array, fold.batchnorm(variables))
+    params, units = variables["params"], vgg19_cifar10.ROLES.units
+    params["conv2_1"]["kernel"][..., [0, 4]] = 0
+    params["bn2_1"]["scale"][[0, 4]] = 0
+    params["bn2_1"]["bias"][[0, 4]] = 0, 0.5
+    params["fc1"]["kernel"][:, 7] = 0
+    kept = narrowing.busy(variables, units)
+    sizes = {name: params[name]["bias"].size for name in units}
+    assert {n for n, own in kept.items() if own.size < sizes[n]} == {"conv2_1", "fc1"}
+    assert 0 not in kept["conv2_1"] and 4 in kept["conv2_1"]
+
+    slim = narrowing.narrow(variables, units, kept)
+    narrow = vgg.rebuild(slim)
+    assert narrow.blocks[1] == (5, 6) and narrow.hidden[0] == model.hidden[0] - 1
+    wide = narrowing.widen(slim, variables, units, kept)
+    for name, leaf in trees.named_leaves(wide).items():
+        old = trees.named_leaves(variables)[name]
+        assert ((leaf == old) | (leaf == 0)).all()
+        assert name.startswith("params/") or np.array_equal(leaf, old)
+    answers = [
+        jax.jit(net.apply)(own, images) for net, own in ((model, wide), (narrow, slim))
+    ]
+    np.testing.assert_allclose(*answers, rtol=1e-3, atol=1e-5)
 
 
 def test_a_layer_keeps_a_unit():
