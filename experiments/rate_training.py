@@ -101,7 +101,7 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
     loss = RateLoss(config.distilled)
     optimizer = soft_rate.in_steps(adam(), steps)
     calm = _of_units(study, trained)
-    trainer = calm.trainer(optimizer, expand=_sparse, move=None, loss=loss)
+    trainer = calm.trainer(optimizer, expand=_sparse, move=None, loss=loss, l2=0.0)
     state = TrainState(params, rest, trainer.optimizer.init(params))
 
     state = train_phase(
@@ -130,7 +130,7 @@ def train_on_grids(
     slim = _of_units(study, variables)
     loss = RateLoss(config.distilled)
     optimizer = soft_rate.in_steps(adam(), rest.steps)
-    trainer = slim.trainer(optimizer, expand=_on_grids, move=None, loss=loss)
+    trainer = slim.trainer(optimizer, expand=_on_grids, move=None, loss=loss, l2=0.0)
     params, statistics = split(variables)
     rest = rest._replace(
         statistics=statistics, prices=soft_rate.prices(params, rest.steps)

@@ -72,14 +72,15 @@ class Study(NamedTuple):
 
         Args:
             optimizer: Of `train`.
-            parts: Other fields of `Trainer`.
+            parts: Fields of `Trainer`, in place of what the settings say.
         """
         config = self.config
         augment = self.roles.augment if config.augment else None
         model = self.model
         if config.compute != "float32":
             model = model.clone(dtype=jnp.dtype(config.compute))
-        return Trainer(model, optimizer, config.batch, augment, config.l2, **parts)
+        settings = {"augment": augment, "l2": config.l2}
+        return Trainer(model, optimizer, config.batch, **settings | parts)
 
 
 def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
