@@ -229,7 +229,7 @@ def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ["--width", "0.5", "--epochs", "3", "4", "--work-dir", str(tmp_path)]
     )
     ((config, model, _, dataset, directory, _),) = seen
-    assert model.width == 0.5
+    assert model.hidden == (2048, 2048)
     assert (config.preset, config.width, config.epochs) == ("demo", 0.5, (3, 4))
     assert dataset.name == "digits"
     assert directory == tmp_path
