@@ -100,12 +100,12 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
     answers = logits(study.model, trained, study.train.images)
     loss = RateLoss(config.distilled)
     optimizer = soft_rate.in_steps(adam(), steps)
-    calm = _of_units(study, trained)
-    trainer = calm.trainer(optimizer, expand=_sparse, move=None, loss=loss, l2=0.0)
+    full = _of_units(study, trained)
+    trainer = full.trainer(optimizer, expand=_sparse, move=None, loss=loss, l2=0.0)
     state = TrainState(params, rest, trainer.optimizer.init(params))
 
     state = train_phase(
-        calm, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
+        full, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
         partial(_rising, config.bit_price, config.epochs_of(0)), answers,
     )  # fmt: skip
     sparse = _sparse(_without_small(state.params, steps), state.rest)
