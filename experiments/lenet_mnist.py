@@ -118,16 +118,17 @@ SMALLEST300 = dataclasses.replace(
 )
 SMALL5 = dataclasses.replace(
     SMALL300,
+    validation=1000,
     dense_epochs=20,
     epochs=(15,),
-    target_bytes=3100,
+    target_bytes=3150,
     bit_price=2e-5,
-    tune_epochs=60,
+    tune_epochs=120,
     grid_step=2.0,
     vector_grid_step=0.2,
 )
 SMALLEST5 = dataclasses.replace(
-    SMALL5, preset="smallest", target_bytes=1450, bit_price=6e-5, grid_step=3.0
+    SMALL5, preset="smallest", target_bytes=1430, bit_price=6e-5, grid_step=3.0
 )
 
 

@@ -34,6 +34,9 @@ _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full heig
 _FALL = 0.5
 _UP, _DOWN = 1.0, 0.1
 _FASTEST = 1.15
+# Times that the size is measured. In between it follows from the number of weights: to
+# write the file of a large network takes longer than an epoch on an accelerator.
+_MEASURED = 30
 
 
 class Rest(NamedTuple):
@@ -45,12 +48,14 @@ class Rest(NamedTuple):
         steps: Of the grid of each leaf.
         prices: Of positions, of the epoch.
         bit: Price of a bit in the loss, in nats.
+        each: Bytes of the file for each weight that is not zero, as last measured.
     """
 
     statistics: Any
     steps: Any
     prices: Any
     bit: jax.Array
+    each: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +101,8 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
         params, config.grid_step, of_vectors=config.vector_grid_step
     )
     prices = soft_rate.prices(params, steps)
-    rest = Rest(statistics, steps, prices, jnp.float32(config.bit_price))
+    bit = jnp.float32(config.bit_price)
+    rest = Rest(statistics, steps, prices, bit, each=jnp.float32(0))
     answers = logits(study.model, trained, study.train.images)
     loss = RateLoss(config.distilled)
     optimizer = soft_rate.in_steps(adam(), steps)
@@ -227,13 +233,19 @@ def _adapted(
         state: Before the epoch.
         epoch: Counted from 0.
     """
-    size = sharing.file_bytes(config, wide(state))
+    kept = _nonzero(_on_grids(state.params, state.rest))
+    noted: Row = {}
+    if epoch % max(1, config.tune_epochs // _MEASURED) == 0:
+        size = noted["bytes"] = sharing.file_bytes(config, wide(state))
+        each = jnp.float32(size / max(1, kept))
+        state = state._replace(rest=state.rest._replace(each=each))
+    size = float(state.rest.each) * kept
     left = max(0.0, 1 - epoch / (_FALL * config.tune_epochs))
     aim = config.target_bytes * (first / config.target_bytes) ** left
     change = (size / aim) ** (_UP if size > aim else _DOWN)
     change = min(max(change, 1 / _FASTEST), _FASTEST)
     bit = float(state.rest.bit) * change
-    return _priced(state, bit), {"bytes": size, "bit_price": bit}
+    return _priced(state, bit), {**noted, "bit_price": bit}
 
 
 def _priced(state: TrainState, bit: float) -> TrainState:
@@ -252,8 +264,12 @@ def _without_small(params: Any, steps: Any) -> Any:
 
 
 def _measure_sparse(study: Study, variables: Any) -> Row:
-    kept = [int(jnp.count_nonzero(x)) for x in jax.tree.leaves(variables["params"])]
-    return {"nonzero": sum(kept), "watch_error": study.error(variables)}
+    return {"nonzero": _nonzero(variables), "watch_error": study.error(variables)}
+
+
+def _nonzero(variables: Any) -> int:
+    leaves = jax.tree.leaves(variables["params"])
+    return sum(int(jnp.count_nonzero(leaf)) for leaf in leaves)
 
 
 def _measure(study: Study, shared: share.SharedWeights) -> Row:

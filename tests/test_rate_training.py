@@ -97,6 +97,19 @@ def test_it_has_about_the_size_that_is_asked_for(
     assert dear["file_bytes"] < (finished / "model.dcz").stat().st_size
 
 
+def test_the_size_is_measured_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    monkeypatch.setattr(rate_training, "_MEASURED", 2)
+    _run(tmp_path, dense_epochs=1, epochs=(1,), tune_epochs=4)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["phase"] == "grid"]
+    assert ["bytes" in row for row in rows] == [True, False, True, False]
+    prices = [row["bit_price"] for row in rows]
+    assert len(set(prices)) == 4  # it changes in between too
+
+
 def test_killed_after_a_save_it_ends_with_the_same_file(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -131,7 +144,7 @@ def test_the_loss_is_what_it_says():
     prices = soft_rate.prices(params, steps)
     logits: Any = jax.jit(model.apply)(variables, images)
     seen = Seen(images, labels, logits, answers=logits)
-    rest = Rest({}, steps, prices, jnp.float32(0.5))
+    rest = Rest({}, steps, prices, jnp.float32(0.5), jnp.float32(0))
 
     bits = float(soft_rate.bits(params, steps, prices))
     alone = float(jax.jit(RateLoss(1.0))(seen, params, rest))
