@@ -240,9 +240,10 @@ def _get_raw(layout: Layout, body: bytes) -> np.ndarray:
 
 
 def _get_sparse(layout: Layout, body: bytes) -> np.ndarray:
-    found = relative.get_positions(body, layout.size)
+    each = layout.dtype.itemsize
+    found = relative.get_positions(body, layout.size, each=each)
     count = found.positions.size
-    end = found.end + count * layout.dtype.itemsize
+    end = found.end + count * each
     if end != len(body):
         raise FormatError(
             f"{len(body) - found.end} bytes for {count} values of {layout.dtype}",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import container, pipeline, rate, trees
+from deepcomp_jax import container, pipeline, rate, share
 from deepcomp_jax._types import Compressed
 
 _ROUNDS = 12  # of bisection; the last one moves the penalty by 0.7 %
@@ -34,7 +34,7 @@ class Point(NamedTuple):
 
 def point(
     variables: Any,
-    patterns: Sequence[str] = (".",),
+    patterns: Sequence[str] = rate.TRAINED,
     *,
     penalty: float,
     importance: Any = None,
@@ -52,7 +52,7 @@ def point(
 def within_bytes(
     variables: Any,
     max_bytes: int,
-    patterns: Sequence[str] = (".",),
+    patterns: Sequence[str] = rate.TRAINED,
     *,
     importance: Any = None,
 ) -> Point:
@@ -82,7 +82,7 @@ def within_error(
     variables: Any,
     error: Callable[[Any], float],
     max_error: float,
-    patterns: Sequence[str] = (".",),
+    patterns: Sequence[str] = rate.TRAINED,
     *,
     importance: Any = None,
 ) -> Point:
@@ -141,9 +141,9 @@ def _search(
 def _greatest(variables: Any, patterns: Sequence[str], importance: Any) -> float:
     """A penalty at which hardly a weight is worth its bits."""
     leaves = rate.chosen(variables, patterns)
-    counts = {} if importance is None else trees.named_leaves(importance)
+    counts = share.weighted(leaves, importance)
     costs = [
-        float(np.max(np.asarray(counts.get(name, 1.0)) * np.square(leaf), initial=0))
+        float(np.max(np.square(leaf) * (counts[name] if counts else 1), initial=0))
         for name, leaf in leaves.items()
     ]
     return max(costs, default=0.0) or 1.0

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import account, container, lanes, prune, share, trees
+from deepcomp_jax import account, codings, container, gaps, lanes, prune, share, trees
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.prune import Method as PruningMethod
 from deepcomp_jax.share import Method as SharingMethod
@@ -41,6 +41,10 @@ class Rule:
         gap_bits: Of the relative coding: width of the symbols that code positions, 1 to
             16; None takes the paper's 8 for convolutions (over two dimensions) and 5
             for dense layers.
+
+    Raises:
+        ValueError: There is no such coding, or `gap_bits` are out of range or those of
+            another coding.
     """
 
     pattern: str
@@ -49,6 +53,21 @@ class Rule:
     group: str | None = None
     coding: str | None = None
     gap_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        """Finds mistakes where they are made."""
+        if self.coding is not None and self.coding not in codings.ALL:
+            raise ValueError(
+                f"rule {self.pattern!r}: no coding {self.coding!r}, choose one of "
+                f"{list(codings.ALL)} or None"
+            )
+        if self.gap_bits is None:
+            return
+        if self.coding != "relative" or not 1 <= self.gap_bits <= gaps.MAX_BITS:
+            raise ValueError(
+                f"rule {self.pattern!r}: gap_bits={self.gap_bits} must be 1 to "
+                f"{gaps.MAX_BITS}, with coding='relative'"
+            )
 
 
 def default_rules(variables: Any) -> list[Rule]:
@@ -85,11 +104,13 @@ def compress(
 
     Raises:
         ValueError: A weight to be pruned or shared is NaN or infinite, two leaves have
-            one name, or a rule does not fit its leaves.
+            one name, no file can hold a leaf, a rule does not fit its leaves, or there
+            are none whose names it matches.
     """
     if rules is None:
         rules = default_rules(variables)
     named = trees.named_leaves(variables)
+    _check(named, rules)
     chosen = {name: _rule(rules, name) for name in named}
     pruned_names = [name for name, rule in chosen.items() if rule and rule.prune]
     leaves = {name: share.check(name, named[name]) for name in pruned_names}
@@ -103,6 +124,23 @@ def compress(
     return pack(shared, rules)
 
 
+def _check(named: dict[str, Any], rules: Sequence[Rule]) -> None:
+    """Rejects what would fail later, or would be left out without a word."""
+    for name, leaf in named.items():
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(
+            leaf.dtype, jax.dtypes.prng_key
+        ):
+            raise ValueError(
+                f"leaf {name!r} is a random key, which no file can hold: leave such "
+                "leaves out, of NNX by nnx.state(model, nnx.Not(nnx.RngState))"
+            )
+    for rule in rules:
+        if named and not any(trees.matches(rule.pattern, name) for name in named):
+            raise ValueError(
+                f"rule {rule.pattern!r} matches no leaf: there are {', '.join(named)}"
+            )
+
+
 def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     """Brings a network with shared weights to the host, ready to be written.
 
@@ -112,6 +150,9 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     Args:
         shared: The network, as `share.share` made it or fine-tuning left it.
         rules: For their `coding` and `gap_bits`.
+
+    Raises:
+        ValueError: A codebook holds NaN or infinity.
     """
     treedef = shared.treedef
     in_order = trees.names(treedef)
@@ -182,7 +223,8 @@ def load(
         device: Optional device or sharding to load to: weights are decoded there, and
             the result has JAX arrays. As always in JAX, 64-bit values are narrowed
             unless `jax_enable_x64` is set.
-        max_bytes: The most memory that the decoded arrays may take.
+        max_bytes: The most memory that the decoded arrays may take. Decoding may take
+            some bytes more for each of their values meanwhile: about ten at most.
 
     Returns:
         Arrays of NumPy, or of JAX if there is a device, in plain containers or in those
@@ -242,6 +284,11 @@ def _canonical(
     labels: dict[str, np.ndarray] = {}
     for group, names in members.items():
         codebook = np.asarray(shared.codebooks[group])
+        if not np.isfinite(codebook.astype(np.float64)).all():
+            raise ValueError(
+                f"the codebook of group {group!r} holds NaN or infinity: fine-tuning "
+                "went astray; take a smaller learning rate, or an earlier state"
+            )
         old = {name: np.asarray(shared.labels[name]) for name in names}
         used = np.zeros(len(codebook) + 1, bool)
         for array in old.values():

@@ -29,7 +29,8 @@ from deepcomp_jax.share import Method, SharedWeights
 
 _ROUNDS = 4
 _MAX_GRID = 1000  # steps of a grid
-_CHUNK = 1 << 16  # weights whose prices are compared at a time
+_PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
+_CHUNK = 1 << 20  # prices of weights that are compared at a time
 
 
 def grid(step: float) -> Method:
@@ -50,14 +51,22 @@ def grid(step: float) -> Method:
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         del importance
         low, high = min(float(values.min()), 0), max(float(values.max()), 0)
-        wide = max(step, (high - low) / _MAX_GRID)
-        # A step in half precision is as good, and two bytes shorter in a file.
-        own = float(np.float16(wide)) or wide
+        own = _short(max(step, (high - low) / _MAX_GRID))
         factors = np.arange(round(low / own), round(high / own) + 1)
         factors = np.union1d(factors, [-1, 1])
         return own * factors[factors != 0]
 
     return method
+
+
+def _short(step: float) -> float:
+    """The step in half precision, two bytes shorter in a file, where that is precise.
+
+    It is not below 6e-5 and above 65504.
+    """
+    with np.errstate(over="ignore"):
+        half = float(np.float16(step))
+    return half if abs(half - step) <= _PRECISE * step else step
 
 
 def penalty_of(step: float, importance: float) -> float:
@@ -89,6 +98,10 @@ def suited(penalty: float) -> Method:
     return method
 
 
+# Not the running statistics of BatchNorm: a variance must not become zero.
+TRAINED = (r"^(?!batch_stats/|(?:.*/)?(?:mean|var)$)",)
+
+
 def chosen(variables: Any, patterns: Sequence[str]) -> dict[str, Any]:
     """The floating leaves whose names one of the patterns matches, by name."""
     return {
@@ -101,7 +114,7 @@ def chosen(variables: Any, patterns: Sequence[str]) -> dict[str, Any]:
 
 def quantise(
     variables: Any,
-    patterns: Sequence[str] = (".",),
+    patterns: Sequence[str] = TRAINED,
     *,
     penalty: float,
     importance: Any = None,
@@ -112,7 +125,9 @@ def quantise(
         variables: Any pytree of arrays; zeros are what was pruned and stay zero.
         patterns: Regular expressions, searched in the names of leaves. Each floating
             leaf that one of them matches gets a grid of its own, whose step follows
-            from the penalty and the leaf's mean importance.
+            from the penalty and the leaf's mean importance. All leaves unless told
+            otherwise, but those named `mean` and `var` and the collection
+            `batch_stats`: running statistics are no weights.
         penalty: What a bit costs, in the unit of the distortion; above 0.
         importance: As for `optimise`.
 
@@ -169,11 +184,11 @@ def optimise(
                 f"{density.MAX_ENTRIES}: share with fewer clusters"
             )
     named = trees.named_leaves(variables)
-    counts = None if importance is None else trees.named_leaves(importance)
+    counts = share.weighted({name: named[name] for name in shared.labels}, importance)
     labels = dict(shared.labels)
     for name, group in shared.groups:
         weights = np.asarray(named[name], np.float32)
-        own = np.ones_like(weights) if counts is None else np.asarray(counts[name])
+        own = np.ones_like(weights) if counts is None else counts[name]
         codebook = np.asarray(shared.codebooks[group], np.float32)
         old = np.asarray(labels[name])
         new = _labels(weights, own, codebook, old, penalty)
@@ -196,14 +211,16 @@ def _labels(
     costs = importance.ravel()[alive]
     now = labels.ravel().astype(np.int64)
     leaf = Leaf(labels.shape, codebook.size, int(np.count_nonzero(codebook < 0)))
+    at_a_time = max(1, _CHUNK // codebook.size)
     for _ in range(_ROUNDS):
-        zero, kept, index = prices(now, leaf, at=alive)
-        for first in range(0, alive.size, _CHUNK):
-            part = slice(first, first + _CHUNK)
+        found = prices(now, leaf, at=alive)
+        for first in range(0, alive.size, at_a_time):
+            part = slice(first, first + at_a_time)
             error = (values[part, None] - codebook) ** 2 * costs[part, None]
-            price = error + penalty * (kept[part, None] + index[part])
+            index = found.indices[found.table[part]]
+            price = error + penalty * (found.kept[part, None] + index)
             best = price.argmin(axis=1)
-            gone = values[part] ** 2 * costs[part] + penalty * zero[part]
+            gone = values[part] ** 2 * costs[part] + penalty * found.pruned[part]
             stays = price[np.arange(best.size), best] < gone
             now[alive[part]] = np.where(stays, best + 1, 0)
         if not now.any():

@@ -44,7 +44,7 @@ def keep_pruned(
     wrapped = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> KeepPrunedState:
-        return KeepPrunedState(masks, wrapped.init(params))
+        return KeepPrunedState(_copied(masks), wrapped.init(params))
 
     def update(
         updates: optax.Updates,
@@ -60,7 +60,7 @@ def keep_pruned(
         updates = _where(state.masks, updates, 0.0)
         updates, new_inner = wrapped.update(updates, state.inner, params, **extra_args)
         updates = jax.tree.map(
-            lambda m, u, p: jnp.where(m, u, -p.astype(u.dtype)),
+            lambda m, u, p: jnp.where(m, u, -p),  # in the wider of their dtypes
             state.masks,
             updates,
             params,
@@ -80,16 +80,28 @@ def with_masks(
 
     Args:
         optimizer: What `keep_pruned` returned.
-        state: Its state.
+        state: Its state, or the `opt_state` of an `nnx.Optimizer` around it.
         masks: The new masks, in the structure of the old. True = kept.
 
     Returns:
-        The new state.
+        The new state, in the containers of `state`.
     """
+    # NNX has wrapped every array in a variable of its own.
+    plain = jax.tree.structure(jax.eval_shape(optimizer.init, masks).inner)
+    inner = jax.tree.unflatten(plain, jax.tree.leaves(state.inner))
     cleared: Any = optax.tree.map_params(
-        optimizer, lambda leaf, mask: jnp.where(mask, leaf, 0), state, masks
+        optimizer,
+        lambda leaf, mask: jnp.where(mask, leaf, 0),
+        KeepPrunedState(masks, inner),
+        masks,
     )
-    return KeepPrunedState(masks, cleared.inner)
+    leaves = jax.tree.leaves((_copied(masks), cleared.inner))
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+
+
+def _copied(masks: Any) -> Any:
+    """Arrays of the state's own: a step may consume its state."""
+    return jax.tree.map(jnp.array, masks)
 
 
 def _where(masks: Any, tree: Any, other: float) -> Any:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from deepcomp_jax import _codebook, trees
 from deepcomp_jax import kmeans as _kmeans
-from deepcomp_jax import trees
 
 # Maps non-zero values `[n]` and their importance `[n]` (or None) to centroids.
 Method: TypeAlias = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
@@ -154,13 +154,12 @@ def share(
             infinity; or leaves of one group differ in dtype or method.
     """
     named = trees.named_leaves(variables)
-    weights = None if importance is None else trees.named_leaves(importance)
     members, chosen = _groups(named, methods)
     codebooks: dict[str, jax.Array] = {}
     labels: dict[str, jax.Array] = {}
     for group, names in members.items():
-        leaves = [check(name, named[name]) for name in names]
-        counts = None if weights is None else [weights[name] for name in names]
+        leaves = {name: check(name, named[name]) for name in names}
+        counts = weighted(leaves, importance)
         codebook = _fit(group, leaves, chosen[group], counts)
         codebooks[group] = jnp.asarray(codebook)
         for name in names:
@@ -194,6 +193,43 @@ def check(name: str, leaf: Any) -> Any:
             "pruned or shared; repair the training, or leave it out by a rule"
         )
     return leaf
+
+
+def weighted(
+    leaves: Mapping[str, Any], importance: Any
+) -> dict[str, np.ndarray] | None:
+    """The importance of leaves, by name; None if there is none.
+
+    Args:
+        leaves: By name, some or all of those of a network.
+        importance: In the structure of that network, or None.
+
+    Raises:
+        ValueError: A leaf has no importance or one of another shape, or it holds
+            negative values, NaN or infinity.
+    """
+    if importance is None:
+        return None
+    named = trees.named_leaves(importance)
+    found: dict[str, np.ndarray] = {}
+    for name, leaf in leaves.items():
+        if name not in named:
+            raise ValueError(
+                f"there is no importance for leaf {name!r}: give it in the structure "
+                "of the network, or choose other leaves"
+            )
+        found[name] = own = np.asarray(named[name])
+        if own.shape != np.shape(leaf):
+            raise ValueError(
+                f"the importance of leaf {name!r} has shape {own.shape}, the leaf "
+                f"{np.shape(leaf)}"
+            )
+        if not (np.isfinite(own).all() and (own >= 0).all()):
+            raise ValueError(
+                f"the importance of leaf {name!r} is negative, NaN or infinite "
+                "somewhere: give mean squared gradients, or the like"
+            )
+    return found
 
 
 def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
@@ -259,7 +295,12 @@ def with_codebooks(
     Args:
         shared: The network.
         codebooks: Of some or all groups. Entries need not be ascending.
+
+    Raises:
+        ValueError: There is no such group.
     """
+    if strange := sorted(codebooks.keys() - shared.codebooks.keys()):
+        raise ValueError(f"no groups {strange}: there are {sorted(shared.codebooks)}")
     return replace(shared, codebooks=shared.codebooks | dict(codebooks))
 
 
@@ -289,23 +330,30 @@ def _groups(
 
 def _fit(
     group: str,
-    leaves: Sequence[Any],
+    leaves: Mapping[str, Any],
     method: Method,
-    importance: Sequence[Any] | None,
+    importance: Mapping[str, np.ndarray] | None,
 ) -> np.ndarray:
     """The codebook of a group, strictly ascending, in the dtype of its leaves."""
-    dtypes = {str(leaf.dtype) for leaf in leaves}
+    dtypes = {str(leaf.dtype) for leaf in leaves.values()}
     if len(dtypes) > 1:
         raise ValueError(
             f"group {group!r} has leaves of dtypes {sorted(dtypes)}: a codebook has "
             "one dtype; give the rules different groups"
         )
-    values = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves])
+    values = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves.values()])
     kept = values != 0
     weights = None
     if importance is not None:
-        weights = np.concatenate([np.asarray(leaf).ravel() for leaf in importance])
-        weights = weights[kept]
+        weights = np.concatenate([importance[name].ravel() for name in leaves])[kept]
+        if not weights.any():
+            weights = None  # of units that do nothing: all are alike
     if not kept.any():
         return np.zeros(0, values.dtype)
-    return np.unique(method(values[kept], weights).astype(values.dtype))
+    codebook = np.unique(method(values[kept], weights).astype(values.dtype))
+    if len(codebook) > _codebook.MAX_ENTRIES:
+        raise ValueError(
+            f"the codebook of group {group!r} has {len(codebook)} entries, above "
+            f"{_codebook.MAX_ENTRIES}: share with fewer clusters"
+        )
+    return codebook

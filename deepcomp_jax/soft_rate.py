@@ -14,14 +14,19 @@ Weights are put on uniform grids, one for each leaf, and every function here tak
 step of that grid: zero is what is smaller than half a step.
 """
 
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from deepcomp_jax import rate, share, trees
+from deepcomp_jax.share import SharedWeights
+
 _MOST = 0.5  # density above which a place costs nothing
 _LEAST = 1e-6  # density of a place that nothing speaks for
+_PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
 _INDEX_BITS = 1.5  # of the index of a small weight: its sign, and that it is small
 
 
@@ -31,17 +36,21 @@ def steps(params: Any, factor: float, *, of_vectors: float) -> Any:
     Args:
         params: Any pytree of floating arrays, such as those of a dense network.
         factor: On the root of the mean square of a leaf of two dimensions or more.
-        of_vectors: The step of all other leaves, such as biases.
+        of_vectors: The step of all other leaves, such as biases, and of leaves that
+            are all zero, such as a last kernel that begins so.
 
     Returns:
-        Scalars, float32, in the structure of `params`, rounded to float16: that is
-        two bytes shorter in a file.
+        Scalars, float32, in the structure of `params`, rounded to float16 where that is
+        as precise as ever: it is two bytes shorter in a file.
     """
 
     def step(leaf: jax.Array) -> jax.Array:
-        wide = factor * jnp.sqrt(jnp.mean(jnp.square(leaf)))
-        chosen = wide if leaf.ndim > 1 else jnp.float32(of_vectors)
-        return chosen.astype(jnp.float16).astype(jnp.float32)
+        wide = factor * jnp.sqrt(jnp.mean(jnp.square(leaf.astype(jnp.float32))))
+        scaled = leaf.ndim > 1 and leaf.size > 0
+        chosen = jnp.where(wide > 0, wide, of_vectors) if scaled else of_vectors
+        chosen = jnp.float32(chosen)
+        short = chosen.astype(jnp.float16).astype(jnp.float32)
+        return jnp.where(jnp.abs(short - chosen) <= _PRECISE * chosen, short, chosen)
 
     return jax.tree.map(step, params)
 
@@ -122,6 +131,23 @@ def quantised(params: Any, steps: Any) -> Any:
         return jax.lax.stop_gradient(step * jnp.round(leaf / step)) + nothing
 
     return jax.tree.map(round_to, params, steps)
+
+
+def shared(params: Any, steps: Any) -> SharedWeights:
+    """The network on its grids, ready for `pipeline.pack`.
+
+    Args:
+        params: Any pytree of floating arrays.
+        steps: In its structure, as made by `steps`.
+
+    Returns:
+        A network whose `share.lookup` is `quantised(params, steps)`.
+    """
+    methods = [
+        (f"^{re.escape(name)}$", rate.grid(float(step)), None)
+        for name, step in trees.named_leaves(steps).items()
+    ]
+    return share.share(quantised(params, steps), methods)
 
 
 def in_steps(

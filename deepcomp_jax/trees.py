@@ -21,8 +21,8 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     """Maps the name of each leaf to the leaf, in the order of `jax.tree.leaves`.
 
     A name is the path of keys joined by "/", such as `"params/conv1_1/kernel"`; indices
-    are decimal. Flax NNX wraps each array in a variable, whose `value` is left out of
-    the name, so that a model has the same names in Linen and in NNX.
+    are decimal. Flax NNX wraps each array in a variable, whose only attribute, `value`,
+    is left out of the name, so that a model has the same names in Linen and in NNX.
 
     Args:
         tree: Any pytree.
@@ -30,9 +30,21 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     Raises:
         ValueError: Two leaves have one name, as in `{"a/b": x, "a": {"b": y}}`.
     """
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, lambda node: node is None)
+    children: dict[KeyPath, set[Any]] = {}
+    for path, _ in flat:
+        for depth, key in enumerate(path):
+            children.setdefault(path[:depth], set()).add(key)
     named: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        name = _name(path)
+    for path, leaf in flat:
+        if leaf is None:
+            continue
+        keys = (
+            key
+            for depth, key in enumerate(path)
+            if not _is_variable(children[path[:depth]])
+        )
+        name = "/".join(str(_key(key)) for key in keys)
         if name in named:
             raise ValueError(
                 f"two leaves are named {name!r}: rename a key that contains '/' or "
@@ -84,7 +96,7 @@ def structure(tree: Any) -> tuple[Structure, list[Any]]:
         if is_leaf:
             leaves.append(node)
             return len(leaves) - 1
-        if [key for key, _ in children] == [GetAttrKey("value")]:
+        if _is_variable({key for key, _ in children}):
             return visit(children[0][1])
         if type(node) is list:
             return [visit(child) for _, child in children]
@@ -111,10 +123,9 @@ def _children(node: Any) -> tuple[list[tuple[Any, Any]], bool]:
     return [(path[0], child) for path, child in flat if path], is_leaf
 
 
-def _name(path: KeyPath) -> str:
-    if path and path[-1] == GetAttrKey("value"):
-        path = path[:-1]
-    return "/".join(str(_key(key)) for key in path)
+def _is_variable(keys: set[Any]) -> bool:
+    """Whether a container with these keys is one of NNX's variables."""
+    return keys == {GetAttrKey("value")}
 
 
 def _key(key: Any) -> Any:

@@ -384,8 +384,8 @@ def test_prices_are_those_of_the_models():
     rng = np.random.default_rng(0)
     labels = (rng.random(4000) < 0.2) * rng.geometric(0.4, 4000).clip(1, 6)
     leaf = Leaf((40, 100), 6, 3)
-    pruned, kept, entries = codings.prices(labels, leaf, at=np.arange(4000))
-    index = np.take_along_axis(entries, np.maximum(labels - 1, 0)[:, None], 1)[:, 0]
-    total = np.where(labels > 0, kept + index, pruned).sum()
+    found = codings.prices(labels, leaf, at=np.arange(4000))
+    index = found.indices[found.table, np.maximum(labels - 1, 0)]
+    total = np.where(labels > 0, found.kept + index, found.pruned).sum()
     body = codings.ALL["density"].encode(labels.astype(np.uint8), leaf)
     assert abs(total - 8 * len(body)) < 0.05 * total

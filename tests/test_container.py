@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from deepcomp_jax import FormatError, _codebook, _tree, codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+from deepcomp_jax.codings import relative
 from tests import strategies
 from tests import vector_parts as parts
 from tests.test_vectors import DECODER
@@ -315,6 +316,19 @@ def test_memory_is_limited_before_it_is_taken():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100_000
+
+
+@pytest.mark.spec("C35")
+def test_values_that_are_not_there_take_no_positions():
+    """A code of one symbol takes no bits, however many gaps there are."""
+    body = relative.put_positions(np.arange(2_000_000), None)
+    assert len(body) < 20
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="0 bytes for 2000000 weights"):
+        relative.get_positions(body, 2_000_000, each=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12e6  # the positions alone would take 16e6
 
 
 @pytest.mark.spec("C17")

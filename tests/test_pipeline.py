@@ -108,6 +108,44 @@ def test_nnx_state_comes_back_through_like(tmp_path: Path):
     assert model(jnp.ones((1, 30))).shape == (1, 20)
 
 
+def test_random_keys_of_nnx_are_named():
+    model = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+    tree = {"fc": jnp.ones((3, 4)), "drop": nnx.state(model)}
+    with pytest.raises(ValueError, match="'drop/rngs/key' is a random key"):
+        dc.compress(tree)
+    tree["drop"] = nnx.state(model, nnx.Not(nnx.RngState))
+    assert dc.decompress(dc.compress(tree))["fc"].shape == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"pattern": "kernal$"}, "rule 'kernal\\$' matches no leaf: there are w"),
+        ({"pattern": "w", "coding": "zip"}, "no coding 'zip', choose one of"),
+        ({"pattern": "w", "gap_bits": 5}, "gap_bits=5 must be 1 to 16, with coding="),
+        ({"pattern": "w", "coding": "relative", "gap_bits": 17}, "must be 1 to 16"),
+    ],
+)
+def test_rules_that_cannot_be_meant(rule: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        dc.compress({"w": np.ones((2, 2), np.float32)}, [dc.Rule(**rule)])
+
+
+def test_codebooks_that_went_astray():
+    shared = share.share({"w": jnp.arange(6.0)}, [("w", share.kmeans(5), None)])
+    lost = share.with_codebooks(shared, {"w": jnp.full(5, jnp.nan)})
+    with pytest.raises(ValueError, match="group 'w' holds NaN or infinity"):
+        dc.pack(lost)
+    with pytest.raises(ValueError, match=r"no groups \['v'\]: there are \['w'\]"):
+        share.with_codebooks(shared, {"v": jnp.ones(5)})
+
+
+def test_too_many_clusters():
+    values = jnp.arange(1, 40001, dtype=jnp.float32)
+    with pytest.raises(ValueError, match="'w' has 40000 entries, above 32768"):
+        share.share({"w": values}, [("w", share.kmeans(bits=16), None)])
+
+
 def test_like_that_does_not_fit_names_every_leaf(tmp_path: Path):
     path = tmp_path / "m.dcz"
     dc.save(path, dc.compress({"a": np.zeros(3, np.float32), "b": np.zeros(2)}, []))

@@ -1,6 +1,7 @@
 """Rate-distortion quantisation, and the budgets that rest on it."""
 
 import math
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,58 @@ def test_unimportant_weights_get_cheap_labels():
     assert np.unique(labels[:, 25:]).size > 5
 
 
+def test_memory_does_not_grow_with_the_entries():
+    rng = np.random.default_rng(0)
+    variables = {"w": jnp.asarray(rng.normal(size=(300, 400)), "f4")}
+    shared = share.share(variables, [("w", rate.grid(0.009), None)])
+    assert shared.codebooks["w"].size > 900
+    tracemalloc.start()
+    rate.optimise(shared, variables, penalty=1e-6)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60e6  # all prices at once take 480e6
+
+
+def test_running_statistics_stay_as_they_are():
+    variables = {
+        "params": {"kernel": jnp.ones((30, 30)), "variance": jnp.ones(30)},
+        "batch_stats": {"bn": {"mean": jnp.ones(30) / 3, "var": jnp.ones(30) / 99}},
+        "bn": {"var": jnp.ones(30) / 99, "scale": jnp.ones(30)},
+    }
+    found = rate.quantise(variables, penalty=10.0)
+    assert found.labels.keys() == {"params/kernel", "params/variance", "bn/scale"}
+
+
+@pytest.mark.parametrize(
+    ("importance", "message"),
+    [
+        ({"bias": np.ones(50)}, "no importance for leaf 'kernel'"),
+        ({"kernel": np.ones(50)}, r"shape \(50,\), the leaf \(60, 50\)"),
+        ({"kernel": -np.ones((60, 50))}, "negative, NaN or infinite"),
+        ({"kernel": np.full((60, 50), np.nan)}, "negative, NaN or infinite"),
+    ],
+)
+def test_importance_that_does_not_fit(importance: dict, message: str):
+    for call in (
+        lambda: rate.quantise(network(), ["kernel"], penalty=1, importance=importance),
+        lambda: budget.within_bytes(network(), 600, ["kernel"], importance=importance),
+        lambda: share.share(
+            network(), [("kernel", share.kmeans(4), None)], importance=importance
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_a_leaf_without_importance_is_clustered_as_if_all_counted():
+    variables = network()
+    nothing = jax.tree.map(jnp.zeros_like, variables)
+    rules = [("kernel", share.kmeans(4), None)]
+    found = share.share(variables, rules, importance=nothing)
+    expected = share.share(variables, rules)
+    assert jnp.array_equal(found.codebooks["kernel"], expected.codebooks["kernel"])
+
+
 @pytest.mark.spec("Q4")
 @pytest.mark.parametrize(
     ("values", "step", "entries"),
@@ -106,6 +159,9 @@ def test_grids(values: list[float], step: float, entries: list[float]):
 
 def test_grids_have_an_end():
     assert rate.grid(1e-9)(np.array([-1.0, 1.0]), None).size <= 1002
+    tiny = np.array([-4e-5, 5e-5])  # half precision would round its step by 20 %
+    assert rate.grid(1e-9)(tiny, None).size <= 1002
+    assert rate.grid(1e5)(tiny, None).tolist() == [-1e5, 1e5]
     for step in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="positive and finite"):
             rate.grid(step)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -86,6 +87,52 @@ def test_a_weight_pruned_in_flight_stays_zero(name: str):
         updates, state = optimizer.update(_params(step), state, params)
         params = optax.apply_updates(params, updates)
         assert not np.asarray(params["kernel"])[gone].any()
+
+
+@pytest.mark.spec("R1")
+def test_narrow_gradients_leave_nothing_of_a_pruned_weight():
+    masks, params = _masks(0), _params(0)
+    grads = jax.tree.map(lambda x: x.astype(jnp.bfloat16), _params(1))
+    optimizer = retrain.keep_pruned(optax.sgd(0.1), masks)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    moved = optax.apply_updates(params, updates)
+    assert not np.asarray(moved["kernel"])[~np.asarray(masks["kernel"])].any()
+
+
+def test_a_step_that_consumes_its_state_leaves_the_masks():
+    masks, params = _masks(0), _params(0)
+    optimizer = retrain.keep_pruned(optax.sgd(0.1), masks)
+    step = jax.jit(optimizer.update, donate_argnums=1)
+    state = optimizer.init(params)
+    for seed in range(2):
+        step(_params(seed), state, params)
+        state = retrain.with_masks(optimizer, optimizer.init(params), masks)
+    assert masks["kernel"].shape == (4, 5)
+
+
+@pytest.mark.spec("R1", "R3")
+def test_an_optimizer_of_nnx():
+    model = nnx.Linear(4, 5, rngs=nnx.Rngs(0))
+    everything = jax.tree.map(lambda _: jnp.array(True), nnx.state(model, nnx.Param))
+    masked = retrain.keep_pruned(optax.adam(0.1), everything)
+    optimizer = nnx.Optimizer(model, masked, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model: nnx.Linear, optimizer: Any) -> None:
+        grads = nnx.grad(lambda m: jnp.sum(m(jnp.ones((1, 4))) ** 2))(model)
+        optimizer.update(model, grads)
+
+    step(model, optimizer)
+    params = nnx.state(model, nnx.Param)
+    masks = prune.masks(params, [("kernel$", prune.by_magnitude(0.5))])
+    nnx.update(model, prune.apply(params, masks))
+    optimizer.opt_state = retrain.with_masks(masked, optimizer.opt_state, masks)
+    gone = np.asarray(model.kernel[...]) == 0
+    assert gone.sum() == 10
+    for _ in range(3):
+        step(model, optimizer)
+        assert (np.asarray(model.kernel[...]) == 0).sum() == 10
+        assert not np.asarray(model.kernel[...])[gone].any()
 
 
 @pytest.mark.spec("R2", "R4")

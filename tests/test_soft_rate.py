@@ -112,6 +112,28 @@ def test_steps():
     found = soft_rate.steps(params, 2.0, of_vectors=0.1)
     assert found["kernel"] == 5.0
     assert found["bias"] == np.float16(0.1)
+    odd = {
+        "zero": jnp.zeros((2, 2)),
+        "tiny": jnp.full((2, 2), 3e-7),
+        "": jnp.ones((0, 2)),
+    }
+    found = soft_rate.steps(odd, 2.0, of_vectors=0.1)
+    assert found["zero"] == found[""] == np.float16(0.1)
+    assert found["tiny"] == pytest.approx(6e-7, rel=1e-3)
+
+
+@pytest.mark.spec("Q15")
+@given(st.integers(0, 2**32 - 1))
+def test_a_network_on_its_grids(seed: int):
+    rng = np.random.default_rng(seed)
+    params = {
+        "a": jnp.array(rng.normal(size=(5, 6)), "f4"),
+        "b": jnp.array(rng.normal(size=4), "f4"),
+    }
+    steps = soft_rate.steps(params, 1.0, of_vectors=0.3)
+    found = soft_rate.shared(params, steps)
+    expected = soft_rate.quantised(params, steps)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, share.lookup(found), expected))
 
 
 @pytest.mark.spec("Q14")

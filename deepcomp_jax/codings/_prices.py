@@ -1,5 +1,7 @@
 """What labels would cost in the density coding, before they are chosen."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,19 +9,29 @@ from deepcomp_jax.codings import _fit, _groups
 from deepcomp_jax.codings._body import Leaf
 
 
-def prices(
-    labels: NDArray[np.integer], leaf: Leaf, *, at: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+class Prices(NamedTuple):
+    """What labels cost at n positions, in bits.
+
+    Attributes:
+        pruned: Of a pruned weight, float32[n].
+        kept: Of the position of one that is kept, float32[n].
+        table: Number of the table that prices the index of each, int[n].
+        indices: Of each index, float32[tables, entries].
+    """
+
+    pruned: NDArray[np.float32]
+    kept: NDArray[np.float32]
+    table: NDArray[np.integer]
+    indices: NDArray[np.float32]
+
+
+def prices(labels: NDArray[np.integer], leaf: Leaf, *, at: NDArray[np.int64]) -> Prices:
     """What labels cost under the models that this coding would have for them.
 
     Args:
         labels: All labels of the leaf, int[size].
         leaf: What they belong to.
         at: For which positions, int64[n].
-
-    Returns:
-        Bits of a pruned weight, float32[n]; bits of the position of one that is kept,
-        float32[n]; and bits of each index, float32[n, entries].
     """
     positions = np.flatnonzero(labels)
     found = _groups.groups(leaf.shape, _fit.classes(positions, leaf.shape))
@@ -30,8 +42,9 @@ def prices(
     tables, counts = _fit.tables(member, indices, found.sizes.size, leaf)
     smooth = counts + 0.1
     share = smooth / smooth.sum(axis=1, keepdims=True)
-    return (
+    return Prices(
         -np.log2(1 - density)[group].astype(np.float32),
         -np.log2(density)[group].astype(np.float32),
-        -np.log2(share)[tables[group]].astype(np.float32),
+        tables[group],
+        -np.log2(share).astype(np.float32),
     )

@@ -187,15 +187,29 @@ def get_front(data: bytes, size: int) -> Front:
     return Front(gap_bits, low_bits, count, start)
 
 
-def get_positions(data: bytes, size: int, loops: Loops = _body.HOST) -> Positions:
+def get_positions(
+    data: bytes, size: int, loops: Loops = _body.HOST, *, each: int = 0
+) -> Positions:
     """Reads the gaps of a leaf of `size` values.
 
+    Args:
+        data: The body.
+        size: Of the leaf.
+        loops: What decodes streams.
+        each: Bytes that a body has for each weight behind the gaps, at least.
+
     Raises:
-        FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
+        FormatError: L1, L2, L5 to L7, a clause of the gaps or streams, or C35.
     """
     gap_bits, low_bits, count, start = get_front(data, size)
     low_at, symbols = loops.decode(data, start, count)
     kept = count - gaps.fillers(symbols, bits=gap_bits)
+    if low_at + kept * each > len(data):  # before positions take eight bytes each
+        raise FormatError(
+            f"{len(data) - low_at} bytes for {kept} weights",
+            offset=low_at,
+            clause="C35",
+        )
     end, low = _body.get_fields(data, low_at, kept, low_bits)
     positions = gaps.decode(
         symbols, low, size=size, bits=gap_bits, low_bits=low_bits, offset=start
