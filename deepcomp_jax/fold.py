@@ -39,6 +39,7 @@ def batchnorm(
     *,
     epsilon: float = 1e-5,
     bias_of: Sequence[tuple[str, str]] = (),
+    kernels: bool = False,
 ) -> Any:
     """Folds the running statistics of every BatchNorm into its scale and bias.
 
@@ -69,14 +70,17 @@ def batchnorm(
             `\\1` stands for its first group, must give the name of the BatchNorm's
             bias: `("conv(.*)", r"bn\\1")` leads from `params/conv1/bias` to
             `params/bn1/bias`. A bias follows the first pair that matches it.
+        kernels: Whether the scale of a BatchNorm goes on into the kernel beside such a
+            bias, whose last axis is that of the outputs, and becomes 1: all channels
+            are then alike in size, whatever their variance was.
 
     Returns:
         The folded variables: same structure, names, shapes and dtypes.
 
     Raises:
         ValueError: There is no BatchNorm, one lacks a tensor, its tensors differ in
-            shape or are not floating, `var + epsilon` is not positive, or a pair does
-            not fit; says which and what to do.
+            shape or are not floating, `var + epsilon` is not positive, a pair does not
+            fit, or there is no fitting kernel; says which and what to do.
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon is {epsilon}; it must be at least 0 and less than 1")
@@ -94,6 +98,10 @@ def batchnorm(
         tensors = [_tensor(name, named[name]) for name in names]
         _check(names, tensors, epsilon)
         folded.update(zip(names, _fold(tensors, epsilon), strict=True))
+        for bias in fronts.get(norm.bias, ()) if kernels else ():
+            name = bias.removesuffix("bias") + "kernel"
+            folded[name] = _scaled(name, named.get(name), folded[norm.scale])
+            folded[norm.scale] = jnp.ones_like(folded[norm.scale])
     return trees.rebuild(variables, folded)
 
 
@@ -212,3 +220,15 @@ def _check(names: Sequence[str], tensors: Sequence[jax.Array], epsilon: float) -
             f"leaf {names[1]!r} plus epsilon {epsilon:g} is not positive everywhere: "
             "pass the variances of a trained network and the epsilon of its modules"
         )
+
+
+def _scaled(name: str, kernel: Any, scale: jax.Array) -> jax.Array:
+    """A kernel that does what a BatchNorm behind it did by its scale."""
+    if kernel is None or kernel.ndim < 2 or kernel.shape[-1] != scale.size:
+        found = "is missing" if kernel is None else f"has shape {kernel.shape}"
+        raise ValueError(
+            f"leaf {name!r} {found}: to take the scale of a BatchNorm, a kernel must "
+            f"stand beside the bias and its last axis have {scale.size} outputs"
+        )
+    along_last = scale.reshape((1,) * (kernel.ndim - 1) + scale.shape)
+    return (kernel * along_last).astype(kernel.dtype)

@@ -55,6 +55,7 @@ def steps(params: Any, factor: float, *, of_vectors: float) -> Any:
     return jax.tree.map(step, params)
 
 
+@jax.jit
 def prices(params: Any, steps: Any) -> Any:
     """What the position of one more weight would cost, in bits, where each weight is.
 
@@ -114,6 +115,7 @@ def bits(params: Any, steps: Any, prices: Any, *, width: float = 0.1) -> jax.Arr
     return sum(jax.tree.leaves(costs), jnp.zeros(()))
 
 
+@jax.jit
 def quantised(params: Any, steps: Any) -> Any:
     """The nearest multiples of the steps, with the derivative of the weights.
 

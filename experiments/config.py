@@ -56,6 +56,8 @@ class Config:
         steps: Of the grids of the curve of size and error, over the root mean square of
             the weights; a point for each.
         target_bytes: Of "rate": size that the file shall have, about.
+        measurements: Of "rate": how often the file is written in memory while weights
+            are trained on their grids, to see its size.
         bit_price: Of "rate": what a bit costs in the loss of the sparse phase, in nats;
             it sets the size to begin with.
         distilled: Of "rate": how much the answers of the dense network count in the
@@ -94,6 +96,7 @@ class Config:
     tune_rate: float = 5e-4
     steps: tuple[float, ...] = (0.05, 0.07, 0.1, 0.14, 0.2)
     target_bytes: int = 50_000
+    measurements: int = 30
     bit_price: float = 1e-5
     distilled: float = 0.7
     grid_step: float = 3.0

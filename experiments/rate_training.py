@@ -34,9 +34,6 @@ _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full heig
 _FALL = 0.5
 _UP, _DOWN = 1.0, 0.1
 _FASTEST = 1.15
-# Times that the size is measured. In between it follows from the number of weights: to
-# write the file of a large network takes longer than an epoch on an accelerator.
-_MEASURED = 30
 
 
 class Rest(NamedTuple):
@@ -184,11 +181,12 @@ def _folded(study: Study, variables: Any) -> Any:
     """BatchNorm as constants, which are trained as they will be stored.
 
     Else no weight would be worth its bits: what a BatchNorm divides by its deviation
-    can shrink to nothing and do the same.
+    can shrink to nothing and do the same. The scales go into the kernels: what a
+    weight of a kernel does is then in its size alone.
     """
     if "batch_stats" not in variables:
         return variables
-    return fold.batchnorm(variables, bias_of=study.roles.norms)
+    return fold.batchnorm(variables, bias_of=study.roles.norms, kernels=True)
 
 
 def _of_units(study: Study, variables: Any) -> Study:
@@ -235,7 +233,9 @@ def _adapted(
     """
     kept = _nonzero(_on_grids(state.params, state.rest))
     noted: Row = {}
-    if epoch % max(1, config.tune_epochs // _MEASURED) == 0:
+    # In between the size follows from the number of weights: to write the file of a
+    # large network takes longer than an epoch on an accelerator.
+    if epoch % max(1, config.tune_epochs // config.measurements) == 0:
         size = noted["bytes"] = sharing.file_bytes(config, wide(state))
         each = jnp.float32(size / max(1, kept))
         state = state._replace(rest=state.rest._replace(each=each))
@@ -268,8 +268,13 @@ def _measure_sparse(study: Study, variables: Any) -> Row:
 
 
 def _nonzero(variables: Any) -> int:
-    leaves = jax.tree.leaves(variables["params"])
-    return sum(int(jnp.count_nonzero(leaf)) for leaf in leaves)
+    return int(_count(variables["params"]))
+
+
+@jax.jit
+def _count(params: Any) -> jax.Array:
+    counts = [jnp.count_nonzero(leaf) for leaf in jax.tree.leaves(params)]
+    return jnp.sum(jnp.stack(counts))
 
 
 def _measure(study: Study, shared: share.SharedWeights) -> Row:

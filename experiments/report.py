@@ -112,7 +112,7 @@ def write_model(
     decoded = dc.load(path)
     before, after = (
         np.asarray(logits(study.model, variables, images))
-        for variables in (lookup(shared), decoded)
+        for variables in (jax.device_get(lookup(shared)), decoded)
     )
     if before.tobytes() != after.tobytes():
         raise RuntimeError(f"{path}: the decoded network answers otherwise than saved")
@@ -140,7 +140,7 @@ def _lines(
         f"Dense fp32 variables / file: {report['dense_bytes']} / "
         f"{report['file_bytes']} bytes = {report['ratio']:.2f}"
     )
-    yield f"{report['seconds']:.0f} s on {report['device']}"
+    yield f"{report['seconds']:.0f} s of training and measuring on {report['device']}"
 
 
 def clusters(shared: SharedWeights) -> list[tuple[str, int, int, int]]:

@@ -2,7 +2,8 @@
 
 A run is a row of phases. Each phase trains for some epochs and is saved whole and in
 place, at its end and, once `SAVE_EVERY` seconds have passed since the last time, after
-an epoch. So a run that is killed goes on at most that many seconds and one epoch back.
+an epoch; less often if saving takes more than a thirtieth of the time. So a run that is
+killed goes on about that many seconds and one epoch back.
 What happens between two phases (pruning, sharing) is a pure function of what the phase
 before left behind and is simply done again.
 
@@ -31,6 +32,7 @@ from deepcomp_jax import container
 Row = dict[str, Any]
 
 SAVE_EVERY = 60.0  # seconds; a wide VGG19 trains an epoch in what saving it takes
+_SAVING = 1 / 30  # of the time, at most
 
 # In seconds, what is expected of a step when nothing like it was seen in this run, and
 # what is kept for saving the state and ending the process.
@@ -106,7 +108,7 @@ class Run:
             state = _like(state, saved["leaves"])
         self._rows += rows
         self._bar.update(start)
-        on_disk, when = start, time.monotonic()
+        on_disk, when, wait = start, time.monotonic(), SAVE_EVERY
         expected = self._longest("epoch", "[0-9]+")
         for epoch in range(start, epochs):
             if self._too_late(expected):
@@ -125,9 +127,10 @@ class Run:
             # The first epoch of a process compiles and so tells little of the others.
             first = epoch <= start + 1
             expected = row["seconds"] if first else max(expected, row["seconds"])
-            if epoch + 1 == epochs or now - when >= SAVE_EVERY:
+            if epoch + 1 == epochs or now - when >= wait:
                 self._save(path, epoch + 1, rows, state)
                 on_disk, when = epoch + 1, time.monotonic()
+                wait = max(SAVE_EVERY, (when - now) / _SAVING)
         return state
 
     def measure(self, name: str, compute: Callable[[], Row]) -> Row:

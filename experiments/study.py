@@ -26,6 +26,7 @@ from experiments.train import (
     TrainState,
     adam,
     evaluate,
+    place,
     replicate,
     sgd,
     split,
@@ -59,9 +60,9 @@ class Study(NamedTuple):
     watch: Split
     roles: Roles
 
-    def error(self, variables: Any) -> float:
-        """Error on `watch`, in percent."""
-        return evaluate(self.model, variables, *self.watch)[0]
+    def error(self, variables: Any, *, exact: bool = True) -> float:
+        """Error on `watch`, in percent; `exact` as in `train.logits`."""
+        return evaluate(self.model, variables, *self.watch, exact=exact)[0]
 
     def trainer(
         self,
@@ -241,7 +242,7 @@ def train_phase(
         epochs: Of the phase.
         rate: Initial learning rate.
         prepare: Changes the state before an epoch, counted from 0, and says what is
-            worth noting.
+            worth noting. The epoch consumes what it returns.
         answers: Logits of a teacher for the images of `study.train`, if the loss asks.
     """
     config = study.config
@@ -251,16 +252,17 @@ def train_phase(
     def train_epoch(state: TrainState, epoch: int) -> tuple[TrainState, Row]:
         rates = config.learning_rates(rate, epoch=epoch, epochs=epochs, steps=steps)
         key = jax.random.fold_in(base, epoch)
-        rates, key = replicate((rates, key))
         state, noted = prepare(state, epoch)
-        state = replicate(state)
+        state, rates, key = place((state, rates, key))
         state, metrics = trainer.epoch(state, *study.train, key, rates, answers)
         row = {
             "rate": float(rates.max()),
             **noted,
             "loss": float(metrics["loss"]),
             "train_error": float(metrics["error"]),
-            "watch_error": study.error(trainer.expand(state.params, state.rest)),
+            "watch_error": study.error(
+                trainer.expand(state.params, state.rest), exact=False
+            ),
         }
         return state, row
 

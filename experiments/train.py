@@ -18,6 +18,7 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 _EVALUATION_BATCH = 500
+_EVALUATED = 10 * _EVALUATION_BATCH  # images in one call of a program
 
 Array: TypeAlias = jax.Array | np.ndarray
 Augmentation: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
@@ -249,32 +250,58 @@ def crop(key: jax.Array, images: jax.Array, *, by: int = 2) -> jax.Array:
     return jax.vmap(cut)(padded, corners)
 
 
-@partial(jax.jit, static_argnums=0)
-def logits(model: nn.Module, variables: Any, images: Array) -> jax.Array:
+def logits(
+    model: nn.Module, variables: Any, images: Array, *, exact: bool = True
+) -> jax.Array:
     """Logits of a network in inference, float32 `[n, classes]`.
 
     Args:
         model: The network.
         variables: Its `params` and, if it has BatchNorm, `batch_stats`.
         images: uint8 `[n, height, width, channels]`.
+        exact: Whether an accelerator may not multiply float32 with fewer bits, as it
+            does by default.
     """
     count = images.shape[0]
-    padding = -count % _EVALUATION_BATCH
-    padded = jnp.pad(images, ((0, padding), (0, 0), (0, 0), (0, 0)))
-    batches = padded.reshape(-1, _EVALUATION_BATCH, *images.shape[1:])
-    # By default an accelerator may multiply float32 with fewer bits.
-    with jax.default_matmul_precision("highest"):
+    # One program for any number of images, of variables from anywhere.
+    size = min(_EVALUATED, count + -count % _EVALUATION_BATCH)
+    variables = place(variables)
+    parts = [
+        _logits(model, variables, _padded(images[first : first + size], size), exact)
+        for first in range(0, count, size)
+    ]
+    return jnp.concatenate(parts)[:count]
+
+
+def _padded(images: Array, size: int) -> Array:
+    if images.shape[0] == size:
+        return images
+    rest = size - images.shape[0]
+    return jnp.pad(images, ((0, rest), (0, 0), (0, 0), (0, 0)))
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _logits(
+    model: nn.Module, variables: Any, images: jax.Array, exact: bool
+) -> jax.Array:
+    batches = images.reshape(-1, _EVALUATION_BATCH, *images.shape[1:])
+    with jax.default_matmul_precision("highest" if exact else None):
         outputs = jax.lax.map(
             lambda batch: model.apply(variables, normalize(_shard(batch))), batches
         )
-    return outputs.reshape(-1, outputs.shape[-1])[:count]
+    return outputs.reshape(-1, outputs.shape[-1])
 
 
 def evaluate(
-    model: nn.Module, variables: Any, images: Array, labels: Array
+    model: nn.Module,
+    variables: Any,
+    images: Array,
+    labels: Array,
+    *,
+    exact: bool = True,
 ) -> tuple[float, float]:
-    """Test error in percent, and mean cross entropy in nats."""
-    outputs = logits(model, variables, images)
+    """Test error in percent, and mean cross entropy in nats; `exact` as in `logits`."""
+    outputs = logits(model, variables, images, exact=exact)
     loss = optax.losses.softmax_cross_entropy_with_integer_labels(outputs, labels)
     wrong = np.asarray(jnp.argmax(outputs, axis=-1) != labels)
     return 100.0 * int(wrong.sum()) / len(wrong), float(loss.mean())
@@ -285,8 +312,12 @@ def replicate(tree: Any) -> Any:
 
     An epoch consumes its state, so what goes in must not be needed again elsewhere.
     """
-    sharding = NamedSharding(_mesh(), PartitionSpec())
-    return jax.tree.map(lambda x: jax.device_put(jnp.array(x), sharding), tree)
+    return place(jax.tree.map(jnp.array, tree))
+
+
+def place(tree: Any) -> Any:
+    """Puts arrays on every device; those that are there already are not copied."""
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
 def _mesh() -> Mesh:

@@ -119,6 +119,7 @@ PRESETS = {
         epochs=(60,),
         rates=(0.02,),
         target_bytes=280_000,
+        measurements=10,
         bit_price=1.5e-7,
         sharing="grid",
         tune_epochs=60,

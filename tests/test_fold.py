@@ -110,6 +110,37 @@ def test_a_folded_network_gives_the_same_outputs(name: str, bias_of: Any):
         np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
 
 
+@pytest.mark.spec("B10")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_with_its_scales_in_the_kernels(name: str):
+    variables, run = _network(name)
+    trained = _trained(variables, 0)
+    folded = fold.batchnorm(trained, bias_of=CONV_BIASES, kernels=True)
+    with jax.numpy_rank_promotion("allow"):
+        expected, found = np.asarray(run(trained)), np.asarray(run(folded))
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+    named = trees.named_leaves(folded)
+    scales = [leaf for name, leaf in named.items() if name.endswith("/scale")]
+    assert scales
+    assert all((leaf == 1).all() for leaf in scales)
+
+
+@pytest.mark.spec("B10")
+def test_kernels_that_cannot_take_a_scale():
+    norm = {"mean": jnp.zeros(3), "var": jnp.ones(3), "scale": jnp.ones(3)}
+    norm["bias"] = jnp.zeros(3)
+    for conv, message in [
+        ({"bias": jnp.zeros(3)}, "leaf 'conv1/kernel' is missing"),
+        (
+            {"bias": jnp.zeros(3), "kernel": jnp.ones((3, 4))},
+            r"'conv1/kernel' has shape \(3, 4\): .* its last axis have 3 outputs",
+        ),
+    ]:
+        tree = {"conv1": conv, "bn1": norm}
+        with pytest.raises(ValueError, match=message):
+            fold.batchnorm(tree, bias_of=CONV_BIASES, kernels=True)
+
+
 @functools.cache
 def _one_norm() -> Callable[[Any, jax.Array], Any]:
     return jax.jit(nn.BatchNorm(use_running_average=True).apply)

@@ -101,8 +101,7 @@ def test_the_size_is_measured_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(figures, "draw", lambda *_: [])
-    monkeypatch.setattr(rate_training, "_MEASURED", 2)
-    _run(tmp_path, dense_epochs=1, epochs=(1,), tune_epochs=4)
+    _run(tmp_path, dense_epochs=1, epochs=(1,), tune_epochs=4, measurements=2)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row["phase"] == "grid"]
     assert ["bytes" in row for row in rows] == [True, False, True, False]
