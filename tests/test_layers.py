@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 LAYERS = [
     {"_types", "_errors"},
     {"bits", "_code", "_dtypes", "_measures", "_report", "_rans_loops", "lanes._sizes"},
-    {"_index", "_runs", "_tree", "trees", "_rans_models", "soft_rate"},
+    {"_index", "_runs", "_tree", "trees", "_rans_models"},
     {"_codebook", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
@@ -23,7 +23,7 @@ LAYERS = [
     {"codings._prices"},
     {"codings"},
     {"_layout", "rate", "lanes._huffman", "lanes._places", "lanes._rans"},
-    {"lanes._leaves"},
+    {"lanes._leaves", "soft_rate"},
     {"lanes"},
     {"_header"},
     {"_section"},
