@@ -29,7 +29,7 @@ from deepcomp_jax.share import Method, SharedWeights
 
 _ROUNDS = 4
 _MAX_GRID = 1000  # steps of a grid
-_PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
+PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
 _CHUNK = 1 << 20  # prices of weights that are compared at a time
 
 
@@ -66,7 +66,7 @@ def _short(step: float) -> float:
     """
     with np.errstate(over="ignore"):
         half = float(np.float16(step))
-    return half if abs(half - step) <= _PRECISE * step else step
+    return half if abs(half - step) <= PRECISE * step else step
 
 
 def penalty_of(step: float, importance: float) -> float:

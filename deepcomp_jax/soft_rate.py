@@ -26,7 +26,6 @@ from deepcomp_jax.share import SharedWeights
 
 _MOST = 0.5  # density above which a place costs nothing
 _LEAST = 1e-6  # density of a place that nothing speaks for
-_PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
 _INDEX_BITS = 1.5  # of the index of a small weight: its sign, and that it is small
 
 
@@ -50,7 +49,9 @@ def steps(params: Any, factor: float, *, of_vectors: float) -> Any:
         chosen = jnp.where(wide > 0, wide, of_vectors) if scaled else of_vectors
         chosen = jnp.float32(chosen)
         short = chosen.astype(jnp.float16).astype(jnp.float32)
-        return jnp.where(jnp.abs(short - chosen) <= _PRECISE * chosen, short, chosen)
+        return jnp.where(
+            jnp.abs(short - chosen) <= rate.PRECISE * chosen, short, chosen
+        )
 
     return jax.tree.map(step, params)
 

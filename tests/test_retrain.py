@@ -107,7 +107,7 @@ def test_a_step_that_consumes_its_state_leaves_the_masks():
     for seed in range(2):
         step(_params(seed), state, params)
         state = retrain.with_masks(optimizer, optimizer.init(params), masks)
-    assert masks["kernel"].shape == (4, 5)
+    assert np.asarray(masks["kernel"]).any()
 
 
 @pytest.mark.spec("R1", "R3")
