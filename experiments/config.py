@@ -24,6 +24,8 @@ class Config:
             `dtype`; weights, statistics, losses and all measurements are float32.
         augment: Whether images are changed at random: shifted, and flipped if a mirror
             image means the same.
+        cut_out: Pixels of the side of a square that each image loses, at random, in the
+            training before any pruning; 0 for none.
         l2: Weight of half the sum of squares of the kernels in the loss.
         schedule: Of the learning rate within a phase: "cosine" to zero, or "steps", a
             tenth after each epoch in `drops`.
@@ -55,7 +57,8 @@ class Config:
             steps of the grids.
         steps: Of the grids of the curve of size and error, over the root mean square of
             the weights; a point for each.
-        target_bytes: Of "rate": size that the file shall have, about.
+        target_bytes: Of "rate": sizes that files shall have, about, in falling order;
+            there is a file for each.
         measurements: Of "rate": how often the file is written in memory while weights
             are trained on their grids, to see its size.
         bit_price: Of "rate": what a bit costs in the loss of the sparse phase, in nats;
@@ -76,6 +79,7 @@ class Config:
     batch: int = 128
     compute: Literal["float32", "bfloat16"] = "float32"
     augment: bool = True
+    cut_out: int = 0
     l2: float = 5e-4
     schedule: Literal["cosine", "steps"] = "cosine"
     drops: tuple[int, ...] = (3, 12, 18)
@@ -95,7 +99,7 @@ class Config:
     tune_epochs: int = 1
     tune_rate: float = 5e-4
     steps: tuple[float, ...] = (0.05, 0.07, 0.1, 0.14, 0.2)
-    target_bytes: int = 50_000
+    target_bytes: tuple[int, ...] = (50_000,)
     measurements: int = 30
     bit_price: float = 1e-5
     distilled: float = 0.7
@@ -113,7 +117,7 @@ class Config:
     def total_epochs(self) -> int:
         """Epochs of all phases."""
         retraining = sum(self.epochs_of(i) for i in range(self.iterations))
-        tuning = len(self.methods()) * self.tune_epochs
+        tuning = len(self.tuning_phases()) * self.tune_epochs
         return self.dense_epochs + retraining + tuning
 
     def methods(self) -> tuple[str, ...]:
@@ -121,6 +125,13 @@ class Config:
         if self.sharing in ("paper", "grid"):
             return (self.sharing,)
         return ("kmeans", "nonparametric")
+
+    def tuning_phases(self) -> tuple[str, ...]:
+        """Names of the phases after pruning: methods of sharing, or sizes of files."""
+        if self.sharing != "grid":
+            return self.methods()
+        further = range(2, len(self.target_bytes) + 1)
+        return ("grid", *(f"grid-{i}" for i in further))
 
     def learning_rates(
         self, rate: float, *, epoch: int, epochs: int, steps: int

@@ -107,21 +107,21 @@ SMALL300 = Config(
     iterations=1,
     epochs=(30,),
     rates=(0.02,),
-    target_bytes=7600,
+    target_bytes=(7600,),
     bit_price=5e-6,
     sharing="grid",
     tune_epochs=30,
     tune_rate=0.02,
 )
 SMALLEST300 = dataclasses.replace(
-    SMALL300, preset="smallest", target_bytes=4300, bit_price=1.5e-5
+    SMALL300, preset="smallest", target_bytes=(4300,), bit_price=1.5e-5
 )
 SMALL5 = dataclasses.replace(
     SMALL300,
     validation=1000,
     dense_epochs=20,
     epochs=(15,),
-    target_bytes=3150,
+    target_bytes=(3150,),
     bit_price=2e-5,
     tune_epochs=120,
     grid_step=2.0,
@@ -132,7 +132,7 @@ SMALLEST5 = dataclasses.replace(
     SMALL5,
     preset="smallest",
     validation=5000,
-    target_bytes=1450,
+    target_bytes=(1450,),
     bit_price=6e-5,
     tune_epochs=60,
     measurements=60,

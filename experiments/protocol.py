@@ -34,7 +34,7 @@ def run(
         deadline: On the clock of `time.monotonic`, in seconds.
 
     Returns:
-        What `report.json` holds.
+        What `report.json` holds, the first one of several.
 
     Raises:
         runs.OutOfTime: The next step may not end before the deadline.
@@ -46,17 +46,20 @@ def run(
         current = study.Study(config, saved, model, train, watch, roles)
         trained = study.train_dense(current)
         if config.pruning == "rate":
-            pruned, shared = rate_training.run(current, trained)
+            pruned, files = rate_training.run(current, trained)
         else:
             pruned = study.prune_and_retrain(current, trained)
             tuned = {
                 method: study.fine_tune(current, pruned, method)
                 for method in config.methods()
             }
-            shared = tuned[config.sharing]
-            curve.measure(current, pruned, shared)
-        networks = report.Networks(trained, pruned, shared)
+            files = {config.sharing: tuned[config.sharing]}
+            curve.measure(current, pruned, tuned[config.sharing])
         if config.sharing == "paper":
-            tradeoff.measure(current, trained, networks.shared)
-        saved.check_time()
-        return report.finish(current, dataset, networks)
+            tradeoff.measure(current, trained, files["paper"])
+        reports = []
+        for phase, shared in files.items():
+            saved.check_time()
+            networks = report.Networks(trained, pruned, shared, phase)
+            reports.append(report.finish(current, dataset, networks))
+        return reports[0]

@@ -55,6 +55,13 @@ class Rest(NamedTuple):
     each: jax.Array
 
 
+class Fall(NamedTuple):
+    """From which size of the file to which, in bytes, a phase on grids shall go."""
+
+    first: int
+    to: int
+
+
 @dataclasses.dataclass(frozen=True)
 class RateLoss:
     """Cross entropy with labels and with the answers of a teacher, and the rate.
@@ -81,7 +88,7 @@ class RateLoss:
         )
 
 
-def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
+def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]]:
     """The two phases.
 
     Args:
@@ -90,7 +97,8 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
             teacher of both.
 
     Returns:
-        The sparse network's variables, and the network on grids.
+        The sparse network's variables, and for each size that is asked for the network
+        on grids, by the name of its phase.
     """
     config = study.config
     params, statistics = split(_folded(study, trained))
@@ -118,14 +126,20 @@ def run(study: Study, trained: Any) -> tuple[Any, share.SharedWeights]:
 
 def train_on_grids(
     study: Study, sparse: Any, rest: Rest, answers: jax.Array
-) -> share.SharedWeights:
+) -> dict[str, share.SharedWeights]:
     """The second phase: idle units left out, the weights of all others on grids.
+
+    It is gone through once for each size that is asked for, and begins where the one
+    before ended.
 
     Args:
         study: The run.
         sparse: Variables after the first phase.
         rest: As in the first phase.
         answers: Of the teacher, for the images of `study.train`.
+
+    Returns:
+        The networks by the names of the phases.
     """
     config, kinds = study.config, study.roles.units
     kept = narrowing.busy(sparse, kinds)
@@ -138,7 +152,10 @@ def train_on_grids(
     rest = rest._replace(
         statistics=statistics, prices=soft_rate.prices(params, rest.steps)
     )
-    state = TrainState(params, rest, trainer.optimizer.init(params))
+
+    def narrow(state: TrainState) -> share.SharedWeights:
+        found = narrowing.sort(_on_grids(state.params, state.rest), kinds)
+        return shared_weights(study, found, rest.steps)
 
     def wide(state: TrainState) -> share.SharedWeights:
         found = _on_grids(state.params, state.rest)
@@ -146,13 +163,20 @@ def train_on_grids(
         found = narrowing.sort(found, kinds)
         return shared_weights(study, found, rest.steps)
 
-    first = study.run.measure("grid-start", lambda: _measure(study, wide(state)))
-    trained = train_phase(
-        slim, "grid", trainer, state, config.tune_epochs, config.tune_rate,
-        partial(_adapted, config, wide, float(first["bytes"])), answers,
-    )  # fmt: skip
-    study.run.measure("grid-end", lambda: _measure(study, wide(trained)))
-    return wide(trained)
+    networks: dict[str, share.SharedWeights] = {}
+    for name, target in zip(config.tuning_phases(), config.target_bytes, strict=True):
+        state = TrainState(params, rest, trainer.optimizer.init(params))
+        first = study.run.measure(
+            f"{name}-start", partial(_measure, slim, narrow, state)
+        )
+        trained = train_phase(
+            slim, name, trainer, state, config.tune_epochs, config.tune_rate,
+            partial(_adapted, config, narrow, Fall(first["bytes"], target)), answers,
+        )  # fmt: skip
+        params, rest = trained.params, trained.rest
+        study.run.measure(f"{name}-end", partial(_measure, study, wide, trained))
+        networks[name] = wide(trained)
+    return networks
 
 
 def shared_weights(study: Study, variables: Any, steps: Any) -> share.SharedWeights:
@@ -212,13 +236,14 @@ def _rising(
 ) -> tuple[TrainState, Row]:
     """The state with the prices of an epoch of `sparsify`, which has so many."""
     bit = price * min(1.0, (epoch + 1) / (_RISE * epochs))
-    return _priced(state, bit), {"bit_price": bit}
+    kept = _nonzero(_on_grids(state.params, state.rest))
+    return _priced(state, bit), {"nonzero": kept, "bit_price": bit}
 
 
 def _adapted(
     config: Config,
-    wide: Callable[[TrainState], share.SharedWeights],
-    first: float,
+    shared: Callable[[TrainState], share.SharedWeights],
+    fall: Fall,
     state: TrainState,
     epoch: int,
 ) -> tuple[TrainState, Row]:
@@ -226,8 +251,9 @@ def _adapted(
 
     Args:
         config: Of the run.
-        wide: The network that goes into a file.
-        first: Bytes of the file before the first epoch.
+        shared: The network that goes into a file; it may lack units that do nothing,
+            which hardly take bytes.
+        fall: From which size to which.
         state: Before the epoch.
         epoch: Counted from 0.
     """
@@ -236,16 +262,16 @@ def _adapted(
     # In between the size follows from the number of weights: to write the file of a
     # large network takes longer than an epoch on an accelerator.
     if epoch % max(1, config.tune_epochs // config.measurements) == 0:
-        size = noted["bytes"] = sharing.file_bytes(config, wide(state))
+        size = noted["bytes"] = sharing.file_bytes(config, shared(state))
         each = jnp.float32(size / max(1, kept))
         state = state._replace(rest=state.rest._replace(each=each))
     size = float(state.rest.each) * kept
     left = max(0.0, 1 - epoch / (_FALL * config.tune_epochs))
-    aim = config.target_bytes * (first / config.target_bytes) ** left
+    aim = fall.to * (fall.first / fall.to) ** left
     change = (size / aim) ** (_UP if size > aim else _DOWN)
     change = min(max(change, 1 / _FASTEST), _FASTEST)
     bit = float(state.rest.bit) * change
-    return _priced(state, bit), {**noted, "bit_price": bit}
+    return _priced(state, bit), {**noted, "nonzero": kept, "bit_price": bit}
 
 
 def _priced(state: TrainState, bit: float) -> TrainState:
@@ -277,6 +303,11 @@ def _count(params: Any) -> jax.Array:
     return jnp.sum(jnp.stack(counts))
 
 
-def _measure(study: Study, shared: share.SharedWeights) -> Row:
+def _measure(
+    study: Study,
+    network: Callable[[TrainState], share.SharedWeights],
+    state: TrainState,
+) -> Row:
+    shared = network(state)
     size = sharing.file_bytes(study.config, shared)
     return measure_shared(study, shared) | {"bytes": size}

@@ -1,6 +1,7 @@
 """The end of a run: the file, what the network decoded from it can do, the report."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ import deepcomp_jax as dc
 from deepcomp_jax import account, container, trees
 from deepcomp_jax.share import SharedWeights, lookup
 from experiments import comparison, figures, sharing
+from experiments.config import Config
 from experiments.data import Dataset
-from experiments.runs import versions
+from experiments.runs import Row, versions
 from experiments.study import Study
 from experiments.train import evaluate, logits
 
@@ -27,15 +29,20 @@ class Networks(NamedTuple):
         trained: Variables before any pruning.
         pruned: Variables after the last iteration.
         shared: The network that goes into the file.
+        phase: In which that was made.
     """
 
     trained: Any
     pruned: Any
     shared: SharedWeights
+    phase: str
 
 
 def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]:
     """Writes `model.dcz`, loads it back, and writes the report and the figures.
+
+    They are in the directory of the run; those of a second network, of another size,
+    in one of their own there, named as the phase it was made in.
 
     Args:
         study: The run.
@@ -47,7 +54,10 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
         What `report.json` holds.
     """
     run, config = study.run, study.config
-    path = run.directory / "model.dcz"
+    further = networks.phase in config.tuning_phases()[1:] and config.sharing == "grid"
+    directory = run.directory / networks.phase if further else run.directory
+    directory.mkdir(exist_ok=True)
+    path = directory / "model.dcz"
     decoded = write_model(path, study, networks.shared, dataset.test_images)
     accounted = dc.report(path)
 
@@ -58,7 +68,8 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
             "test_error": evaluate(study.model, decoded, *test)[0],
         }
 
-    measured = run.measure("test", errors)
+    measured = run.measure(f"{networks.phase}-test" if further else "test", errors)
+    rows = _history(config, list(run.rows()), networks.phase)
     identity = {
         "network": study.roles.network,
         "dataset": dataset.name,
@@ -71,7 +82,7 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "versions": versions(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "seconds": round(run.seconds(), 1),
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
     lines = list(_lines(report, networks.shared, accounted))
     published = study.roles.published
@@ -81,11 +92,11 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
         layers = {row.name: row._asdict() for row in published.rows}
         report["published"] = published._asdict() | {"rows": layers}
     text = "\n".join(lines) + "\n"
-    container.write(run.directory / "report.txt", text.encode())
+    container.write(directory / "report.txt", text.encode())
     container.write(
-        run.directory / "report.json", (json.dumps(report, indent=2) + "\n").encode()
+        directory / "report.json", (json.dumps(report, indent=2) + "\n").encode()
     )
-    _draw(study, networks, decoded, accounted)
+    _draw(directory, study, rows, networks, decoded, accounted)
     run.say(text)
     return report
 
@@ -156,8 +167,33 @@ def clusters(shared: SharedWeights) -> list[tuple[str, int, int, int]]:
     ]
 
 
+def _history(config: Config, rows: list[Row], phase: str) -> list[Row]:
+    """What was logged on the way to a network, its own phase under the method's name.
+
+    Of several sizes, later phases are left out, and earlier ones numbered.
+    """
+    if config.sharing != "grid":
+        return rows
+    phases = config.tuning_phases()
+    own = phases.index(phase)
+    names = {name: f"grid-{i}" for i, name in enumerate(phases[:own], start=1)}
+    names[phase] = "grid"
+    history: list[Row] = []
+    for row in rows:
+        name = re.sub("-(start|end|test)$", "", row["phase"])
+        if name not in phases[own + 1 :]:
+            end = row["phase"].removeprefix(name)
+            history.append(row | {"phase": names.get(name, name) + end})
+    return history
+
+
 def _draw(
-    study: Study, networks: Networks, decoded: Any, accounted: account.Account
+    directory: Path,
+    study: Study,
+    rows: list[Row],
+    networks: Networks,
+    decoded: Any,
+    accounted: account.Account,
 ) -> None:
     weights = {
         name: {k: np.asarray(v) for k, v in trees.named_leaves(variables).items()}
@@ -168,8 +204,8 @@ def _draw(
         )
     }
     figures.draw(
-        study.run.directory,
-        list(study.run.rows()),
+        directory,
+        rows,
         weights,
         [
             figures.TensorRow(tensor.name, tensor.size, tensor.kept, tensor.bits)

@@ -171,10 +171,6 @@ class Run:
         """All that was logged, in order."""
         return iter(self._rows)
 
-    def seconds(self) -> float:
-        """Time spent on everything logged, over all times the run was started."""
-        return sum(row["seconds"] for row in self._rows)
-
     def __enter__(self) -> "Run":
         """The run itself."""
         return self

@@ -3,6 +3,7 @@
 The study knows no particular network and no particular data.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -22,9 +23,11 @@ from experiments.roles import Roles
 from experiments.runs import Row, Run
 from experiments.train import (
     Array,
+    Augmentation,
     Trainer,
     TrainState,
     adam,
+    cut_out,
     evaluate,
     place,
     replicate,
@@ -104,6 +107,9 @@ def train_dense(study: Study) -> Any:
     variables = init(jax.random.key(config.seed), jnp.zeros(shape))
     optimizer = {"sgd": sgd, "adam": adam}[config.dense_optimizer]()
     trainer = study.trainer(optimizer)
+    if config.cut_out:
+        augment = _then_cut_out(trainer.augment, config.cut_out)
+        trainer = dataclasses.replace(trainer, augment=augment)
     state = _state(variables, trainer)
     state = train_phase(
         study, "dense", trainer, state, config.dense_epochs, config.dense_rate
@@ -111,6 +117,17 @@ def train_dense(study: Study) -> Any:
     variables = trained_variables(state)
     study.run.measure("dense-end", lambda: {"watch_error": study.error(variables)})
     return variables
+
+
+def _then_cut_out(augment: Augmentation | None, side: int) -> Augmentation:
+    """Augments as before, and then cuts squares out of the images."""
+
+    def both(key: jax.Array, images: jax.Array) -> jax.Array:
+        keys = jax.random.split(key)
+        images = images if augment is None else augment(keys[0], images)
+        return cut_out(keys[1], images, side=side)
+
+    return both
 
 
 def prune_and_retrain(study: Study, variables: Any) -> Any:

@@ -250,6 +250,30 @@ def crop(key: jax.Array, images: jax.Array, *, by: int = 2) -> jax.Array:
     return jax.vmap(cut)(padded, corners)
 
 
+def cut_out(key: jax.Array, images: jax.Array, *, side: int) -> jax.Array:
+    """Makes a square of each image grey, part of which may lie outside of it.
+
+    (DeVries and Taylor 2017, arXiv 1708.04552.)
+
+    Args:
+        key: Of where the squares are.
+        images: uint8 `[batch, height, width, channels]`.
+        side: Of the squares, in pixels.
+
+    Returns:
+        Images of the same shape and dtype.
+    """
+    batch, *lengths, _ = images.shape
+    square = jnp.ones((batch, 1, 1, 1), bool)
+    for axis, length in enumerate(lengths, start=1):
+        middle_key = jax.random.fold_in(key, axis)
+        first = jax.random.randint(middle_key, (batch, 1), 0, length) - side // 2
+        places = jnp.arange(length)
+        inside = (places >= first) & (places < first + side)
+        square &= jnp.expand_dims(inside, (3 - axis, 3))
+    return jnp.where(square, jnp.array(128, images.dtype), images)
+
+
 def logits(
     model: nn.Module, variables: Any, images: Array, *, exact: bool = True
 ) -> jax.Array:

@@ -33,7 +33,7 @@ TINY = dataclasses.replace(
     tune_epochs=6,
     tune_rate=0.1,
     grid_step=1.0,
-    target_bytes=2000,
+    target_bytes=(2000,),
     bit_price=3e-5,
 )
 
@@ -93,7 +93,9 @@ def test_it_has_about_the_size_that_is_asked_for(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(figures, "draw", lambda *_: [])
-    dear = _run(tmp_path, target_bytes=800, dense_epochs=2, epochs=(6,), tune_epochs=1)
+    dear = _run(
+        tmp_path, target_bytes=(800,), dense_epochs=2, epochs=(6,), tune_epochs=1
+    )
     assert dear["file_bytes"] < (finished / "model.dcz").stat().st_size
 
 
@@ -118,6 +120,21 @@ def test_killed_after_a_save_it_ends_with_the_same_file(
     files = [run / "model.dcz" for run in (tmp_path, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
     assert _rows(tmp_path) == _rows(finished)
+
+
+def test_a_file_for_each_size(finished: Path, tmp_path: Path):
+    first = _run(tmp_path, target_bytes=(2000, 1500, 1100))
+    again = json.loads((finished / "report.json").read_text())
+    assert first["file_bytes"] == again["file_bytes"]
+    sizes = [first["file_bytes"]]
+    for name in ("grid-2", "grid-3"):
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        sizes.append((tmp_path / name / "model.dcz").stat().st_size)
+        assert report["file_bytes"] == sizes[-1]
+        assert (tmp_path / name / "fig_training.png").stat().st_size > 0
+        assert report["seconds"] > first["seconds"]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 0.8 * sizes[0]
 
 
 def test_a_network_with_batchnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

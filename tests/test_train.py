@@ -135,6 +135,22 @@ def test_crops_are_shifts_by_at_most_four_pixels():
     assert len(places) > 30
 
 
+def test_cut_out_makes_one_square_grey():
+    images = jnp.zeros((400, 32, 32, 3), jnp.uint8)
+    cut = np.asarray(train.cut_out(jax.random.key(0), images, side=16))
+    assert set(np.unique(cut)) == {0, 128}
+    grey = cut[..., 0] == 128
+    np.testing.assert_array_equal(cut, 128 * grey[..., None].repeat(3, -1))
+    sizes = set()
+    for image in grey:
+        rows, columns = image.any(1), image.any(0)
+        np.testing.assert_array_equal(image, np.outer(rows, columns))
+        for places in (rows, columns):
+            assert (np.diff(np.flatnonzero(places)) == 1).all()
+            sizes.add(int(places.sum()))
+    assert sizes == set(range(8, 17))  # those at the edges are partly outside
+
+
 def test_evaluation_pads_the_last_batch():
     class Pixel(nn.Module):
         @nn.compact
