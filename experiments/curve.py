@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import budget, fold, pipeline, rate, share
+from deepcomp_jax import budget, pipeline, rate, share
 from experiments import sharing
 from experiments.runs import Row
-from experiments.study import Study
+from experiments.study import Study, folded
 from experiments.train import normalize, split
 
 BATCHES = 64  # of which gradients are squared
@@ -33,17 +33,16 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
     if not steps:
         return
     size = sharing.file_bytes(study.config, shared)
-    norms = study.roles.norms
-    folded = fold.batchnorm(variables, bias_of=norms) if norms else variables
+    weights = folded(study, variables)
     squares: list[Any] = []
 
     def look(step: float) -> Row:
         if not squares:  # what is there already needs no gradients
-            squares.append(importance(study, folded))
-        scale = mean_square(folded["params"], squares[0]["params"])
+            squares.append(importance(study, weights))
+        scale = mean_square(weights["params"], squares[0]["params"])
         penalty = rate.penalty_of(step, scale)
         found = budget.point(
-            folded, ("^params/",), penalty=penalty, importance=squares[0]
+            weights, ("^params/",), penalty=penalty, importance=squares[0]
         )
         return {
             "penalty": penalty,

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import fold, rate, share, soft_rate, trees
+from deepcomp_jax import rate, share, soft_rate, trees
 from experiments import narrowing, sharing
 from experiments.config import Config
 from experiments.runs import Row
-from experiments.study import Study, measure_shared, train_phase
+from experiments.study import Study, folded, measure_shared, train_phase
 from experiments.train import Seen, TrainState, adam, cross_entropy, logits, split
 
 _TEMPERATURE = 2.0  # of the teacher's answers
@@ -101,7 +101,10 @@ def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]
         on grids, by the name of its phase.
     """
     config = study.config
-    params, statistics = split(_folded(study, trained))
+    # BatchNorm is trained as it will be stored. Else no weight would be worth its bits:
+    # what a BatchNorm divides by its deviation can shrink to nothing and do the same.
+    # The scales go into the kernels: what a weight does is then in its size alone.
+    params, statistics = split(folded(study, trained, kernels=True))
     steps = soft_rate.steps(
         params, config.grid_step, of_vectors=config.vector_grid_step
     )
@@ -199,18 +202,6 @@ def shared_weights(study: Study, variables: Any, steps: Any) -> share.SharedWeig
         rules.append((f"^(?:{any_of_them})$", method, "vectors"))
     others = sharing.rules(study.config, study.roles, "kmeans")
     return share.share(variables, [*rules, *others])
-
-
-def _folded(study: Study, variables: Any) -> Any:
-    """BatchNorm as constants, which are trained as they will be stored.
-
-    Else no weight would be worth its bits: what a BatchNorm divides by its deviation
-    can shrink to nothing and do the same. The scales go into the kernels: what a
-    weight of a kernel does is then in its size alone.
-    """
-    if "batch_stats" not in variables:
-        return variables
-    return fold.batchnorm(variables, bias_of=study.roles.norms, kernels=True)
 
 
 def _of_units(study: Study, variables: Any) -> Study:

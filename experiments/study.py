@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import prune, retrain, share
+from deepcomp_jax import fold, prune, retrain, share
 from experiments import sharing
 from experiments.config import Config
 from experiments.data import Dataset
@@ -197,18 +197,34 @@ def pruned_state(variables: Any, masks: Any, trainer: Trainer) -> TrainState:
     return state._replace(opt_state=masked)
 
 
+def folded(study: Study, variables: Any, *, kernels: bool = False) -> Any:
+    """BatchNorm as constants, which is how it is shared and stored.
+
+    Running statistics cannot be shared as they are: a channel that nothing reaches any
+    more has hardly a variance, and a rounded mean is many such deviations off.
+
+    Args:
+        study: The run.
+        variables: Of the network, which may be without BatchNorm.
+        kernels: As for `fold.batchnorm`.
+    """
+    if "batch_stats" not in variables:
+        return variables
+    return fold.batchnorm(variables, bias_of=study.roles.norms, kernels=kernels)
+
+
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     """Shares the weights, trains the codebooks of the kernels and rounds them all.
 
-    The codebooks of biases and BatchNorm values stay: they hold variances too, which a
-    step of gradient descent could make negative.
+    The codebooks of biases and BatchNorm values stay as they are.
 
     Raises:
         runs.OutOfTime: Sharing may not end before the deadline of the run.
     """
     config = study.config
     study.run.check_time()
-    shared = share.share(variables, sharing.rules(study.config, study.roles, method))
+    rules = sharing.rules(study.config, study.roles, method)
+    shared = share.share(folded(study, variables), rules)
     study.run.measure(f"{method}-start", partial(measure_shared, study, shared))
     trainer, state = codebook_training(study, shared)
     state = train_phase(
@@ -300,7 +316,7 @@ def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
     """The pruned network, and what sharing alone would make of it."""
     config = study.config
     rules = sharing.rules(config, study.roles, config.methods()[0])
-    shared = share.share(variables, rules)
+    shared = share.share(folded(study, variables), rules)
     after = measure_shared(study, shared)
     return {
         "iteration": iteration,

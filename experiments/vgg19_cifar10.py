@@ -50,7 +50,12 @@ ROLES = Roles(
     network="VGG19_BN_drop_10",
     # The slides' groups besides the kernels: each convolution's bias and BatchNorm
     # values together. They have none for the dense layers' biases; here each has one.
-    groups=[(r"(?:conv|bn)(\d+_\d+)/", r"bn\1"), (r"(fc\d)/bias$", r"\1/bias")],
+    # What is left of the running statistics is one constant.
+    groups=[
+        (r"(?:conv|bn)(\d+_\d+)/(?:bias|scale)$", r"bn\1"),
+        (r"(fc\d)/bias$", r"\1/bias"),
+        ("^batch_stats/", "statistics"),
+    ],
     # BatchNorm subtracts the mean of its input, and so any bias of the convolution.
     idle=r"^conv.*/bias$",
     norms=[("conv(.*)", r"bn\1")],

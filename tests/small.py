@@ -11,8 +11,13 @@ from experiments.roles import Roles
 
 ROLES = Roles(
     network="small",
-    groups=[(r"(?:conv|bn)(\d)/", r"bn\1"), (r"(fc)/bias$", r"\1/bias")],
+    groups=[
+        (r"(?:conv|bn)(\d)/(?:bias|scale)$", r"bn\1"),
+        (r"(fc)/bias$", r"\1/bias"),
+        ("^batch_stats/", "statistics"),
+    ],
     idle=r"^conv.*/bias$",
+    norms=[("conv(.*)", r"bn\1")],
 )
 
 

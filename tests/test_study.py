@@ -87,7 +87,7 @@ def test_every_output_is_there(finished: Path):
         "curve-0.1", "curve-study", "test",
     ]  # fmt: skip
     text = (finished / "report.txt").read_text()
-    assert text.count("Initial clusters") == 6
+    assert text.count("Initial clusters") == 7
 
 
 def test_sparsity_and_codebooks_are_as_asked(finished: Path):
@@ -198,7 +198,7 @@ def test_vgg19_from_the_command_line_and_its_file_evaluated(
     report = json.loads((tmp_path / "report.json").read_text())
     assert len(report["per_tensor"]) == 16 * 6 + 3 * 2
     assert f"test error {report['test_error']:.2f} %" in capsys.readouterr().out
-    assert (tmp_path / "report.txt").read_text().count("Initial clusters") == 38
+    assert (tmp_path / "report.txt").read_text().count("Initial clusters") == 39
 
 
 def test_the_slides_learning_rates():
