@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import fold, prune, retrain, share
+from deepcomp_jax import fold, prune, retrain, share, trees
 from experiments import sharing
 from experiments.config import Config
 from experiments.data import Dataset
@@ -201,7 +201,9 @@ def folded(study: Study, variables: Any, *, kernels: bool = False) -> Any:
     """BatchNorm as constants, which is how it is shared and stored.
 
     Running statistics cannot be shared as they are: a channel that nothing reaches any
-    more has hardly a variance, and a rounded mean is many such deviations off.
+    more has hardly a variance, and a rounded mean is many such deviations off. Nor can
+    its folded scale, hundreds of times as large as others: it becomes zero where it
+    multiplies nothing.
 
     Args:
         study: The run.
@@ -210,7 +212,17 @@ def folded(study: Study, variables: Any, *, kernels: bool = False) -> Any:
     """
     if "batch_stats" not in variables:
         return variables
-    return fold.batchnorm(variables, bias_of=study.roles.norms, kernels=kernels)
+    norms = study.roles.norms
+    found = fold.batchnorm(variables, bias_of=norms, kernels=kernels)
+    if kernels:
+        return found
+    leaves = trees.named_leaves(found)
+    for units in study.roles.units.values():
+        kernel = leaves[units.made[0].leaf]
+        idle = ~jnp.any(kernel != 0, axis=tuple(range(kernel.ndim - 1)))
+        for name in (axis.leaf for axis in units.made if axis.leaf.endswith("scale")):
+            leaves[name] = jnp.where(idle, 0, leaves[name])
+    return trees.rebuild(found, leaves)
 
 
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:

@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from experiments import command, figures, protocol, runs, study, vgg19_cifar10
+from deepcomp_jax import share
+from experiments import (
+    command,
+    figures,
+    protocol,
+    runs,
+    sharing,
+    study,
+    train,
+    vgg,
+    vgg19_cifar10,
+)
 from experiments.config import Config
 from experiments.data import Dataset
 from tests.killing import run_killed
@@ -175,6 +186,37 @@ def test_states_are_saved_once_a_while(tmp_path: Path):
 def _timeless(directory: Path) -> list[dict[str, Any]]:
     lines = (directory / "metrics.jsonl").read_text().splitlines()
     return [{**json.loads(line), "seconds": 0} for line in lines]
+
+
+def test_channels_that_nothing_reaches_survive_sharing():
+    """Their variance is next to nothing, so that a rounded mean would be far off."""
+    images, roles = _dataset().train_images, vgg19_cifar10.ROLES
+    model = vgg.of_width(1 / 16)
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    keys = iter(jax.random.split(jax.random.key(1), 200))
+    variables = jax.tree.map(
+        lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), variables
+    )
+    idle = np.arange(24)
+    conv, norm = variables["params"]["conv5_2"], variables["batch_stats"]["bn5_2"]
+    conv["kernel"] = conv["kernel"].at[..., idle].set(0)
+    norm["mean"] = norm["mean"].at[idle].set(conv["bias"][idle])
+    norm["var"] = norm["var"].at[idle].set(1e-12)
+
+    def answers(weights: Any) -> np.ndarray:
+        return np.asarray(train.logits(model, weights, images))
+
+    config = dataclasses.replace(TINY, kernel_bits=8, other_bits=4)
+    current: Any = study.Study(config, None, model, None, None, roles)
+    folded = study.folded(current, variables)
+    before = answers(variables)
+    np.testing.assert_allclose(
+        answers(folded), before, atol=1e-3 * np.abs(before).max()
+    )
+    assert not folded["params"]["bn5_2"]["scale"][idle].any()
+    rules = sharing.rules(config, roles, "kmeans")
+    shared = share.lookup(share.share(folded, rules))
+    assert np.abs(answers(shared) - before).max() < 0.1 * np.abs(before).max()
 
 
 def test_another_configuration_is_not_mixed_in(finished: Path):
