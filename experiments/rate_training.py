@@ -156,10 +156,6 @@ def train_on_grids(
         statistics=statistics, prices=soft_rate.prices(params, rest.steps)
     )
 
-    def narrow(state: TrainState) -> share.SharedWeights:
-        found = narrowing.sort(_on_grids(state.params, state.rest), kinds)
-        return shared_weights(study, found, rest.steps)
-
     def wide(state: TrainState) -> share.SharedWeights:
         found = _on_grids(state.params, state.rest)
         found = narrowing.widen(found, sparse, kinds, kept)
@@ -170,11 +166,11 @@ def train_on_grids(
     for name, target in zip(config.tuning_phases(), config.target_bytes, strict=True):
         state = TrainState(params, rest, trainer.optimizer.init(params))
         first = study.run.measure(
-            f"{name}-start", partial(_measure, slim, narrow, state)
+            f"{name}-start", partial(_measure, study, wide, state)
         )
         trained = train_phase(
             slim, name, trainer, state, config.tune_epochs, config.tune_rate,
-            partial(_adapted, config, narrow, Fall(first["bytes"], target)), answers,
+            partial(_adapted, config, wide, Fall(first["bytes"], target)), answers,
         )  # fmt: skip
         params, rest = trained.params, trained.rest
         study.run.measure(f"{name}-end", partial(_measure, study, wide, trained))
@@ -242,8 +238,7 @@ def _adapted(
 
     Args:
         config: Of the run.
-        shared: The network that goes into a file; it may lack units that do nothing,
-            which hardly take bytes.
+        shared: The network that goes into a file.
         fall: From which size to which.
         state: Before the epoch.
         epoch: Counted from 0.
