@@ -106,6 +106,11 @@ class Config:
     grid_step: float = 3.0
     vector_grid_step: float = 0.6
 
+    def __post_init__(self) -> None:
+        """Rejects what only the end of a run would show."""
+        if not self.target_bytes:
+            raise ValueError("target_bytes is empty: give one size at least")
+
     def epochs_of(self, iteration: int) -> int:
         """Epochs of an iteration, counted from 0."""
         return self.epochs[min(iteration, len(self.epochs) - 1)]

@@ -137,6 +137,11 @@ def test_a_file_for_each_size(finished: Path, tmp_path: Path):
     assert sizes[-1] < 0.8 * sizes[0]
 
 
+def test_no_size_is_an_error_before_anything_is_trained():
+    with pytest.raises(ValueError, match="target_bytes is empty"):
+        dataclasses.replace(TINY, target_bytes=())
+
+
 def test_a_network_with_batchnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing in the recipe is about LeNets: units are optional, statistics folded."""
     monkeypatch.setattr(figures, "draw", lambda *_: [])

@@ -6,9 +6,9 @@ Trains the dense network of the preset `best` on CIFAR-10 twice, in float32 and 
 bfloat16, with the same initial weights and the same order of images, and prints the
 errors on validation data. Weights, statistics and losses are float32 in both.
 
-On a CPU, bfloat16 is emulated: everything that enters or leaves a layer, and its
-kernel, is rounded to eight bits, and so are the derivatives there. Sums are float32, as
-in the matrix units of accelerators.
+Here bfloat16 is emulated, for most CPUs are slow at it: everything that enters or
+leaves a layer, and its kernel, is rounded to eight bits, and so are the derivatives
+there. Sums are float32, as in the matrix units of accelerators.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from experiments import study, train
 from experiments.cifar10 import cifar10
+from experiments.config import Config
 from experiments.conv import Conv
 from experiments.vgg19_cifar10 import NETWORK, PRESETS, ROLES
 
@@ -71,7 +72,10 @@ def main() -> None:
         print(f"{epoch:5} {errors[0]:9.2f} {errors[1]:9.2f}")
 
 
-def _errors(trainer, config, used, held) -> list[float]:
+def _errors(
+    trainer: train.Trainer, config: Config, used: study.Split, held: study.Split
+) -> list[float]:
+    """Error after each epoch of the dense training, in percent."""
     shape = (1, *used.images.shape[1:])
     model = NETWORK.build(config, 10)
     variables = jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros(shape))
