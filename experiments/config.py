@@ -52,7 +52,8 @@ class Config:
             "paper" too.
         penalty: Of the non-parametric method: what a further entry must save in squared
             error, in variances of its group.
-        tune_epochs: Of the fine-tuning of the codebooks, for each method compared.
+        tune_epochs: Of the fine-tuning of the codebooks, for each method compared; for
+            "grid" of the training on grids, for each size.
         tune_rate: Initial learning rate of the fine-tuning, by Adam; for "grid" in
             steps of the grids.
         steps: Of the grids of the curve of size and error, over the root mean square of

@@ -57,9 +57,9 @@ def run(
             curve.measure(current, pruned, tuned[config.sharing])
         if config.sharing == "paper":
             tradeoff.measure(current, trained, files["paper"])
+        networks = report.Networks(trained, pruned, files)
         reports = []
-        for phase, shared in files.items():
+        for phase in files:
             saved.check_time()
-            networks = report.Networks(trained, pruned, shared, phase)
-            reports.append(report.finish(current, dataset, networks))
+            reports.append(report.finish(current, dataset, networks, phase))
         return reports[0]

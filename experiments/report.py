@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,6 @@ import deepcomp_jax as dc
 from deepcomp_jax import account, container, trees
 from deepcomp_jax.share import SharedWeights, lookup
 from experiments import comparison, figures, sharing
-from experiments.config import Config
 from experiments.data import Dataset
 from experiments.runs import Row, versions
 from experiments.study import Study
@@ -28,37 +27,39 @@ class Networks(NamedTuple):
     Attributes:
         trained: Variables before any pruning.
         pruned: Variables after the last iteration.
-        shared: The network that goes into the file.
-        phase: In which that was made.
+        files: The network that goes into each file, by the phase it was made in.
     """
 
     trained: Any
     pruned: Any
-    shared: SharedWeights
-    phase: str
+    files: Mapping[str, SharedWeights]
 
 
-def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]:
+def finish(
+    study: Study, dataset: Dataset, networks: Networks, phase: str
+) -> dict[str, Any]:
     """Writes `model.dcz`, loads it back, and writes the report and the figures.
 
-    They are in the directory of the run; those of a second network, of another size,
-    in one of their own there, named as the phase it was made in.
+    Those of the first file are in the directory of the run, those of each further one
+    in a directory of their own there, named as its phase.
 
     Args:
         study: The run.
         dataset: Its test set is read here, and nowhere else in a run that has a
             validation set.
         networks: Of the run.
+        phase: In which the network of the file was made.
 
     Returns:
         What `report.json` holds.
     """
     run, config = study.run, study.config
-    further = networks.phase in config.tuning_phases()[1:] and config.sharing == "grid"
-    directory = run.directory / networks.phase if further else run.directory
+    shared, phases = networks.files[phase], list(networks.files)
+    first = phase == phases[0]
+    directory = run.directory if first else run.directory / phase
     directory.mkdir(exist_ok=True)
     path = directory / "model.dcz"
-    decoded = write_model(path, study, networks.shared, dataset.test_images)
+    decoded = write_model(path, study, shared, dataset.test_images)
     accounted = dc.report(path)
 
     def errors() -> dict[str, float]:
@@ -68,8 +69,8 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
             "test_error": evaluate(study.model, decoded, *test)[0],
         }
 
-    measured = run.measure(f"{networks.phase}-test" if further else "test", errors)
-    rows = _history(config, list(run.rows()), networks.phase)
+    measured = run.measure("test" if first else f"{phase}-test", errors)
+    rows = _history(run.rows(), phases, phase, config.sharing)
     identity = {
         "network": study.roles.network,
         "dataset": dataset.name,
@@ -84,7 +85,7 @@ def finish(study: Study, dataset: Dataset, networks: Networks) -> dict[str, Any]
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
-    lines = list(_lines(report, networks.shared, accounted))
+    lines = list(_lines(report, shared, accounted))
     published = study.roles.published
     if published is not None:
         both = report["dense_test_error"], report["test_error"]
@@ -167,17 +168,20 @@ def clusters(shared: SharedWeights) -> list[tuple[str, int, int, int]]:
     ]
 
 
-def _history(config: Config, rows: list[Row], phase: str) -> list[Row]:
-    """What was logged on the way to a network, its own phase under the method's name.
+def _history(
+    rows: Iterable[Row], phases: list[str], phase: str, method: str
+) -> list[Row]:
+    """What was logged on the way to a network, its own phase named as the method.
 
-    Of several sizes, later phases are left out, and earlier ones numbered.
+    Args:
+        rows: Of the run.
+        phases: In which the networks of all files were made, in order.
+        phase: The network's own. Those before are numbered, those after left out.
+        method: Of sharing.
     """
-    if config.sharing != "grid":
-        return rows
-    phases = config.tuning_phases()
     own = phases.index(phase)
-    names = {name: f"grid-{i}" for i, name in enumerate(phases[:own], start=1)}
-    names[phase] = "grid"
+    names = {name: f"{method}-{i}" for i, name in enumerate(phases[:own], start=1)}
+    names[phase] = method
     history: list[Row] = []
     for row in rows:
         name = re.sub("-(start|end|test)$", "", row["phase"])

@@ -39,7 +39,7 @@ class Units(NamedTuple):
 
     Attributes:
         made: By what their outputs are made: they are zero if all of this is zero. The
-            first axis has the length of their number.
+            first is of the kernel, whose axis has the length of their number.
         read: By what their outputs are read.
         carried: What else has a part for each, such as variances. It makes nothing of a
             unit, and is the same for all units that make nothing.

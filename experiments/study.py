@@ -218,8 +218,9 @@ def folded(study: Study, variables: Any, *, kernels: bool = False) -> Any:
         return found
     leaves = trees.named_leaves(found)
     for units in study.roles.units.values():
-        kernel = leaves[units.made[0].leaf]
-        idle = ~jnp.any(kernel != 0, axis=tuple(range(kernel.ndim - 1)))
+        name, own = units.made[0]
+        others = tuple(axis for axis in range(leaves[name].ndim) if axis != own)
+        idle = ~jnp.any(leaves[name] != 0, axis=others)
         for name in (axis.leaf for axis in units.made if axis.leaf.endswith("scale")):
             leaves[name] = jnp.where(idle, 0, leaves[name])
     return trees.rebuild(found, leaves)

@@ -1,6 +1,6 @@
 """What computing in bfloat16 costs VGG19 in error.
 
-    python -m experiments.benchmarks.bfloat16 --data-dir DIR --width 0.25 --epochs 6
+    python -m experiments.benchmarks.bfloat16 --data-dir DIR --width 0.25 --epochs 5
 
 Trains the dense network of the preset `best` on CIFAR-10 twice, in float32 and in
 bfloat16, with the same initial weights and the same order of images, and prints the
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
     args = parser.parse_args()
     config = dataclasses.replace(
         PRESETS["best"],
@@ -66,18 +66,20 @@ def main() -> None:
     )
     print(f"VGG19, width {args.width}, {jax.devices()[0]}, error on validation data")
     print("epoch   float32  bfloat16")
-    for epoch, errors in enumerate(
-        zip(*(_errors(t, config, *parts) for t in (plain, rounded)), strict=True), 1
-    ):
-        print(f"{epoch:5} {errors[0]:9.2f} {errors[1]:9.2f}")
+    columns = [_errors(each, model, config, *parts) for each in (plain, rounded)]
+    for epoch, (wide, narrow) in enumerate(zip(*columns, strict=True), start=1):
+        print(f"{epoch:5} {wide:9.2f} {narrow:9.2f}")
 
 
 def _errors(
-    trainer: train.Trainer, config: Config, used: study.Split, held: study.Split
+    trainer: train.Trainer,
+    model: nn.Module,
+    config: Config,
+    used: study.Split,
+    held: study.Split,
 ) -> list[float]:
-    """Error after each epoch of the dense training, in percent."""
+    """Error of a network after each epoch of its dense training, in percent."""
     shape = (1, *used.images.shape[1:])
-    model = NETWORK.build(config, 10)
     variables = jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros(shape))
     params, rest = train.split(variables)
     state = train.TrainState(params, rest, trainer.optimizer.init(params))
