@@ -2,7 +2,7 @@
 
 The five verbs are `compress`, `decompress`, `save`, `load` and `report`. Modules are
 loaded when first used, so that a program that only reads files (`container`) or counts
-bits (`account`) needs NumPy alone.
+bits (`account`) needs NumPy and `ml_dtypes` alone.
 """
 
 from importlib import import_module

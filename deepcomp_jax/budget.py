@@ -34,7 +34,7 @@ class Point(NamedTuple):
 
 def point(
     variables: Any,
-    patterns: Sequence[str] = rate.TRAINED,
+    patterns: str | Sequence[str] = rate.TRAINED,
     *,
     penalty: float,
     importance: Any = None,
@@ -52,7 +52,7 @@ def point(
 def within_bytes(
     variables: Any,
     max_bytes: int,
-    patterns: Sequence[str] = rate.TRAINED,
+    patterns: str | Sequence[str] = rate.TRAINED,
     *,
     importance: Any = None,
 ) -> Point:
@@ -82,7 +82,7 @@ def within_error(
     variables: Any,
     error: Callable[[Any], float],
     max_error: float,
-    patterns: Sequence[str] = rate.TRAINED,
+    patterns: str | Sequence[str] = rate.TRAINED,
     *,
     importance: Any = None,
 ) -> Point:
@@ -138,12 +138,14 @@ def _search(
     return best
 
 
-def _greatest(variables: Any, patterns: Sequence[str], importance: Any) -> float:
+def _greatest(variables: Any, patterns: str | Sequence[str], importance: Any) -> float:
     """A penalty at which hardly a weight is worth its bits."""
     leaves = rate.chosen(variables, patterns)
     counts = share.weighted(leaves, importance)
-    costs = [
-        float(np.max(np.square(leaf) * (counts[name] if counts else 1), initial=0))
-        for name, leaf in leaves.items()
-    ]
+    costs = []
+    for name, leaf in leaves.items():
+        squares = np.square(np.asarray(share.check(name, leaf), np.float64))
+        costs.append(
+            float(np.max(squares * (counts[name] if counts else 1), initial=0))
+        )
     return max(costs, default=0.0) or 1.0

@@ -190,12 +190,12 @@ def _biases_in_front(
 
 def _first_match(name: str, pairs: Sequence[tuple[str, str]]) -> tuple[str | None, str]:
     """The first pattern that matches, and the name with its match replaced."""
-    for pattern, template in pairs:
-        found = trees.matches(pattern, name)
-        if found:
-            start, end = found.span()
-            return pattern, name[:start] + found.expand(template) + name[end:]
-    return None, name
+    i, found = trees.first_match([pattern for pattern, _ in pairs], name)
+    if i is None or found is None:
+        return None, name
+    pattern, template = pairs[i]
+    start, end = found.span()
+    return pattern, name[:start] + found.expand(template) + name[end:]
 
 
 def _tensor(name: str, leaf: Any) -> jax.Array:

@@ -45,12 +45,14 @@ def optimal(
       float64[min(k, number of distinct values)], strictly ascending.
 
     Raises:
-      ValueError: if `k` < 1, or `values` or `importance` are not as described.
+      ValueError: if `k` < 1, or above `MAX_BINS` and there are more distinct values, or
+        `values` or `importance` are not as described.
     """
     _check_count(k)
     runs = _runs.summed(values, importance)
     if k >= runs.distinct.size:
         return runs.values[runs.distinct]
+    _check_bins(k)
     borders = _runs.bins(runs)
     _, starts = _runs.table(runs, borders, k)
     return _runs.best(runs, borders, starts, k)
@@ -80,6 +82,8 @@ def _path(runs: _runs.Runs, k_max: int) -> Path:
     _check_count(k_max)
     distinct = runs.distinct.size
     count = min(k_max, distinct)
+    if count < distinct:
+        _check_bins(count)
     borders = _runs.bins(runs)
     gains, starts = _runs.table(runs, borders, count)
     errors = np.maximum(runs.energy - gains, 0.0)
@@ -136,7 +140,7 @@ def lloyd(
 def nonparametric(
     values: ArrayLike,
     *,
-    penalty: float = 1.0,
+    penalty: float = 0.02,
     k_max: int = 256,
     importance: ArrayLike | None = None,
 ) -> Floats:
@@ -236,6 +240,15 @@ def sse(
 def _check_count(k: int) -> None:
     if k < 1:
         raise ValueError(f"the number of centroids must be at least 1, got {k}")
+
+
+def _check_bins(k: int) -> None:
+    """Values are binned before they are clustered, and centroids are of whole bins."""
+    if k > MAX_BINS:
+        raise ValueError(
+            f"{k} centroids of still more distinct values: at most {MAX_BINS} can be "
+            "found; take fewer, or a grid (`rate.grid`)"
+        )
 
 
 def _initial(runs: _runs.Runs, k: int, init: str, seed: int) -> Floats:

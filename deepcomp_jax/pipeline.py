@@ -1,7 +1,4 @@
-"""The five verbs: compress, decompress, save, load, report.
-
-Here, and nowhere else, arrays pass from the device to the host.
-"""
+"""The five verbs: compress, decompress, save, load, report."""
 
 import functools
 import re
@@ -16,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import account, codings, container, gaps, lanes, prune, share, trees
+from deepcomp_jax._dtypes import FLOATING
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.prune import Method as PruningMethod
 from deepcomp_jax.share import Method as SharingMethod
@@ -36,8 +34,8 @@ class Rule:
         share: Sharing method, such as `share.kmeans(bits=5)`; None keeps every value.
         group: Name of the group of leaves that share one codebook, in which `\\1`
             stands for the pattern's first group; None makes each leaf a group.
-        coding: How labels are written, a name in `codings.ALL`; None takes what makes
-            the smallest file. "relative" is the paper's.
+        coding: How labels are written: "packed", "relative" (the paper's), "dense" or
+            "density"; None takes what makes the smallest file.
         gap_bits: Of the relative coding: width of the symbols that code positions, 1 to
             16; None takes the paper's 8 for convolutions (over two dimensions) and 5
             for dense layers.
@@ -83,7 +81,7 @@ def default_rules(variables: Any) -> list[Rule]:
     return [
         Rule(f"^{re.escape(name)}$", prune.by_std(0.25), share.kmeans(bits=5))
         for name, leaf in trees.named_leaves(variables).items()
-        if np.ndim(leaf) >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if np.ndim(leaf) >= 2 and leaf.dtype in FLOATING
     ]
 
 
@@ -110,35 +108,17 @@ def compress(
     if rules is None:
         rules = default_rules(variables)
     named = trees.named_leaves(variables)
-    _check(named, rules)
-    chosen = {name: _rule(rules, name) for name in named}
-    pruned_names = [name for name, rule in chosen.items() if rule and rule.prune]
-    leaves = {name: share.check(name, named[name]) for name in pruned_names}
-    masks = prune.masks(leaves, [(rule.pattern, rule.prune) for rule in rules])
-    pruned = trees.rebuild(variables, named | prune.apply(leaves, masks))
+    masks = prune.masks(named, [(rule.pattern, rule.prune) for rule in rules])
+    leaves = {n: named[n] for n in named if (rule := _rule(rules, n)) and rule.prune}
+    # The others stay what they are, which need not be arrays that JAX can have.
+    applied = prune.apply(leaves, {name: masks[name] for name in leaves})
+    pruned = trees.rebuild(variables, named | applied)
     shared = share.share(
         pruned,
         [(rule.pattern, rule.share, rule.group) for rule in rules],
         importance=importance,
     )
     return pack(shared, rules)
-
-
-def _check(named: dict[str, Any], rules: Sequence[Rule]) -> None:
-    """Rejects what would fail later, or would be left out without a word."""
-    for name, leaf in named.items():
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(
-            leaf.dtype, jax.dtypes.prng_key
-        ):
-            raise ValueError(
-                f"leaf {name!r} is a random key, which no file can hold: leave such "
-                "leaves out, of NNX by nnx.state(model, nnx.Not(nnx.RngState))"
-            )
-    for rule in rules:
-        if named and not any(trees.matches(rule.pattern, name) for name in named):
-            raise ValueError(
-                f"rule {rule.pattern!r} matches no leaf: there are {', '.join(named)}"
-            )
 
 
 def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
@@ -152,7 +132,7 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
         rules: For their `coding` and `gap_bits`.
 
     Raises:
-        ValueError: A codebook holds NaN or infinity.
+        ValueError: A codebook holds NaN or infinity, or no file can hold a leaf.
     """
     treedef = shared.treedef
     in_order = trees.names(treedef)
@@ -166,7 +146,7 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
             key: object = group_of[name]
             codebook, own = entries[group_of[name]], labels[name]
         else:
-            leaf = np.asarray(shared.rest[name])
+            leaf = _on_host(name, shared.rest[name])
             if not _is_constant(leaf):
                 leaves.append(Dense(leaf))
                 continue
@@ -178,9 +158,21 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     return Compressed(structure, tuple(leaves), tuple(codebooks.values()))
 
 
+def _on_host(name: str, leaf: Any) -> np.ndarray:
+    """A leaf in the byte order of this machine, whatever becomes of the original."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        raise ValueError(
+            f"leaf {name!r} is a random key, which no file can hold: leave such "
+            "leaves out, of NNX by nnx.state(model, nnx.Not(nnx.RngState))"
+        )
+    array = np.asarray(leaf)
+    native = array.dtype.newbyteorder("=")
+    return array.astype(native, copy=isinstance(leaf, np.ndarray))
+
+
 def _is_constant(leaf: np.ndarray) -> bool:
     """Whether a floating leaf holds one finite value other than zero, many times."""
-    if leaf.size < 2 or not jnp.issubdtype(leaf.dtype, jnp.floating):
+    if leaf.size < 2 or leaf.dtype not in FLOATING:
         return False
     first = leaf.ravel()[0]
     return bool(np.isfinite(first) and first != 0 and (leaf == first).all())
@@ -211,7 +203,7 @@ def load(
     like: Any = None,
     *,
     device: Place | None = None,
-    max_bytes: int = 2**32,
+    max_bytes: int = container.MAX_BYTES,
 ) -> Any:
     """Reads a `.dcz` file.
 
@@ -257,14 +249,24 @@ def _one_device(place: Place) -> Any:
     return min(place.addressable_devices, key=lambda device: device.id)
 
 
-def report(path: str | PathLike[str]) -> account.Account:
-    """Accounts for every bit of a `.dcz` file; printed, it is a table."""
-    return account.account(Path(path).read_bytes())
+def report(
+    path: str | PathLike[str], *, max_bytes: int = container.MAX_BYTES
+) -> account.Account:
+    """Accounts for every bit of a `.dcz` file; printed, it is a table.
+
+    Args:
+        path: Of the file.
+        max_bytes: As for `load`.
+
+    Raises:
+        FormatError: The file is damaged or too large.
+    """
+    return account.account(Path(path).read_bytes(), max_bytes=max_bytes)
 
 
 def _rule(rules: Sequence[Rule], name: str) -> Rule | None:
-    matching = (rule for rule in rules if trees.matches(rule.pattern, name))
-    return next(matching, None)
+    i, _ = trees.first_match([rule.pattern for rule in rules], name)
+    return None if i is None else rules[i]
 
 
 def _coding(rule: Rule | None, ndim: int) -> tuple[str | None, int | None]:
@@ -308,6 +310,8 @@ def _check_like(expected: dict[str, Any], found: dict[str, Any]) -> None:
     problems += [f"{name}: only in the file" for name in found if name not in expected]
     for name in expected.keys() & found.keys():
         want, have = expected[name], found[name]
+        if not hasattr(want, "dtype"):  # a number of Python, such as a step of zero
+            want = np.asarray(want)
         if (want.shape, want.dtype) != (have.shape, have.dtype):
             problems.append(
                 f"{name}: {have.dtype}{list(have.shape)} in the file, "

@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from deepcomp_jax import trees
+from deepcomp_jax import share, trees
 
 Method: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
@@ -27,6 +28,9 @@ def by_std(quality: float) -> Method:
 
     Args:
         quality: At least 0.
+
+    Raises:
+        ValueError: It is not.
     """
     _check(quality >= 0, f"quality is {quality}; it must be at least 0")
 
@@ -44,6 +48,9 @@ def by_magnitude(sparsity: float) -> Method:
 
     Args:
         sparsity: Fraction that is zero afterwards, 0 to 1; rounded to whole weights.
+
+    Raises:
+        ValueError: It is not.
     """
     _check_sparsity(sparsity)
     return lambda leaves: [_smallest_out([leaf], sparsity)[0] for leaf in leaves]
@@ -54,6 +61,9 @@ def by_global_magnitude(sparsity: float) -> Method:
 
     Args:
         sparsity: Fraction of all weights that is zero afterwards, 0 to 1.
+
+    Raises:
+        ValueError: It is not.
     """
     _check_sparsity(sparsity)
     return lambda leaves: _smallest_out(leaves, sparsity)
@@ -68,6 +78,9 @@ def by_erk(sparsity: float) -> Method:
 
     Args:
         sparsity: Fraction of all weights that is zero afterwards, 0 to 1.
+
+    Raises:
+        ValueError: It is not.
     """
     _check_sparsity(sparsity)
 
@@ -92,7 +105,8 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], density: float) -> list[flo
         A density in [0, 1] for each shape.
     """
     sizes = np.array([np.prod(shape) for shape in shapes], float)
-    sums = np.array([np.sum(shape) for shape in shapes], float)
+    # A scalar is a tensor of one dimension of length one.
+    sums = np.array([np.sum(shape or (1,)) for shape in shapes], float)
     full = np.zeros(len(shapes), bool)
     budget = density * sizes.sum()
     # A tensor that would be more than dense is dense, and the others share the rest.
@@ -119,6 +133,9 @@ def cubic_schedule(
         initial: Sparsity at step 0.
         final: Sparsity at `steps` and after.
         steps: At least 1.
+
+    Raises:
+        ValueError: `steps` is not, or a sparsity is not from 0 to 1.
     """
     _check_sparsity(initial)
     _check_sparsity(final)
@@ -146,19 +163,24 @@ def masks(
     Returns:
         Booleans in the structure of `params`: an array in the shape of each leaf with
         a method, `True` of shape `()` for every other leaf.
+
+    Raises:
+        ValueError: A leaf with a method is not of a floating type or holds NaN or
+            infinity, or a pattern matches no leaf.
     """
     named = trees.named_leaves(params)
+    patterns = [pattern for pattern, _ in methods]
+    trees.check_patterns(patterns, named)
     found = {name: jnp.array(True) for name in named}
     groups: dict[int, list[str]] = {}
     for name in named:
-        for i, (pattern, _) in enumerate(methods):
-            if trees.matches(pattern, name):
-                groups.setdefault(i, []).append(name)
-                break
+        i, _ = trees.first_match(patterns, name)
+        if i is not None:
+            groups.setdefault(i, []).append(name)
     for i, names in groups.items():
         method = methods[i][1]
         if method is not None:
-            leaves = [jnp.asarray(named[name]) for name in names]
+            leaves = [jnp.asarray(_checked(name, named[name])) for name in names]
             found.update(zip(names, method(leaves), strict=True))
     if previous is not None:
         old = trees.named_leaves(previous)
@@ -178,6 +200,11 @@ def apply(params: Any, masks: Any) -> Any:
         params,
         masks,
     )
+
+
+def _checked(name: str, leaf: Any) -> Any:
+    # Under `jit` there are no values yet to look at.
+    return leaf if isinstance(leaf, Tracer) else share.check(name, leaf)
 
 
 def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Array]:

@@ -102,19 +102,27 @@ def suited(penalty: float) -> Method:
 TRAINED = (r"^(?!batch_stats/|(?:.*/)?(?:mean|var)$)",)
 
 
-def chosen(variables: Any, patterns: Sequence[str]) -> dict[str, Any]:
-    """The floating leaves whose names one of the patterns matches, by name."""
+def chosen(variables: Any, patterns: str | Sequence[str]) -> dict[str, Any]:
+    """The floating leaves whose names one of the patterns matches, by name.
+
+    Raises:
+        ValueError: A pattern other than `TRAINED` matches no leaf.
+    """
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
+    named = trees.named_leaves(variables)
+    trees.check_patterns([p for p in patterns if p not in TRAINED], named)
     return {
         name: leaf
-        for name, leaf in trees.named_leaves(variables).items()
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
+        for name, leaf in named.items()
+        if hasattr(leaf, "dtype")
+        and jnp.issubdtype(leaf.dtype, jnp.floating)
         and any(trees.matches(pattern, name) for pattern in patterns)
     }
 
 
 def quantise(
     variables: Any,
-    patterns: Sequence[str] = TRAINED,
+    patterns: str | Sequence[str] = TRAINED,
     *,
     penalty: float,
     importance: Any = None,
@@ -123,10 +131,10 @@ def quantise(
 
     Args:
         variables: Any pytree of arrays; zeros are what was pruned and stay zero.
-        patterns: Regular expressions, searched in the names of leaves. Each floating
-            leaf that one of them matches gets a grid of its own, whose step follows
-            from the penalty and the leaf's mean importance. All leaves unless told
-            otherwise, but those named `mean` and `var` and the collection
+        patterns: Regular expressions, or one, searched in the names of leaves. Each
+            floating leaf that one of them matches gets a grid of its own, whose step
+            follows from the penalty and the leaf's mean importance. All leaves unless
+            told otherwise, but those named `mean` and `var` and the collection
             `batch_stats`: running statistics are no weights.
         penalty: What a bit costs, in the unit of the distortion; above 0.
         importance: As for `optimise`.
@@ -135,7 +143,8 @@ def quantise(
         The network, ready for `pipeline.pack`.
 
     Raises:
-        ValueError: The penalty is not positive and finite, or a leaf cannot be shared.
+        ValueError: The penalty is not positive and finite, a leaf cannot be shared, or
+            a pattern matches none.
     """
     if not 0 < penalty < np.inf:
         raise ValueError(f"penalty must be positive and finite, got {penalty}")
@@ -212,15 +221,16 @@ def _labels(
     now = labels.ravel().astype(np.int64)
     leaf = Leaf(labels.shape, codebook.size, int(np.count_nonzero(codebook < 0)))
     at_a_time = max(1, _CHUNK // codebook.size)
-    for _ in range(_ROUNDS):
+    # The first round prices no bits: that nothing is zero yet would make zeros dear.
+    for bit in (0.0, *[penalty] * _ROUNDS):
         found = prices(now, leaf, at=alive)
         for first in range(0, alive.size, at_a_time):
             part = slice(first, first + at_a_time)
             error = (values[part, None] - codebook) ** 2 * costs[part, None]
             index = found.indices[found.table[part]]
-            price = error + penalty * (found.kept[part, None] + index)
+            price = error + bit * (found.kept[part, None] + index)
             best = price.argmin(axis=1)
-            gone = values[part] ** 2 * costs[part] + penalty * found.pruned[part]
+            gone = values[part] ** 2 * costs[part] + bit * found.pruned[part]
             stays = price[np.arange(best.size), best] < gone
             now[alive[part]] = np.where(stays, best + 1, 0)
         if not now.any():
@@ -244,7 +254,7 @@ def squared_gradients(
         batches: One or more.
 
     Returns:
-        Non-negative arrays, in the structure of `params`.
+        Non-negative arrays in the structure of `params`, of float32 at least.
 
     Raises:
         ValueError: There is no batch.
@@ -253,9 +263,14 @@ def squared_gradients(
     @jax.jit
     def add(total: Any, batch: Any) -> Any:
         gradients = jax.grad(loss)(params, batch)
-        return jax.tree.map(lambda t, g: t + jnp.square(g), total, gradients)
+        return jax.tree.map(
+            lambda t, g: t + jnp.square(g.astype(t.dtype)), total, gradients
+        )
 
-    total, count = jax.tree.map(jnp.zeros_like, params), 0
+    def zeros(leaf: jax.Array) -> jax.Array:
+        return jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32))
+
+    total, count = jax.tree.map(zeros, params), 0
     for batch in batches:
         total, count = add(total, batch), count + 1
     if not count:

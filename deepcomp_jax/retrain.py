@@ -39,7 +39,11 @@ def keep_pruned(
         masks: Tree of booleans as made by `prune.masks`. True = kept.
 
     Returns:
-        A transformation whose `update` needs `params`.
+        A transformation whose `update` needs `params`. It may itself be a part of
+        `optax.chain`, `optax.masked` or `optax.multi_transform`.
+
+    Raises:
+        ValueError: `update` is called without `params`.
     """
     wrapped = optax.with_extra_args_support(inner)
 
@@ -57,46 +61,53 @@ def keep_pruned(
                 "keep_pruned moves pruned weights to zero and so needs the parameters: "
                 "call update(updates, state, params)"
             )
-        updates = _where(state.masks, updates, 0.0)
+        updates = jax.tree.map(_kept, state.masks, updates)
         updates, new_inner = wrapped.update(updates, state.inner, params, **extra_args)
-        updates = jax.tree.map(
-            lambda m, u, p: jnp.where(m, u, -p),  # in the wider of their dtypes
-            state.masks,
-            updates,
-            params,
-        )
+        updates = jax.tree.map(_kept_or_to_zero, state.masks, updates, params)
         return updates, KeepPrunedState(state.masks, new_inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def with_masks(
-    optimizer: optax.GradientTransformation, state: KeepPrunedState, masks: Any
-) -> KeepPrunedState:
+def with_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -> Any:
     """Puts new masks into the state of `keep_pruned` after an iteration of pruning.
 
-    Every part of the inner state that has the structure of the parameters (momentum,
-    both moments of Adam) is set to zero where a weight is pruned.
+    Every part of the state that has the structure of the parameters (momentum, both
+    moments of Adam) is set to zero where a weight is pruned, and so is not what other
+    parts an optimizer keeps, such as the factored moments of Adafactor.
 
     Args:
-        optimizer: What `keep_pruned` returned.
-        state: Its state, or the `opt_state` of an `nnx.Optimizer` around it.
+        optimizer: What `keep_pruned` returned, or a chain or the like that it is in.
+        state: Of the optimizer, or the `opt_state` of an `nnx.Optimizer` around it.
         masks: The new masks, in the structure of the old. True = kept.
 
     Returns:
         The new state, in the containers of `state`.
+
+    Raises:
+        ValueError: There is no `keep_pruned` in the optimizer.
     """
     # NNX has wrapped every array in a variable of its own.
-    plain = jax.tree.structure(jax.eval_shape(optimizer.init, masks).inner)
-    inner = jax.tree.unflatten(plain, jax.tree.leaves(state.inner))
+    structure = jax.tree.structure(jax.eval_shape(optimizer.init, masks))
+    plain = jax.tree.unflatten(structure, jax.tree.leaves(state))
     cleared: Any = optax.tree.map_params(
-        optimizer,
-        lambda leaf, mask: jnp.where(mask, leaf, 0),
-        KeepPrunedState(masks, inner),
-        masks,
+        optimizer, _cleared, plain, masks, is_leaf=_is_left_out
     )
-    leaves = jax.tree.leaves((_copied(masks), cleared.inner))
-    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+    parts, around = jax.tree.flatten(cleared, is_leaf=_has_masks)
+    if not any(map(_has_masks, parts)):
+        raise ValueError(
+            "the optimizer holds no masks: wrap it, or a part of it, by keep_pruned"
+        )
+    parts = [
+        part._replace(masks=_copied(masks)) if _has_masks(part) else part
+        for part in parts
+    ]
+    new = jax.tree.unflatten(around, parts)
+    return jax.tree.unflatten(jax.tree.structure(state), jax.tree.leaves(new))
+
+
+def _has_masks(node: Any) -> bool:
+    return isinstance(node, KeepPrunedState)
 
 
 def _copied(masks: Any) -> Any:
@@ -104,5 +115,22 @@ def _copied(masks: Any) -> Any:
     return jax.tree.map(jnp.array, masks)
 
 
-def _where(masks: Any, tree: Any, other: float) -> Any:
-    return jax.tree.map(lambda m, x: jnp.where(m, x, other), masks, tree)
+def _is_left_out(node: Any) -> bool:
+    """Whether `optax.masked` or the like has left a parameter to another optimizer."""
+    return isinstance(node, optax.MaskedNode)
+
+
+def _kept(mask: jax.Array, update: Any) -> Any:
+    return update if _is_left_out(update) else jnp.where(mask, update, 0.0)
+
+
+def _kept_or_to_zero(mask: jax.Array, update: Any, param: Any) -> Any:
+    if _is_left_out(update):
+        return update
+    return jnp.where(mask, update, -param)  # in the wider of their dtypes
+
+
+def _cleared(leaf: Any, mask: Any) -> Any:
+    if _is_left_out(leaf) or jnp.ndim(mask) and jnp.shape(mask) != jnp.shape(leaf):
+        return leaf
+    return jnp.where(mask, leaf, 0)

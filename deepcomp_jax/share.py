@@ -5,6 +5,7 @@ the nearest entry of the group's codebook, found by a clustering method such as 
 of `kmeans`. (Han et al. 2016, arXiv 1510.00149, section 3.)
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,7 +32,8 @@ class SharedWeights:
     """A network whose weights are shared: a pytree, trained through its codebooks.
 
     Attributes:
-        codebooks: Of each group, `[k]`, ascending, in the dtype of the group's leaves.
+        codebooks: Of each group, `[k]`, ascending until they are trained, in the dtype
+            of the group's leaves.
         labels: Of each leaf that is shared, unsigned integers in its shape: 0 is zero
             and j is `codebook[j - 1]`.
         rest: The leaves that are not shared.
@@ -60,7 +62,10 @@ def kmeans(
         k: That many.
         bits: `2 ** bits`.
         explained_variance: The least number that explains this fraction of the
-            variance of the group's non-zero weights, below 1; at most 256.
+            variance of the group's non-zero weights, at most 1; at most 256.
+
+    Raises:
+        ValueError: Not exactly one of the three is given.
     """
     given = [value for value in (k, bits, explained_variance) if value is not None]
     if len(given) != 1:
@@ -112,6 +117,15 @@ def nonparametric(penalty: float = 0.02) -> Method:
     )
 
 
+def distinct(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+    """A method that loses nothing: an entry for each value there is.
+
+    For weights that are on a grid already.
+    """
+    del importance
+    return np.unique(values)
+
+
 def with_precision(shared: SharedWeights, dtype: Any) -> SharedWeights:
     """The same network with codebooks rounded to a narrower floating type.
 
@@ -151,9 +165,11 @@ def share(
 
     Raises:
         ValueError: A leaf to be shared is not of a floating type or holds NaN or
-            infinity; or leaves of one group differ in dtype or method.
+            infinity; leaves of one group differ in dtype or method; or a pattern
+            matches no leaf.
     """
     named = trees.named_leaves(variables)
+    trees.check_patterns([pattern for pattern, _, _ in methods], named)
     members, chosen = _groups(named, methods)
     codebooks: dict[str, jax.Array] = {}
     labels: dict[str, jax.Array] = {}
@@ -176,7 +192,7 @@ def check(name: str, leaf: Any) -> Any:
         ValueError: It is not of a floating type that JAX computes with, or holds NaN
             or infinity.
     """
-    dtype = np.dtype(leaf.dtype)
+    dtype = np.dtype(getattr(leaf, "dtype", type(leaf)))
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(
             f"leaf {name!r} is {dtype}: only floating types can be pruned or shared; "
@@ -281,8 +297,10 @@ def lookup(shared: SharedWeights) -> Any:
     named = dict(shared.rest)
     for name, labels in shared.labels.items():
         codebook = shared.codebooks[group_of[name]]
-        with_zero = jnp.concatenate([jnp.zeros(1, codebook.dtype), codebook])
-        named[name] = with_zero[labels]
+        # Thousands of derivatives are added up here: half precision cannot hold them.
+        wide = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
+        with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
+        named[name] = with_zero[labels].astype(codebook.dtype)
     in_order = [named[name] for name in trees.names(shared.treedef)]
     return jax.tree.unflatten(shared.treedef, in_order)
 
@@ -294,13 +312,21 @@ def with_codebooks(
 
     Args:
         shared: The network.
-        codebooks: Of some or all groups. Entries need not be ascending.
+        codebooks: Of some or all groups, in the shapes and dtypes of those that they
+            replace. Entries need not be ascending.
 
     Raises:
-        ValueError: There is no such group.
+        ValueError: There is no such group, or its codebook is another array.
     """
     if strange := sorted(codebooks.keys() - shared.codebooks.keys()):
         raise ValueError(f"no groups {strange}: there are {sorted(shared.codebooks)}")
+    for group, new in codebooks.items():
+        old = shared.codebooks[group]
+        if (new.shape, new.dtype) != (old.shape, old.dtype):
+            raise ValueError(
+                f"the codebook of {group!r} is {old.dtype}{list(old.shape)}, not "
+                f"{new.dtype}{list(new.shape)}"
+            )
     return replace(shared, codebooks=shared.codebooks | dict(codebooks))
 
 
@@ -311,21 +337,31 @@ def _groups(
     """Names of each group's leaves, and each group's method."""
     members: dict[str, list[str]] = {}
     chosen: dict[str, Method] = {}
+    patterns = [pattern for pattern, _, _ in methods]
     for name in named:
-        for pattern, method, template in methods:
-            found = trees.matches(pattern, name)
-            if found is None:
-                continue
-            if method is not None:
-                group = name if template is None else found.expand(template)
-                if chosen.setdefault(group, method) is not method:
-                    raise ValueError(
-                        f"group {group!r} has leaves of two rules ({name!r} and "
-                        f"{members[group][0]!r}): give the rules different groups"
-                    )
-                members.setdefault(group, []).append(name)
-            break
+        i, found = trees.first_match(patterns, name)
+        if i is None or found is None:
+            continue
+        _, method, template = methods[i]
+        if method is None:
+            continue
+        group = name if template is None else _expanded(found, template)
+        if chosen.setdefault(group, method) is not method:
+            raise ValueError(
+                f"group {group!r} has leaves of two rules ({name!r} and "
+                f"{members[group][0]!r}): give the rules different groups"
+            )
+        members.setdefault(group, []).append(name)
     return members, chosen
+
+
+def _expanded(found: re.Match[str], template: str) -> str:
+    try:
+        return found.expand(template)
+    except (re.error, IndexError) as error:
+        raise ValueError(
+            f"group {template!r} does not fit pattern {found.re.pattern!r}: {error}"
+        ) from None
 
 
 def _fit(
@@ -350,7 +386,11 @@ def _fit(
             weights = None  # of units that do nothing: all are alike
     if not kept.any():
         return np.zeros(0, values.dtype)
-    codebook = np.unique(method(values[kept], weights).astype(values.dtype))
+    # A method may go beyond the range of half precision.
+    limits = jnp.finfo(values.dtype)
+    found = np.asarray(method(values[kept], weights), np.float64)
+    found = found.clip(float(limits.min), float(limits.max))
+    codebook = np.unique(found.astype(values.dtype))
     if len(codebook) > _codebook.MAX_ENTRIES:
         raise ValueError(
             f"the codebook of group {group!r} has {len(codebook)} entries, above "

@@ -131,7 +131,8 @@ def quantised(params: Any, steps: Any) -> Any:
 
     def round_to(leaf: jax.Array, step: jax.Array) -> jax.Array:
         nothing = leaf - jax.lax.stop_gradient(leaf)  # but its derivative is 1
-        return jax.lax.stop_gradient(step * jnp.round(leaf / step)) + nothing
+        nearest = (step * jnp.round(leaf / step)).astype(leaf.dtype)
+        return jax.lax.stop_gradient(nearest) + nothing
 
     return jax.tree.map(round_to, params, steps)
 
@@ -145,10 +146,13 @@ def shared(params: Any, steps: Any) -> SharedWeights:
 
     Returns:
         A network whose `share.lookup` is `quantised(params, steps)`.
+
+    Raises:
+        ValueError: A leaf holds NaN, infinity or more than 32768 multiples.
     """
     methods = [
-        (f"^{re.escape(name)}$", rate.grid(float(step)), None)
-        for name, step in trees.named_leaves(steps).items()
+        (f"^{re.escape(name)}$", share.distinct, None)
+        for name in trees.named_leaves(params)
     ]
     return share.share(quantised(params, steps), methods)
 

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -67,8 +67,39 @@ def rebuild(tree: Any, leaves: Mapping[str, Any]) -> Any:
 
 
 def matches(pattern: str, name: str) -> re.Match[str] | None:
-    """Finds a rule's pattern, a regular expression, anywhere in a leaf's name."""
-    return re.search(pattern, name)
+    """Finds a rule's pattern, a regular expression, anywhere in a leaf's name.
+
+    Raises:
+        ValueError: It is no regular expression.
+    """
+    try:
+        return re.search(pattern, name)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+
+
+def first_match(
+    patterns: Iterable[str], name: str
+) -> tuple[int, re.Match[str]] | tuple[None, None]:
+    """The first of the patterns that a leaf's name matches, and how."""
+    for i, pattern in enumerate(patterns):
+        found = matches(pattern, name)
+        if found is not None:
+            return i, found
+    return None, None
+
+
+def check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:
+    """Rejects what would otherwise do nothing without a word.
+
+    Raises:
+        ValueError: There are leaves, and a pattern matches the name of none.
+    """
+    for pattern in patterns:
+        if names and not any(matches(pattern, name) for name in names):
+            raise ValueError(
+                f"pattern {pattern!r} matches no leaf: there are {', '.join(names)}"
+            )
 
 
 def structure(tree: Any) -> tuple[Structure, list[Any]]:

@@ -271,6 +271,10 @@ REJECTED = {
         [1, 2], 1, importance=[1]
     ),
     "at least 1, got 0": lambda: kmeans.optimal([1, 2], 0),
+    "4000 centroids of still more distinct values: at most 2048": lambda: (
+        kmeans.optimal(np.arange(5000), 4000)
+    ),
+    "2049 centroids of still more": lambda: kmeans.optimal_path(np.arange(5000), 2049),
     "at least 1, got -1": lambda: kmeans.optimal_path([1, 2], -1),
     "at least 1, got -2": lambda: kmeans.lloyd([1, 2], -2),
     "codebook of 3 centroids asked of a path up to 2": lambda: kmeans.optimal_path(

@@ -108,6 +108,34 @@ def test_nnx_state_comes_back_through_like(tmp_path: Path):
     assert model(jnp.ones((1, 30))).shape == (1, 20)
 
 
+def test_numbers_of_python_and_other_byte_orders(tmp_path: Path):
+    """The step of a new `TrainState` of Flax is an int."""
+    path = tmp_path / "m.dcz"
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((20, 30)).astype(">f4")
+    variables = {"step": 3, "rate": 0.5, "ones": np.ones(5, ">f4"), "w": matrix}
+    dc.save(path, dc.compress(variables, []))
+    native = {"ones": np.ones(5, np.float32), "w": np.empty((20, 30), np.float32)}
+    loaded = dc.load(path, like={"step": 0, "rate": 0.0} | native)
+    assert (loaded["step"], loaded["rate"]) == (3, 0.5)
+    np.testing.assert_array_equal(loaded["w"], matrix)
+    with pytest.raises(ValueError, match="leaf 'rate' is float64"):
+        dc.compress(variables, [dc.Rule("rate", share=share.kmeans(2))])
+
+
+def test_what_was_compressed_does_not_change_with_its_source():
+    bias = np.arange(5, dtype=np.float32)
+    compressed = dc.compress({"b": bias}, [])
+    bias[:] = 0
+    assert dc.decompress(compressed)["b"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_floating_type_that_no_codebook_has():
+    tiny = jnp.ones((3, 5), jnp.float8_e4m3fn)
+    with pytest.raises((ValueError, TypeError), match="float8_e4m3fn"):
+        dc.save("never", dc.compress({"a": tiny}))
+
+
 def test_random_keys_of_nnx_are_named():
     model = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
     tree = {"fc": jnp.ones((3, 4)), "drop": nnx.state(model)}
@@ -120,7 +148,12 @@ def test_random_keys_of_nnx_are_named():
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"pattern": "kernal$"}, "rule 'kernal\\$' matches no leaf: there are w"),
+        ({"pattern": "kernal$"}, "pattern 'kernal\\$' matches no leaf: there are w"),
+        ({"pattern": "("}, "'\\(' is no regular expression"),
+        (
+            {"pattern": "w", "group": r"g\1", "share": share.kmeans(2)},
+            r"group 'g\\\\1' does not fit pattern 'w'",
+        ),
         ({"pattern": "w", "coding": "zip"}, "no coding 'zip', choose one of"),
         ({"pattern": "w", "gap_bits": 5}, "gap_bits=5 must be 1 to 16, with coding="),
         ({"pattern": "w", "coding": "relative", "gap_bits": 17}, "must be 1 to 16"),
@@ -138,6 +171,14 @@ def test_codebooks_that_went_astray():
         dc.pack(lost)
     with pytest.raises(ValueError, match=r"no groups \['v'\]: there are \['w'\]"):
         share.with_codebooks(shared, {"v": jnp.ones(5)})
+
+
+@pytest.mark.spec("S24")
+@pytest.mark.parametrize("other", [jnp.ones(4), jnp.ones(5, jnp.bfloat16)])
+def test_codebooks_of_another_shape_or_dtype(other: jax.Array):
+    shared = share.share({"w": jnp.arange(6.0)}, [("w", share.kmeans(5), None)])
+    with pytest.raises(ValueError, match=r"codebook of 'w' is float32\[5\], not"):
+        share.with_codebooks(shared, {"w": other})
 
 
 def test_too_many_clusters():

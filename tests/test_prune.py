@@ -156,3 +156,26 @@ def test_empty_and_dead_tensors():
         masks = method([jnp.zeros((0, 3)), jnp.zeros((2, 3))])
         assert [int(mask.sum()) for mask in masks] == [0, 0]
     assert prune.by_global_magnitude(0.5)([]) == []
+
+
+@pytest.mark.spec("P9")
+@pytest.mark.parametrize(
+    ("leaf", "pattern", "message"),
+    [
+        (jnp.array([1.0, jnp.nan]), "w", "leaf 'w' holds NaN or infinity"),
+        (jnp.arange(3), "w", "leaf 'w' is int32"),
+        (jnp.ones(3), "kernl", "pattern 'kernl' matches no leaf: there are w"),
+    ],
+)
+def test_leaves_and_patterns_that_cannot_be(
+    leaf: jax.Array, pattern: str, message: str
+):
+    with pytest.raises(ValueError, match=message):
+        prune.masks({"w": leaf}, [(pattern, prune.by_std(0.1))])
+
+
+@pytest.mark.spec("P7")
+def test_erk_keeps_a_scalar_of_a_dense_network():
+    params = {"kernel": jnp.ones((4, 4)), "scale": jnp.float32(3)}
+    masks = prune.masks(params, [(".", prune.by_erk(0.0))])
+    assert all(bool(mask.all()) for mask in masks.values())

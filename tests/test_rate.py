@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -243,3 +244,47 @@ def test_squared_gradients():
     assert found["b"] == 36.0
     with pytest.raises(ValueError, match="at least one batch"):
         rate.squared_gradients(loss, params, [])
+
+
+@pytest.mark.spec("Q8")
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_squared_gradients_in_half_precision(dtype: Any):
+    """Their squares would be zero, and a sum of a thousand would stop at 256."""
+    params = {"w": jnp.ones(3, dtype)}
+    batches = [jnp.full(3, 1e-4, dtype)] * 1000
+    found = rate.squared_gradients(lambda p, b: (p["w"] * b).sum(), params, batches)
+    assert found["w"].dtype == jnp.float32
+    assert np.asarray(found["w"]) == pytest.approx(1e-8, rel=0.02)
+
+
+def test_a_network_that_was_not_pruned():
+    """Nothing is zero at first, but at a few bits a weight most should be."""
+    weights = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
+    found = budget.within_bytes({"w": weights}, 1200)
+    decoded = dc.decompress(found.compressed)["w"]
+    assert found.file_bytes > 1100
+    assert np.square(decoded - weights).mean() < 0.4  # 1 if all were zero
+
+
+def test_one_pattern_alone():
+    rng = np.random.default_rng(0)
+    variables = {
+        "k": rng.normal(size=(30, 30)).astype(np.float32),
+        "var": 1e-3 * np.arange(1, 9, dtype=np.float32),
+    }
+    found = dc.decompress(budget.within_bytes(variables, 300, "k$").compressed)
+    np.testing.assert_array_equal(found["var"], variables["var"])
+    with pytest.raises(ValueError, match="pattern 'kernel' matches no leaf"):
+        budget.within_bytes(variables, 300, ["kernel", "k$"])
+
+
+def test_budgets_of_half_precision():
+    weights = np.array([[300.0, 1.0, 2.0, 3.0]] * 4, np.float16)
+    found = budget.within_bytes({"w": weights}, 60)
+    assert dc.decompress(found.compressed)["w"].dtype == np.float16
+    rng = np.random.default_rng(0)
+    pair = {name: rng.normal(size=(20, 20)).astype(np.float16) for name in "ab"}
+    importance = {"a": np.ones((20, 20)), "b": np.full((20, 20), 1e-11)}
+    assert budget.within_bytes(pair, 150, importance=importance).file_bytes <= 150
+    with pytest.raises(ValueError, match="leaf 'w' holds NaN"):
+        budget.within_bytes({"w": np.full((4, 4), np.nan, np.float32)}, 100)

@@ -219,3 +219,72 @@ def test_codebooks_stay_tied(name: str, seed: int):
     assert not kernel[labels == 0].any()
     for label in range(1, labels.max() + 1):
         assert len({value.tobytes() for value in kernel[labels == label]}) <= 1
+
+
+WRAPPED = {
+    "in a chain": lambda keep: optax.chain(optax.clip(1.0), keep(optax.adam(0.1))),
+    "in a mask": lambda keep: optax.masked(
+        keep(optax.adam(0.1)), {"kernel": True, "bias": False}
+    ),
+    "around a mask": lambda keep: keep(
+        optax.masked(optax.adam(0.1), {"kernel": True, "bias": False})
+    ),
+    "in a partition": lambda keep: optax.partition(
+        {"moved": keep(optax.adam(0.1)), "still": optax.set_to_zero()},
+        {"kernel": "moved", "bias": "still"},
+    ),
+    "around a partition": lambda keep: keep(
+        optax.partition(
+            {"moved": optax.adam(0.1), "still": optax.set_to_zero()},
+            {"kernel": "moved", "bias": "still"},
+        )
+    ),
+    "around factored moments": lambda keep: keep(
+        optax.adafactor(0.1, min_dim_size_to_factor=2)
+    ),
+}
+
+
+@pytest.mark.spec("R1", "R3")
+@pytest.mark.parametrize("name", WRAPPED)
+def test_beside_other_wrappers(name: str):
+    keep_all = {"kernel": jnp.array(True), "bias": jnp.array(True)}
+    optimizer = WRAPPED[name](functools.partial(retrain.keep_pruned, masks=keep_all))
+    params = _params(0)
+    state = optimizer.init(params)
+    masks = _masks(1)
+    gone = ~np.asarray(masks["kernel"])
+    for seed in range(3):
+        updates, state = optimizer.update(_params(seed), state, params)
+        params = optax.apply_updates(params, updates)
+        state = retrain.with_masks(optimizer, state, masks)
+        params = prune.apply(params, masks)
+        moments = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == (4, 5)]
+        assert not any(np.asarray(m)[gone].any() for m in moments if m.dtype != bool)
+    updates, _ = optimizer.update(_params(3), state, params)
+    moved = np.asarray(optax.apply_updates(params, updates)["kernel"])
+    assert not moved[gone].any()
+    assert (moved != np.asarray(params["kernel"]))[~gone].any()
+
+
+def test_an_optimizer_without_masks():
+    optimizer = optax.adam(0.1)
+    with pytest.raises(ValueError, match="holds no masks: wrap it"):
+        retrain.with_masks(optimizer, optimizer.init(_params(0)), _masks(0))
+
+
+@pytest.mark.spec("R7")
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_gradients_of_centroids_in_half_precision(dtype: Any):
+    """Added up in bfloat16, they would stop at 256."""
+    weights = jnp.array(np.random.default_rng(0).normal(size=(128, 128)), dtype)
+    shared = share.share({"w": weights}, [("w", share.kmeans(4), None)])
+
+    def total(codebooks: Any) -> jax.Array:
+        found = share.lookup(share.with_codebooks(shared, codebooks))["w"]
+        return found.astype(jnp.float32).sum()
+
+    counts = np.bincount(np.asarray(shared.labels["w"]).ravel(), minlength=5)[1:]
+    gradients = jax.grad(total)(shared.codebooks)["w"]
+    assert gradients.dtype == dtype
+    assert np.asarray(gradients, float) == pytest.approx(counts, rel=2**-8)

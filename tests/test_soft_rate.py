@@ -1,5 +1,7 @@
 """The rate as a differentiable function."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,6 +136,18 @@ def test_a_network_on_its_grids(seed: int):
     found = soft_rate.shared(params, steps)
     expected = soft_rate.quantised(params, steps)
     assert jax.tree.all(jax.tree.map(jnp.array_equal, share.lookup(found), expected))
+
+
+@pytest.mark.spec("Q12", "Q15")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_one_weight_thousands_of_steps_away(dtype: Any):
+    params = {"b": jnp.array([0.15, -0.35, 80.0], dtype)}
+    steps = soft_rate.steps(params, 1.0, of_vectors=0.05)
+    expected = soft_rate.quantised(params, steps)["b"]
+    found = share.lookup(soft_rate.shared(params, steps))["b"]
+    assert found.dtype == expected.dtype == dtype
+    assert jnp.array_equal(found, expected)
+    assert np.asarray(found, float) == pytest.approx([0.15, -0.35, 80], rel=0.01)
 
 
 @pytest.mark.spec("Q14")
