@@ -153,7 +153,7 @@ def get(data: bytes) -> Header:
         data: A file, or its first bytes up to the first section at least.
 
     Raises:
-        FormatError: C1 to C30.
+        FormatError: C1 to C30, C45.
     """
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):

@@ -47,13 +47,14 @@ def sharing_measures(nonzero: int, unique: int, parameters: int) -> Sharing:
         nonzero,
         unique,
         parameters,
-        _divide(100 * unique, nonzero),
-        _divide(100 * unique, parameters),
-        _divide(parameters, unique),
+        divide(100 * unique, nonzero),
+        divide(100 * unique, parameters),
+        divide(parameters, unique),
     )
 
 
-def _divide(above: int, below: int) -> float | None:
+def divide(above: int, below: int) -> float | None:
+    """A ratio; None if there is nothing below."""
     return above / below if below else None
 
 

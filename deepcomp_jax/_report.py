@@ -75,15 +75,13 @@ def render(report: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines + _measures(report))
 
 
-def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text: the first to the left, the others to the right."""
+def align(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Columns of text: the first so many to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines: list[str] = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [
-            text.rjust(width) for text, width in zip(others, widths[1:], strict=True)
-        ]
+    for row in rows:
+        cells = list(map(str.ljust, row[:left], widths))
+        cells += map(str.rjust, row[left:], widths[left:])
         lines.append("  ".join(cells).rstrip())
     return lines
 
@@ -167,15 +165,9 @@ def _measures(report: dict[str, Any]) -> list[str]:
         value = report["measures"][key]
         text = "-" if value is None else form.format(value)
         rows.append((name, text, f"not counted: {note}"))
-    return align_left(rows)
+    return align(rows, left=3)
 
 
 def _ratio(report: dict[str, Any]) -> str:
     sizes = f"{report['dense_bytes']} / {report['file_bytes']} bytes"
     return f"{sizes} = x{report['ratio']:.2f}"
-
-
-def align_left(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text, all to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -1,19 +1,6 @@
 """The parts of a coded stream in front of its words: the code table and the lanes.
 
-    stream = table | lanes | words        each padded with zero bits to a byte
-    table  = varint A, then the lengths of the words of symbols 0 to A - 1
-    lanes  = an index (`_index`), in bits
-    words  = the code words, lane after lane without a gap
-
-Format notes:
-
-- The table alone gives the code. A length takes 4 bits; 0 is followed by 4 bits r, and
-  the two stand for r + 1 unused symbols.
-- Lane i of L holds symbols i, i + L, i + 2 L, and so on, in base + (its number) bits.
-  So a reader knows where each lane begins, can decode all of them side by side, and
-  gets L symbols that follow each other at every step.
-- Where one symbol only is used, its words are empty and the stream ends there.
-- The stream does not hold its number of symbols: whoever writes it must.
+`huffman` describes the format.
 """
 
 from typing import NamedTuple

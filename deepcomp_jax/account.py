@@ -14,6 +14,7 @@ from deepcomp_jax._counting import Parts as Parts
 from deepcomp_jax._counting import Tensor as Tensor
 from deepcomp_jax._counting import count
 from deepcomp_jax._measures import Sharing as Sharing
+from deepcomp_jax._measures import divide
 from deepcomp_jax._measures import entropy as entropy
 from deepcomp_jax._measures import equation_1 as equation_1
 from deepcomp_jax._measures import product as product
@@ -170,15 +171,13 @@ def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
     return Row(
         name,
         size,
-        _divide(stored, size),
-        _divide(weight_bits, stored),
-        _divide(weight_bits_coded, stored),
-        _divide(gap_bits, gaps) if fixed else None,
-        _divide(sum(tensor.parts.positions for tensor in tensors), gaps),
-        _divide(weight_bits + gap_bits + codebook, DENSE_BITS * size)
-        if fixed
-        else None,
-        _divide(bits, DENSE_BITS * size),
+        divide(stored, size),
+        divide(weight_bits, stored),
+        divide(weight_bits_coded, stored),
+        divide(gap_bits, gaps) if fixed else None,
+        divide(sum(tensor.parts.positions for tensor in tensors), gaps),
+        divide(weight_bits + gap_bits + codebook, DENSE_BITS * size) if fixed else None,
+        divide(bits, DENSE_BITS * size),
     )
 
 
@@ -187,10 +186,6 @@ def _fixed_bits(tensor: Tensor) -> int:
     if tensor.layout.codebook is None:
         return 8 * tensor.layout.dtype.itemsize
     return max(0, tensor.clusters - 1).bit_length()
-
-
-def _divide(above: int, below: int) -> float | None:
-    return above / below if below else None
 
 
 def to_dict(account: Account) -> dict[str, Any]:
@@ -245,7 +240,7 @@ def measures(account: Account) -> dict[str, float | int | None]:
     """The slides' measures of a file; None where they would divide by zero."""
     n, k = account.nonzero, account.unique
     slides = equation_1(n, k) if n and k else None
-    pruning = _divide(account.parameters, n)
+    pruning = divide(account.parameters, n)
     return sharing_measures(n, k, account.parameters)._asdict() | {
         "equation_1": slides,
         "equation_1_paper": equation_1(n, k, b2=32) if n and k else None,

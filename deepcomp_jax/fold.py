@@ -56,7 +56,8 @@ def batchnorm(
 
     A BatchNorm is found by the names of its leaves: `mean` and `var` side by side, with
     `scale` and `bias` beside them (NNX) or where they are when `batch_stats` in the
-    path is replaced by `params` (Linen). Every other leaf stays the same object. Under
+    path is replaced by `params` (Linen). Every other leaf, but for those that `bias_of`
+    and `kernels` ask for, stays the same object. Under
     `jax.jit` everything but the values is checked. Train no further with batch
     statistics: they are gone.
 

@@ -57,12 +57,28 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
     first = next(iter(networks))
     parser.set_defaults(network=first)
     if len(networks) > 1:
-        parser.add_argument("--network", choices=networks, default=first)
+        parser.add_argument(
+            "--network", choices=networks, default=first, help=f"by default {first}"
+        )
     presets = dict.fromkeys(n for net in networks.values() for n in net.presets)
     default = next(iter(presets))
-    parser.add_argument("--preset", choices=presets, default=default)
-    parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--work-dir", type=Path)
+    parser.add_argument(
+        "--preset",
+        choices=presets,
+        default=default,
+        help=f"where all other settings begin, by default {default}",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder of the data as they are published; without it they are downloaded",
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        help="folder of the run, by default runs/NETWORK-PRESET; a run that is there "
+        "goes on",
+    )
     parser.add_argument(
         "--time-limit",
         type=float,
@@ -71,8 +87,13 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
         help="stop before the process is that old, with everything saved and exit "
         f"status {UNFINISHED}; the same command goes on",
     )
-    parser.add_argument("--evaluate", type=Path, metavar="FILE.dcz")
-    if "--help" in (sys.argv[1:] if args is None else args):
+    parser.add_argument(
+        "--evaluate",
+        type=Path,
+        metavar="FILE.dcz",
+        help="train nothing: measure the network in a file on the test set",
+    )
+    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
         parser.print_help()
     known, rest = parser.parse_known_args(args)
     network = networks[known.network]

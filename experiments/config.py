@@ -17,8 +17,8 @@ class Config:
         width: Factor on the channels of every layer.
         dropout: Rate, in front of the dense layers.
         seed: Of initial weights, order of the images, augmentation and dropout.
-        validation: Training images held out, on which all but the last line of the
-            report is measured. 0 trains on all and measures on the test set.
+        validation: Training images held out, on which everything but the test errors of
+            the report is measured. 0 trains on all and measures on the test set.
         batch: Images a step.
         compute: Dtype of what is computed in training, for networks that have a
             `dtype`; weights, statistics, losses and all measurements are float32.
@@ -111,6 +111,11 @@ class Config:
         """Rejects what only the end of a run would show."""
         if not self.target_bytes:
             raise ValueError("target_bytes is empty: give one size at least")
+        if (self.pruning == "rate") != (self.sharing == "grid"):
+            raise ValueError(
+                f"pruning={self.pruning!r} with sharing={self.sharing!r}: 'rate' and "
+                "'grid' go together, and with nothing else"
+            )
 
     def epochs_of(self, iteration: int) -> int:
         """Epochs of an iteration, counted from 0."""

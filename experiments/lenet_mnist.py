@@ -93,8 +93,8 @@ PAPER5 = Config(
     other_bits=4,
 )
 
-# Files of 8.0, 4.5, 3.0 and 1.4 KB at most are wanted. They come out smaller than asked
-# for, the price of a bit falling slowly.
+# Files come out smaller than asked for, the price of a bit falling slowly: below 8.0,
+# 4.5, 3.0 and 1.4 KB.
 SMALL300 = Config(
     preset="small",
     dataset="mnist",

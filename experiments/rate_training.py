@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import rate, share, soft_rate, trees
+from deepcomp_jax import share, soft_rate, trees
 from experiments import narrowing, sharing
 from experiments.config import Config
 from experiments.runs import Row
@@ -118,10 +118,18 @@ def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]
     trainer = full.trainer(optimizer, expand=_sparse, move=None, loss=loss, l2=0.0)
     state = TrainState(params, rest, trainer.optimizer.init(params))
 
+    epochs = config.epochs_of(0)
+    rising = partial(_rising, config.bit_price, epochs)
     state = train_phase(
-        full, "sparsify", trainer, state, config.epochs_of(0), config.rate_of(0),
-        partial(_rising, config.bit_price, config.epochs_of(0)), answers,
-    )  # fmt: skip
+        full,
+        "sparsify",
+        trainer,
+        state,
+        epochs,
+        config.rate_of(0),
+        prepare=rising,
+        answers=answers,
+    )
     sparse = _sparse(_without_small(state.params, steps), state.rest)
     study.run.measure("sparsify-end", partial(_measure_sparse, study, sparse))
     return sparse, train_on_grids(study, sparse, state.rest, answers)
@@ -160,7 +168,7 @@ def train_on_grids(
         found = _on_grids(state.params, state.rest)
         found = narrowing.widen(found, sparse, kinds, kept)
         found = narrowing.sort(found, kinds)
-        return shared_weights(study, found, rest.steps)
+        return shared_weights(study, found)
 
     networks: dict[str, share.SharedWeights] = {}
     for name, target in zip(config.tuning_phases(), config.target_bytes, strict=True):
@@ -169,33 +177,31 @@ def train_on_grids(
             f"{name}-start", partial(_measure, study, wide, state)
         )
         trained = train_phase(
-            slim, name, trainer, state, config.tune_epochs, config.tune_rate,
-            partial(_adapted, config, wide, Fall(first["bytes"], target)), answers,
-        )  # fmt: skip
+            slim,
+            name,
+            trainer,
+            state,
+            config.tune_epochs,
+            config.tune_rate,
+            prepare=partial(_adapted, config, wide, Fall(first["bytes"], target)),
+            answers=answers,
+        )
         params, rest = trained.params, trained.rest
         study.run.measure(f"{name}-end", partial(_measure, study, wide, trained))
         networks[name] = wide(trained)
     return networks
 
 
-def shared_weights(study: Study, variables: Any, steps: Any) -> share.SharedWeights:
+def shared_weights(study: Study, variables: Any) -> share.SharedWeights:
     """The network on its grids; what is not trained is shared as always.
 
     All vectors have the same step, and so one codebook.
     """
-    named = trees.named_leaves(variables)
-    of_kernels: dict[str, share.Method] = {}
-    of_vectors: dict[str, share.Method] = {}
-    for name, step in trees.named_leaves({"params": steps}).items():
-        chosen = of_kernels if named[name].ndim > 1 else of_vectors
-        chosen[re.escape(name)] = rate.grid(float(step))
+    trained = trees.named_leaves({"params": variables["params"]})
     rules: list[tuple[str, share.Method, str | None]] = [
-        (f"^{name}$", method, None) for name, method in of_kernels.items()
+        (f"^{re.escape(name)}$", share.distinct, None if leaf.ndim > 1 else "vectors")
+        for name, leaf in trained.items()
     ]
-    if of_vectors:
-        any_of_them = "|".join(of_vectors)
-        method = next(iter(of_vectors.values()))
-        rules.append((f"^(?:{any_of_them})$", method, "vectors"))
     others = sharing.rules(study.config, study.roles, "kmeans")
     return share.share(variables, [*rules, *others])
 

@@ -157,15 +157,17 @@ def _lines(
 
 def clusters(shared: SharedWeights) -> list[tuple[str, int, int, int]]:
     """Of each group: name, non-zero weights, entries at first, distinct at the end."""
-    points: dict[str, int] = {}
+    labels: dict[str, list[np.ndarray]] = {}
     for name, group in shared.groups:
-        kept = int(np.count_nonzero(shared.labels[name]))
-        points[group] = points.get(group, 0) + kept
-    return [
-        (group, count, codebook.size, np.unique(np.asarray(codebook)).size)
-        for group, count in points.items()
-        for codebook in (shared.codebooks[group],)
-    ]
+        labels.setdefault(group, []).append(np.asarray(shared.labels[name]).ravel())
+    found = []
+    for group, parts in labels.items():
+        codebook = np.asarray(shared.codebooks[group])
+        kept = np.concatenate(parts)
+        kept = kept[kept != 0]
+        distinct = np.unique(codebook[np.unique(kept) - 1])
+        found.append((group, kept.size, codebook.size, distinct.size))
+    return found
 
 
 def _history(

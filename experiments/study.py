@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import fold, prune, retrain, share, trees
+from deepcomp_jax import Shared, fold, pipeline, prune, retrain, share, trees
 from experiments import sharing
 from experiments.config import Config
 from experiments.data import Dataset
@@ -275,6 +275,7 @@ def train_phase(
     state: TrainState,
     epochs: int,
     rate: float,
+    *,
     prepare: Callable[[TrainState, int], tuple[TrainState, Row]] = _as_it_is,
     answers: jax.Array | None = None,
 ) -> TrainState:
@@ -341,9 +342,11 @@ def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
 
 
 def measure_shared(study: Study, shared: share.SharedWeights) -> Row:
-    """Weights kept, distinct values and error of a network with shared weights."""
+    """Weights kept, distinct values and error of a network, as a file would have it."""
+    packed = pipeline.pack(shared)
+    labels = [leaf.labels for leaf in packed.leaves if isinstance(leaf, Shared)]
     return {
-        "nonzero": sum(int(jnp.count_nonzero(x)) for x in shared.labels.values()),
-        "unique": sum(codebook.size for codebook in shared.codebooks.values()),
+        "nonzero": sum(int(np.count_nonzero(own)) for own in labels),
+        "unique": sum(codebook.size for codebook in packed.codebooks),
         "watch_error": study.error(share.lookup(shared)),
     }

@@ -83,7 +83,7 @@ PRESETS = {
         tune_epochs=2,
         tune_rate=1e-3,
     ),
-    # Real CIFAR-10 within 80 minutes on two cores.
+    # Real CIFAR-10 in about half an hour on two cores.
     "cpu": Config(
         preset="cpu",
         dataset="cifar10",

@@ -14,7 +14,7 @@ import deepcomp_jax as dc
 from deepcomp_jax import soft_rate
 from experiments import figures, lenet_mnist, protocol, rate_training
 from experiments.rate_training import RateLoss, Rest
-from experiments.train import Seen
+from experiments.train import Seen, TrainState
 from tests.killing import run_killed
 from tests.small import ROLES, Small
 from tests.test_lenet import blots
@@ -69,6 +69,9 @@ def test_phases_and_outputs(finished: Path):
         "grid-end", "test",
     ]  # fmt: skip
     assert rows["grid-end"]["bytes"] == (finished / "model.dcz").stat().st_size
+    report = json.loads((finished / "report.json").read_text())
+    assert rows["grid-end"]["unique"] == report["unique"]
+    assert rows["grid-end"]["nonzero"] == report["nonzero"]
     names = {path.name for path in finished.iterdir()}
     assert {"report.json", "report.txt", "fig4a_fine_tuning_grid.png"} <= names
 
@@ -89,7 +92,7 @@ def test_weights_are_on_grids(finished: Path):
             np.testing.assert_allclose(leaf / step, np.rint(leaf / step), atol=1e-5)
 
 
-def test_it_has_about_the_size_that_is_asked_for(
+def test_a_network_asked_to_be_smaller_is(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(figures, "draw", lambda *_: [])
@@ -176,4 +179,23 @@ def test_the_loss_is_what_it_says():
     assert labelled == pytest.approx(-float(chances.mean()), rel=1e-5)
     apart = jax.jit(RateLoss(1.0))(seen._replace(answers=-logits), params, free)
     assert float(apart) > 0.01
-    assert rate_training.RateLoss(0.5) == RateLoss(0.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "change"), [(1000, 1.15), (525, 1.05), (475, 0.95**0.1), (5, 1 / 1.15)]
+)
+def test_the_price_follows_the_size(size: int, change: float):
+    """In the second half of the epochs, when the size shall be 500 bytes."""
+    config = dataclasses.replace(TINY, tune_epochs=10, measurements=1)
+    params, steps = {"w": jnp.ones(100)}, {"w": jnp.float32(1)}
+    each = jnp.float32(size / 100)
+    rest = Rest({}, steps, {"w": jnp.zeros(100)}, jnp.float32(2), each)
+    state, row = rate_training._adapted(
+        config,
+        lambda _: pytest.fail("the size is not measured in this epoch"),
+        rate_training.Fall(900, to=500),
+        TrainState(params, rest, None),
+        epoch=7,
+    )
+    assert row == {"nonzero": 100, "bit_price": pytest.approx(2 * change)}
+    assert float(state.rest.bit) == pytest.approx(2 * change)

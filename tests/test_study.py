@@ -97,6 +97,12 @@ def test_every_output_is_there(finished: Path):
         "nonparametric-start", "nonparametric", "nonparametric-end",
         "curve-0.1", "curve-study", "test",
     ]  # fmt: skip
+    report = json.loads((finished / "report.json").read_text())
+    assert rows[-2]["phase"] == "curve-study"
+    end = next(row for row in rows if row["phase"] == "kmeans-end")
+    assert {key: end[key] for key in ("nonzero", "unique")} == {
+        key: report[key] for key in ("nonzero", "unique")
+    }
     text = (finished / "report.txt").read_text()
     assert text.count("Initial clusters") == 7
 

@@ -141,7 +141,7 @@ def _density(
         return None
     end, host = rans.begin(body, front.stream_at)
     if host.lanes.size < _rans.WORTH_LOCK_STEP or (
-        several and groups.rows.size * _places.MAX_GROUPS > leaf.size
+        several and groups.rows.size * _places.GROUPS_SIZE > leaf.size
     ):
         return None
     state, symbols, ends = _gap_symbols(_rans.begin(host, place), front)
@@ -175,7 +175,7 @@ def _gap_symbols(
     ends = jax.device_put(_places.by_group(until, count), state.place)
     chosen = None
     if front.gaps.size > 1:
-        own = np.minimum(np.arange(_places.MAX_GROUPS), front.gaps.size - 1)
+        own = np.minimum(np.arange(_places.GROUPS_SIZE), front.gaps.size - 1)
         chosen = _choose(state, ends, own, count)
     table = _gapped.gap_models(front.groups.sizes, front.gaps)
     symbols = np.arange(_models.CAP + 1, dtype=np.uint8)

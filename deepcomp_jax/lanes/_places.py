@@ -17,7 +17,7 @@ from deepcomp_jax import huffman
 from deepcomp_jax.codings._groups import Groups, before
 from deepcomp_jax.lanes import _sizes
 
-MAX_GROUPS = 64  # arrays by group have this size
+GROUPS_SIZE = 64  # arrays by group have this size
 MAX_WIDTH = 16  # of low bits: with as many in front of them, they fit 32 bits
 
 
@@ -43,7 +43,7 @@ class Weights(NamedTuple):
 
 def by_group(numbers: NDArray[np.integer], fill: int = 0) -> NDArray[np.int32]:
     """Numbers of the groups, and `fill` for those that do not exist, int32[64]."""
-    whole = np.full(MAX_GROUPS, fill, np.int32)
+    whole = np.full(GROUPS_SIZE, fill, np.int32)
     whole[: numbers.size] = numbers
     return whole
 
@@ -110,7 +110,7 @@ def _group(size: int, ends: jax.Array) -> jax.Array:
     """The group of each of `size` items in order, int32[size]."""
     items = jnp.arange(size, dtype=jnp.int32)
     group = jnp.searchsorted(ends, items, side="right").astype(jnp.int32)
-    return jnp.minimum(group, MAX_GROUPS - 1)
+    return jnp.minimum(group, GROUPS_SIZE - 1)
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -142,8 +142,8 @@ class Matrix(NamedTuple):
 def matrix(found: Groups, place: Any) -> Matrix:
     """The tables of groups, on the device."""
     rows = 1 << (found.rows.size - 1).bit_length()
-    befores = np.full((MAX_GROUPS, rows), np.iinfo(np.int32).max, np.int32)
-    at = np.zeros((MAX_GROUPS, rows), np.int32)
+    befores = np.full((GROUPS_SIZE, rows), np.iinfo(np.int32).max, np.int32)
+    at = np.zeros((GROUPS_SIZE, rows), np.int32)
     for group in range(found.sizes.size):
         befores[group, : found.rows.size] = before(found, group)
         column = group - found.rows.astype(np.int64)

@@ -98,7 +98,7 @@ def take_on_cpu(
     chosen: np.ndarray,
     palette: np.ndarray | None = None,
 ) -> tuple[rans.State, np.ndarray]:
-    """The same as `rans.take`, with the loop compiled; arrays are not copied."""
+    """The same as `rans.take`, with the loop compiled."""
     if state.lanes.size < WORTH_LOCK_STEP or rans.find_certain(table) is not None:
         return rans.take(state, table, chosen, palette)
     here = begin(state, jax.local_devices(backend="cpu")[0])

@@ -2,9 +2,10 @@
 
     python -m experiments.benchmarks.bfloat16 --data-dir DIR --width 0.25 --epochs 5
 
-Trains the dense network of the preset `best` on CIFAR-10 twice, in float32 and in
-bfloat16, with the same initial weights and the same order of images, and prints the
-errors on validation data. Weights, statistics and losses are float32 in both.
+Trains the dense network of the preset `best` on whole images of CIFAR-10 twice, in
+float32 and in bfloat16, with the same initial weights and the same order of images, and
+prints the errors on validation data. Weights, statistics and losses are float32 in
+both.
 
 Here bfloat16 is emulated, for most CPUs are slow at it: everything that enters or
 leaves a layer, and its kernel, is rounded to eight bits, and so are the derivatives

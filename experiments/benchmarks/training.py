@@ -3,11 +3,11 @@
     python -m experiments.benchmarks.training --width 0.25 --batch 128
     python -m experiments.benchmarks.training --width 1 --compute bfloat16 --steps 100
 
-Prints milliseconds a step and the two ratios that the project promises on a CPU: the
-masked step over the plain one (at most 1.03), and the plain one over PyTorch's at the
-same width and batch (at most 1.8). The JAX step is that of the experiments: inside the
-compiled scan of an epoch, with augmentation. PyTorch's has none, is channels-last, on a
-GPU compiled, with bfloat16 by autocast, and is left out where PyTorch is not installed.
+Prints milliseconds a step and two ratios: the masked step over the plain one, and the
+plain one over PyTorch's at the same width and batch. The JAX step is that of the
+experiments: inside the compiled scan of an epoch, with augmentation. PyTorch's has
+none, is channels-last, on a GPU compiled, with bfloat16 by autocast, and is left out
+where PyTorch is not installed.
 The three run in turn, several rounds.
 """
 
