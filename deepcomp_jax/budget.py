@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import container, pipeline, rate, share
+from deepcomp_jax import container, pipeline, rate, share, trees
 from deepcomp_jax._types import Compressed
 
 _ROUNDS = 12  # of bisection; the last one moves the penalty by 0.7 %
@@ -144,7 +144,7 @@ def _greatest(variables: Any, patterns: str | Sequence[str], importance: Any) ->
     counts = share.weighted(leaves, importance)
     costs = []
     for name, leaf in leaves.items():
-        squares = np.square(np.asarray(share.check(name, leaf), np.float64))
+        squares = np.square(np.asarray(trees.check_weights(name, leaf), np.float64))
         costs.append(
             float(np.max(squares * (counts[name] if counts else 1), initial=0))
         )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from deepcomp_jax import share, trees
+from deepcomp_jax import trees
 
 Method: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
@@ -204,7 +204,7 @@ def apply(params: Any, masks: Any) -> Any:
 
 def _checked(name: str, leaf: Any) -> Any:
     # Under `jit` there are no values yet to look at.
-    return leaf if isinstance(leaf, Tracer) else share.check(name, leaf)
+    return leaf if isinstance(leaf, Tracer) else trees.check_weights(name, leaf)
 
 
 def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Array]:

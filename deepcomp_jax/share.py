@@ -174,7 +174,7 @@ def share(
     codebooks: dict[str, jax.Array] = {}
     labels: dict[str, jax.Array] = {}
     for group, names in members.items():
-        leaves = {name: check(name, named[name]) for name in names}
+        leaves = {name: trees.check_weights(name, named[name]) for name in names}
         counts = weighted(leaves, importance)
         codebook = _fit(group, leaves, chosen[group], counts)
         codebooks[group] = jnp.asarray(codebook)
@@ -183,32 +183,6 @@ def share(
     rest = {name: leaf for name, leaf in named.items() if name not in labels}
     groups = tuple((name, group) for group, ns in members.items() for name in ns)
     return SharedWeights(codebooks, labels, rest, groups, jax.tree.structure(variables))
-
-
-def check(name: str, leaf: Any) -> Any:
-    """Returns a leaf that can be pruned and shared.
-
-    Raises:
-        ValueError: It is not of a floating type that JAX computes with, or holds NaN
-            or infinity.
-    """
-    dtype = np.dtype(getattr(leaf, "dtype", type(leaf)))
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise ValueError(
-            f"leaf {name!r} is {dtype}: only floating types can be pruned or shared; "
-            "leave it out by a rule"
-        )
-    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise ValueError(
-            f"leaf {name!r} is {dtype}, which JAX would cut to 32 bits: set "
-            "jax_enable_x64, convert the leaf, or leave it out by a rule"
-        )
-    if not bool(jnp.isfinite(leaf).all()):
-        raise ValueError(
-            f"leaf {name!r} holds NaN or infinity: weights must be finite to be "
-            "pruned or shared; repair the training, or leave it out by a rule"
-        )
-    return leaf
 
 
 def weighted(

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import (
     DictKey,
     FlattenedIndexKey,
@@ -100,6 +102,32 @@ def check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:
             raise ValueError(
                 f"pattern {pattern!r} matches no leaf: there are {', '.join(names)}"
             )
+
+
+def check_weights(name: str, leaf: Any) -> Any:
+    """Returns a leaf that can be pruned and shared.
+
+    Raises:
+        ValueError: It is not of a floating type that JAX computes with, or holds NaN
+            or infinity.
+    """
+    dtype = np.dtype(getattr(leaf, "dtype", type(leaf)))
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"leaf {name!r} is {dtype}: only floating types can be pruned or shared; "
+            "leave it out by a rule"
+        )
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(
+            f"leaf {name!r} is {dtype}, which JAX would cut to 32 bits: set "
+            "jax_enable_x64, convert the leaf, or leave it out by a rule"
+        )
+    if not bool(jnp.isfinite(leaf).all()):
+        raise ValueError(
+            f"leaf {name!r} holds NaN or infinity: weights must be finite to be "
+            "pruned or shared; repair the training, or leave it out by a rule"
+        )
+    return leaf
 
 
 def structure(tree: Any) -> tuple[Structure, list[Any]]:
