@@ -29,7 +29,7 @@ def lengths(
         that occurs less often, or as often but comes later, never has the shorter word.
 
     Raises:
-        ValueError: if a count is negative, the limit out of range, or more symbols
+        ValueError: A count is negative, the limit out of range, or more symbols
             are used than there are words of `limit` bits.
     """
     used = _used(counts, limit)

@@ -3,18 +3,18 @@
 In one dimension the clusters of an optimal codebook are runs of the sorted values, so
 the optimum can be found by dynamic programming instead of by descent from a guess
 (H. Wang and M. Song, "Ckmeans.1d.dp: Optimal k-means Clustering in One Dimension by
-Dynamic Programming", The R Journal 3/2, 2011).  With S and W the sums of the centred
+Dynamic Programming", The R Journal 3/2, 2011). With S and W the sums of the centred
 values and of their importances over a run, the squared error of a clustering is
 
     sum of w x^2  -  sum over clusters of S^2 / W,
 
-and the program maximises the second sum, the gain.  The gain satisfies the quadrangle
+and the program maximises the second sum, the gain. The gain satisfies the quadrangle
 inequality, so the best start of the last run never moves left when values are added at
 the right: whole columns of the program are solved together, widely spaced ones first.
 
-Large inputs are first cut into at most `MAX_BINS` bins.  Each cut is in the middle of a
+Large inputs are first cut into at most `MAX_BINS` bins. Each cut is in the middle of a
 bin's range of values, costly bins first, so that no bin of noticeable weight bridges a
-gap in the data.  The borders are then moved, jointly, to where they belong between the
+gap in the data. The borders are then moved, jointly, to where they belong between the
 uncut values.
 
 A border is a position in the sorted values; equal values are never separated.
@@ -55,12 +55,12 @@ def ordered(
     """Checks and sorts values; those of importance zero are left out.
 
     Returns:
-      The values in ascending order and their importances (None if all are 1).
+        The values in ascending order and their importances (None if all are 1).
 
     Raises:
-      TypeError: if `values` are complex.
-      ValueError: if values or importances are not finite, an importance is negative,
-        all are zero, or the shapes differ.
+        TypeError: `values` are complex.
+        ValueError: Values or importances are not finite, an importance is negative,
+            all are zero, or the shapes differ.
     """
     given = np.asarray(values)
     if np.iscomplexobj(given):
@@ -177,9 +177,9 @@ def table(runs: Runs, borders: Ints, k: int) -> tuple[Floats, NDArray[np.int32]]
     """The dynamic program over the bins between `borders`.
 
     Returns:
-      gains: float64[k], the greatest gain with 1 ... k clusters.
-      starts: int32[k, bins + 2], the bin at which the last cluster begins when the
-        first j bins (second index) are put into i + 1 clusters (first index).
+        gains: float64[k], the greatest gain with 1 ... k clusters.
+        starts: int32[k, bins + 2], the bin at which the last cluster begins when the
+            first j bins (second index) are put into i + 1 clusters (first index).
     """
     weight, moment = runs.weight[borders], runs.moment[borders]
     m = borders.size - 1

@@ -33,7 +33,7 @@ def pack(codes: NDArray[np.unsignedinteger], lengths: NDArray[np.uint8]) -> byte
         The words, padded with zero bits to a whole byte.
 
     Raises:
-        ValueError: if the two are not vectors of one size.
+        ValueError: The two are not vectors of one size.
     """
     if codes.ndim != 1 or codes.shape != lengths.shape:
         raise ValueError(
@@ -92,7 +92,7 @@ def pack_fixed(values: NDArray[np.unsignedinteger], width: int) -> bytes:
     """Writes every value with the same number of bits, 0 to 64.
 
     Raises:
-        ValueError: if a value has more than `width` bits.
+        ValueError: A value has more than `width` bits.
     """
     if values.size and int(values.max()).bit_length() > width:
         raise ValueError(f"{int(values.max())} does not fit {width} bits")
@@ -120,7 +120,7 @@ def unpack_fixed(
         The values, [count].
 
     Raises:
-        ValueError: if the width is out of range or `data` ends too early.
+        ValueError: The width is out of range or `data` ends too early.
     """
     if not 0 <= width <= MAX_UNPACK_BITS:
         raise ValueError(f"width must be 0 to {MAX_UNPACK_BITS} bits, got {width}")
@@ -167,7 +167,7 @@ def put_varint(value: int) -> bytes:
     """Writes a number of at most 63 bits as a varint, in its shortest form.
 
     Raises:
-        ValueError: if the number is negative or has more than 63 bits.
+        ValueError: The number is negative or has more than 63 bits.
     """
     if value < 0 or value.bit_length() > 7 * MAX_VARINT_BYTES:
         raise ValueError(f"a varint must be in 0 to 2**63 - 1, got {value}")

@@ -48,7 +48,7 @@ def encode(
         The symbols, uint16[n + fillers], and the low bits, uint64[n].
 
     Raises:
-        ValueError: if the positions are negative or not strictly ascending, or the
+        ValueError: The positions are negative or not strictly ascending, or the
             width is out of range.
     """
     cap = _cap(bits)
@@ -93,7 +93,7 @@ def decode(
     Raises:
         FormatError: if a symbol has more than `bits` bits, the last is a filler, or
             the gaps lead beyond the tensor.
-        ValueError: if the width is out of range.
+        ValueError: The width is out of range.
     """
     cap = _cap(bits)
     if symbols.size:

@@ -51,7 +51,7 @@ def encode(symbols: NDArray[np.unsignedinteger], *, lanes: int | None = None) ->
         The stream. Its reader needs n too.
 
     Raises:
-        ValueError: if a symbol is too large, too many are used, or `lanes` is out of
+        ValueError: A symbol is too large, too many are used, or `lanes` is out of
             range.
     """
     if symbols.size and symbols.max() >= _stream.MAX_ALPHABET:

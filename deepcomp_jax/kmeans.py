@@ -2,7 +2,7 @@
 
 `optimal` finds the best codebook of a given size, `nonparametric` and
 `by_explained_variance` the size too, and `lloyd` is the descent from the three starts
-that the paper compares.  All are deterministic, run on the host, and give centroids in
+that the paper compares. All are deterministic, run on the host, and give centroids in
 float64, strictly ascending, never more of them than there are distinct values.
 """
 
@@ -21,9 +21,9 @@ class Path(NamedTuple):
     """Optimal codebooks of every size.
 
     Attributes:
-      sse: float64[k], entry k - 1 is the least sum of squared errors with k centroids;
-        with more than `MAX_BINS` distinct values, a close upper bound of it.
-      codebook: `codebook(k)` gives the centroids, as `optimal(values, k)` would.
+        sse: float64[k], entry k - 1 is the least sum of squared errors with k
+            centroids; with more than `MAX_BINS` distinct values, a close upper bound.
+        codebook: `codebook(k)` gives the centroids, as `optimal(values, k)` would.
     """
 
     sse: Floats
@@ -36,17 +36,17 @@ def optimal(
     """Centroids with the least sum of squared distances to their nearest values.
 
     Args:
-      values: real array of any shape, finite.
-      k: number of centroids wanted, at least 1.
-      importance: non-negative weight of each value's squared distance, same shape as
-        `values`; None means 1.  A value of importance 0 is ignored.
+        values: Real array of any shape, finite.
+        k: Number of centroids wanted, at least 1.
+        importance: Non-negative weight of each value's squared distance, same shape as
+            `values`; None means 1. A value of importance 0 is ignored.
 
     Returns:
-      float64[min(k, number of distinct values)], strictly ascending.
+        float64[min(k, number of distinct values)], strictly ascending.
 
     Raises:
-      ValueError: if `k` < 1, or above `MAX_BINS` and there are more distinct values, or
-        `values` or `importance` are not as described.
+        ValueError: `k` < 1, or above `MAX_BINS` and there are more distinct values, or
+            `values` or `importance` are not as described.
     """
     _check_count(k)
     runs = _runs.summed(values, importance)
@@ -64,16 +64,16 @@ def optimal_path(
     """Optimal codebooks of 1 to `k_max` centroids from one dynamic program.
 
     Args:
-      values, importance: as for `optimal`.
-      k_max: largest number of centroids, at least 1; reduced to the number of distinct
-        values.
+        values, importance: As for `optimal`.
+        k_max: Largest number of centroids, at least 1; reduced to the number of
+            distinct values.
 
     Returns:
-      The least squared errors (never rising with k) and a function that gives each
-      codebook.
+        The least squared errors (never rising with k) and a function that gives each
+        codebook.
 
     Raises:
-      ValueError: as `optimal`.
+        ValueError: As `optimal`.
     """
     return _path(_runs.summed(values, importance), k_max)
 
@@ -114,19 +114,19 @@ def lloyd(
     S. Han, H. Mao and W. J. Dally, "Deep Compression" (arXiv 1510.00149), section 3.2:
     `linear` spaces the centroids evenly between the least and the greatest value,
     `density` evenly in the cumulative distribution, `random` draws k of the distinct
-    values.  An empty cluster keeps its centroid.
+    values. An empty cluster keeps its centroid.
 
     Args:
-      values, k, importance: as for `optimal`.
-      init: where the centroids start.
-      seed: of the random start.
-      iterations: most steps taken; fewer if the clusters stop changing.
+        values, k, importance: As for `optimal`.
+        init: Where the centroids start.
+        seed: Of the random start.
+        iterations: Most steps taken; fewer if the clusters stop changing.
 
     Returns:
-      float64[at most min(k, number of distinct values)], strictly ascending.
+        float64[at most min(k, number of distinct values)], strictly ascending.
 
     Raises:
-      ValueError: as `optimal`, or if `init` is unknown or `iterations` is negative.
+        ValueError: As `optimal`, or `init` is unknown or `iterations` is negative.
     """
     _check_count(k)
     if iterations < 0:
@@ -149,24 +149,24 @@ def nonparametric(
     A Dirichlet-process mixture of Gaussians turns, as the variance of its components
     goes to zero, into the problem of minimising the squared error plus a fixed price
     per cluster (B. Kulis and M. I. Jordan, "Revisiting k-means: New Algorithms via
-    Bayesian Nonparametrics", arXiv 1111.0352, section 3).  Here the price is
+    Bayesian Nonparametrics", arXiv 1111.0352, section 3). Here the price is
     `penalty * variance(values)`, which makes the choice of k independent of the unit
-    of the values.  Their algorithm finds a local minimum; the dynamic program holds the
+    of the values. Their algorithm finds a local minimum; the dynamic program holds the
     least error for each k, so the smallest k of least total is read off its table.
 
     The squared error of n values falls as n * variance / k^2, so the best k grows as
     (n / penalty)^(1/3): eight times the values, twice the centroids.
 
     Args:
-      values, importance: as for `optimal`; the variance is weighted by importance.
-      penalty: price of a centroid in units of the variance of the values, at least 0.
-      k_max: most centroids.
+        values, importance: As for `optimal`; the variance is weighted by importance.
+        penalty: Price of a centroid in units of the variance of the values, at least 0.
+        k_max: Most centroids.
 
     Returns:
-      float64[at most k_max], strictly ascending.
+        float64[at most k_max], strictly ascending.
 
     Raises:
-      ValueError: as `optimal`, or if `penalty` is negative or not finite.
+        ValueError: As `optimal`, or `penalty` is negative or not finite.
     """
     if not (np.isfinite(penalty) and penalty >= 0):
         raise ValueError(f"penalty must be finite and not negative, got {penalty}")
@@ -192,15 +192,15 @@ def by_explained_variance(
     one).
 
     Args:
-      values, importance: as for `optimal`.
-      fraction: in 0 ... 1.
-      k_max: most centroids; returned if even they explain less than `fraction`.
+        values, importance: As for `optimal`.
+        fraction: In 0 ... 1.
+        k_max: Most centroids; returned if even they explain less than `fraction`.
 
     Returns:
-      float64[at most k_max], strictly ascending.
+        float64[at most k_max], strictly ascending.
 
     Raises:
-      ValueError: as `optimal`, or if `fraction` is outside 0 ... 1.
+        ValueError: As `optimal`, or `fraction` is outside 0 ... 1.
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"fraction must be in 0 ... 1, got {fraction}")
@@ -217,14 +217,14 @@ def sse(
     """Sum of squared distances of the values to their nearest centroid.
 
     Args:
-      values, importance: as for `optimal`.
-      centroids: strictly ascending, at least one unless there are no values.
+        values, importance: As for `optimal`.
+        centroids: Strictly ascending, at least one unless there are no values.
 
     Returns:
-      The sum of importance times squared distance, in float64.
+        The sum of importance times squared distance, in float64.
 
     Raises:
-      ValueError: as `optimal`, or if `centroids` is empty or not strictly ascending.
+        ValueError: As `optimal`, or `centroids` is empty or not strictly ascending.
     """
     ordered, weights = _runs.ordered(values, importance)
     points = np.asarray(centroids, np.float64).ravel()

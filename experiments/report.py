@@ -71,20 +71,7 @@ def finish(
 
     measured = run.measure("test" if first else f"{phase}-test", errors)
     rows = _history(run.rows(), phases, phase, config.sharing)
-    identity = {
-        "network": study.roles.network,
-        "dataset": dataset.name,
-        "preset": config.preset,
-        "seed": config.seed,
-    }
-    report = identity | account.to_dict(accounted)
-    report |= {name: measured[name] for name in ("dense_test_error", "test_error")}
-    report |= {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
-        "versions": versions(),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "seconds": round(sum(row["seconds"] for row in rows), 1),
-    }
+    report = _facts(study, dataset.name, rows, measured) | account.to_dict(accounted)
     lines = list(_lines(report, shared, accounted))
     published = study.roles.published
     if published is not None:
@@ -100,6 +87,24 @@ def finish(
     _draw(directory, study, rows, networks, decoded, accounted)
     run.say(text)
     return report
+
+
+def _facts(
+    study: Study, dataset: str, rows: Iterable[Row], measured: Row
+) -> dict[str, Any]:
+    """What a report says of the run."""
+    return {
+        "network": study.roles.network,
+        "dataset": dataset,
+        "preset": study.config.preset,
+        "seed": study.config.seed,
+        "dense_test_error": measured["dense_test_error"],
+        "test_error": measured["test_error"],
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "versions": versions(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+    }
 
 
 def write_model(

@@ -4,7 +4,7 @@
 
 Prints a Markdown table.  `ms` is the median over interleaved rounds, `speed` how many
 times faster `kmeans.optimal` is, `error` the squared error over the least one found,
-which is the optimum if an exact peer ran.  Peers that are not installed are left out;
+which is the optimum if an exact peer ran. Peers that are not installed are left out;
 one that took longer than `--limit` is spared larger products of size and k.
 """
 
