@@ -30,7 +30,7 @@ def by_std(quality: float) -> Method:
         quality: At least 0.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The quality is below 0.
     """
     _check(quality >= 0, f"quality is {quality}; it must be at least 0")
 
@@ -50,7 +50,7 @@ def by_magnitude(sparsity: float) -> Method:
         sparsity: Fraction that is zero afterwards, 0 to 1; rounded to whole weights.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The sparsity is out of range.
     """
     _check_sparsity(sparsity)
     return lambda leaves: [_smallest_out([leaf], sparsity)[0] for leaf in leaves]
@@ -63,7 +63,7 @@ def by_global_magnitude(sparsity: float) -> Method:
         sparsity: Fraction of all weights that is zero afterwards, 0 to 1.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The sparsity is out of range.
     """
     _check_sparsity(sparsity)
     return lambda leaves: _smallest_out(leaves, sparsity)
@@ -80,7 +80,7 @@ def by_erk(sparsity: float) -> Method:
         sparsity: Fraction of all weights that is zero afterwards, 0 to 1.
 
     Raises:
-        ValueError: It is not.
+        ValueError: The sparsity is out of range.
     """
     _check_sparsity(sparsity)
 
@@ -135,7 +135,7 @@ def cubic_schedule(
         steps: At least 1.
 
     Raises:
-        ValueError: `steps` is not, or a sparsity is not from 0 to 1.
+        ValueError: `steps` is below 1 or a sparsity out of range.
     """
     _check_sparsity(initial)
     _check_sparsity(final)
