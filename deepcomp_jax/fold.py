@@ -191,12 +191,13 @@ def _biases_in_front(
 
 def _first_match(name: str, pairs: Sequence[tuple[str, str]]) -> tuple[str | None, str]:
     """The first pattern that matches, and the name with its match replaced."""
-    i, found = trees.first_match([pattern for pattern, _ in pairs], name)
-    if i is None or found is None:
+    first = trees.first_match([pattern for pattern, _ in pairs], name)
+    if first is None:
         return None, name
+    i, found = first
     pattern, template = pairs[i]
     start, end = found.span()
-    return pattern, name[:start] + found.expand(template) + name[end:]
+    return pattern, name[:start] + trees.expanded(found, template) + name[end:]
 
 
 def _tensor(name: str, leaf: Any) -> jax.Array:

@@ -265,8 +265,8 @@ def report(
 
 
 def _rule(rules: Sequence[Rule], name: str) -> Rule | None:
-    i, _ = trees.first_match([rule.pattern for rule in rules], name)
-    return None if i is None else rules[i]
+    first = trees.first_match([rule.pattern for rule in rules], name)
+    return None if first is None else rules[first[0]]
 
 
 def _coding(rule: Rule | None, ndim: int) -> tuple[str | None, int | None]:

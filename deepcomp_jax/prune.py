@@ -174,9 +174,9 @@ def masks(
     found = {name: jnp.array(True) for name in named}
     groups: dict[int, list[str]] = {}
     for name in named:
-        i, _ = trees.first_match(patterns, name)
-        if i is not None:
-            groups.setdefault(i, []).append(name)
+        first = trees.first_match(patterns, name)
+        if first is not None:
+            groups.setdefault(first[0], []).append(name)
     for i, names in groups.items():
         method = methods[i][1]
         if method is not None:

@@ -72,9 +72,9 @@ def keep_pruned(
 def with_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -> Any:
     """Puts new masks into the state of `keep_pruned` after an iteration of pruning.
 
-    Every part of the state that has the structure of the parameters (momentum, both
-    moments of Adam) is set to zero where a weight is pruned, and so is not what other
-    parts an optimizer keeps, such as the factored moments of Adafactor.
+    Every part of the state that has the structure and the shapes of the parameters
+    (momentum, both moments of Adam) is set to zero where a weight is pruned. Others,
+    such as the factored moments of Adafactor, stay as they are.
 
     Args:
         optimizer: What `keep_pruned` returned, or a chain or the like that it is in.
@@ -131,6 +131,7 @@ def _kept_or_to_zero(mask: jax.Array, update: Any, param: Any) -> Any:
 
 
 def _cleared(leaf: Any, mask: Any) -> Any:
-    if _is_left_out(leaf) or jnp.ndim(mask) and jnp.shape(mask) != jnp.shape(leaf):
+    if _is_left_out(leaf):
         return leaf
-    return jnp.where(mask, leaf, 0)
+    fits = jnp.shape(mask) in ((), jnp.shape(leaf))
+    return jnp.where(mask, leaf, 0) if fits else leaf

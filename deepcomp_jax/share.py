@@ -5,7 +5,6 @@ the nearest entry of the group's codebook, found by a clustering method such as 
 of `kmeans`. (Han et al. 2016, arXiv 1510.00149, section 3.)
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -169,7 +168,6 @@ def share(
             matches no leaf.
     """
     named = trees.named_leaves(variables)
-    trees.check_patterns([pattern for pattern, _, _ in methods], named)
     members, chosen = _groups(named, methods)
     codebooks: dict[str, jax.Array] = {}
     labels: dict[str, jax.Array] = {}
@@ -312,14 +310,16 @@ def _groups(
     members: dict[str, list[str]] = {}
     chosen: dict[str, Method] = {}
     patterns = [pattern for pattern, _, _ in methods]
+    trees.check_patterns(patterns, named)
     for name in named:
-        i, found = trees.first_match(patterns, name)
-        if i is None or found is None:
+        first = trees.first_match(patterns, name)
+        if first is None:
             continue
+        i, found = first
         _, method, template = methods[i]
         if method is None:
             continue
-        group = name if template is None else _expanded(found, template)
+        group = name if template is None else trees.expanded(found, template)
         if chosen.setdefault(group, method) is not method:
             raise ValueError(
                 f"group {group!r} has leaves of two rules ({name!r} and "
@@ -327,15 +327,6 @@ def _groups(
             )
         members.setdefault(group, []).append(name)
     return members, chosen
-
-
-def _expanded(found: re.Match[str], template: str) -> str:
-    try:
-        return found.expand(template)
-    except (re.error, IndexError) as error:
-        raise ValueError(
-            f"group {template!r} does not fit pattern {found.re.pattern!r}: {error}"
-        ) from None
 
 
 def _fit(

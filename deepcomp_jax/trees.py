@@ -1,4 +1,7 @@
-"""Leaves of a pytree and their names; its containers, as the file keeps them."""
+"""Leaves of a pytree, their names and the patterns that choose them; its containers.
+
+The containers are taken apart here as the file keeps them.
+"""
 
 import operator
 import re
@@ -80,15 +83,27 @@ def matches(pattern: str, name: str) -> re.Match[str] | None:
         raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
 
 
-def first_match(
-    patterns: Iterable[str], name: str
-) -> tuple[int, re.Match[str]] | tuple[None, None]:
-    """The first of the patterns that a leaf's name matches, and how."""
+def first_match(patterns: Iterable[str], name: str) -> tuple[int, re.Match[str]] | None:
+    """Which of the patterns is the first that a leaf's name matches, and where."""
     for i, pattern in enumerate(patterns):
         found = matches(pattern, name)
         if found is not None:
             return i, found
-    return None, None
+    return None
+
+
+def expanded(found: re.Match[str], template: str) -> str:
+    """A template in which `\\1` stands for the first group of a match and so on.
+
+    Raises:
+        ValueError: The pattern has no such group.
+    """
+    try:
+        return found.expand(template)
+    except (re.error, IndexError) as error:
+        raise ValueError(
+            f"template {template!r} does not fit pattern {found.re.pattern!r}: {error}"
+        ) from None
 
 
 def check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:

@@ -152,7 +152,7 @@ def test_random_keys_of_nnx_are_named():
         ({"pattern": "("}, "'\\(' is no regular expression"),
         (
             {"pattern": "w", "group": r"g\1", "share": share.kmeans(2)},
-            r"group 'g\\\\1' does not fit pattern 'w'",
+            r"template 'g\\\\1' does not fit pattern 'w'",
         ),
         ({"pattern": "w", "coding": "zip"}, "no coding 'zip', choose one of"),
         ({"pattern": "w", "gap_bits": 5}, "gap_bits=5 must be 1 to 16, with coding="),

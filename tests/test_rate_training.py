@@ -145,6 +145,12 @@ def test_no_size_is_an_error_before_anything_is_trained():
         dataclasses.replace(TINY, target_bytes=())
 
 
+@pytest.mark.parametrize("other", [{"pruning": "erk"}, {"sharing": "kmeans"}])
+def test_prices_and_grids_go_together(other: dict[str, Any]):
+    with pytest.raises(ValueError, match="'rate' and 'grid' go together"):
+        dataclasses.replace(TINY, **other)
+
+
 def test_a_network_with_batchnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing in the recipe is about LeNets: units are optional, statistics folded."""
     monkeypatch.setattr(figures, "draw", lambda *_: [])
