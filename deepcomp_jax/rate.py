@@ -14,33 +14,35 @@ arXiv 1907.11900.)
 """
 
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.dtypes import float0
 
-from deepcomp_jax import share, trees
+from deepcomp_jax import _weights, share, trees
 from deepcomp_jax.codings import Leaf, density, prices
 from deepcomp_jax.share import Method, SharedWeights
 
 _ROUNDS = 4
-_MAX_GRID = 1000  # steps of a grid
-PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
-_CHUNK = 1 << 20  # prices of weights that are compared at a time
+MAX_ENTRIES = 1000  # of a grid
+_FLOOR = 0.2  # of the mean importance of a leaf: no weight counts less
+_MOSTLY = 0.5  # fraction of a leaf whose importance is not zero without a word
 
 
 def grid(step: float) -> Method:
-    """A uniform grid around zero, out to the largest weight on either side.
+    """The multiples of a step that weights are nearest to, without zero.
 
-    With rate-distortion quantisation and an entropy coder it is better than k-means
-    (arXiv 1612.01543, table 1), and it takes a few bytes in a file.
+    With rate-distortion quantization and an entropy coder a uniform grid is better than
+    k-means (arXiv 1612.01543, table 1), and it takes a few bytes in a file.
 
     Args:
-        step: Between entries; is raised where there would be more than 1000 of them.
+        step: Between entries; is raised where weights would need more than 1000. One
+            weight that is far from all others needs one entry.
 
     Raises:
         ValueError: The step is not positive and finite.
@@ -50,23 +52,25 @@ def grid(step: float) -> Method:
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         del importance
-        low, high = min(float(values.min()), 0), max(float(values.max()), 0)
-        own = _short(max(step, (high - low) / _MAX_GRID))
-        factors = np.arange(round(low / own), round(high / own) + 1)
-        factors = np.union1d(factors, [-1, 1])
-        return own * factors[factors != 0]
+        wide = values.astype(np.float64)
+        own = share.short(step)
+        while (factors := _multiples(wide / own)).size > MAX_ENTRIES:
+            own = share.short(own * 1.25)
+        return own * factors
 
     return method
 
 
-def _short(step: float) -> float:
-    """The step in half precision, two bytes shorter in a file, where that is precise.
+def _multiples(values: np.ndarray) -> np.ndarray:
+    """The integers that values are nearest to, ascending, with -1 and 1, without 0.
 
-    It is not below 6e-5 and above 65504.
+    No more than `MAX_ENTRIES` + 1 are told apart.
     """
-    with np.errstate(over="ignore"):
-        half = float(np.float16(step))
-    return half if abs(half - step) <= PRECISE * step else step
+    few = np.unique(np.rint(values[:: -(-values.size // (8 * MAX_ENTRIES))]))
+    if few.size <= MAX_ENTRIES:  # else there is no need to look at the others
+        few = np.unique(np.rint(values))
+    few = np.union1d(few, [-1.0, 1.0])
+    return few[few != 0]
 
 
 def penalty_of(step: float, importance: float) -> float:
@@ -91,38 +95,91 @@ def suited(penalty: float) -> Method:
     """
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
-        mean = 1.0 if importance is None else float(importance.mean())
-        step = math.sqrt(penalty / penalty_of(1.0, max(mean, 1e-30)))
+        mean = 1.0 if importance is None else float(importance.mean(dtype=np.float64))
+        step = math.sqrt(penalty) / math.sqrt(penalty_of(1.0, mean))
         return grid(step)(values, importance)
 
     return method
 
 
-# Not the running statistics of BatchNorm: a variance must not become zero.
-TRAINED = (r"^(?!batch_stats/|(?:.*/)?(?:mean|var)$)",)
-
-
-def chosen(variables: Any, patterns: str | Sequence[str]) -> dict[str, Any]:
+def chosen(variables: Any, patterns: str | Sequence[str] | None) -> dict[str, Any]:
     """The floating leaves whose names one of the patterns matches, by name.
 
+    Args:
+        variables: Any pytree of arrays.
+        patterns: Regular expressions, or one. None chooses the weights of products and
+            tables, known by names and shapes as for `pipeline.default_rules`, and warns
+            where that leaves out most of the network.
+
     Raises:
-        ValueError: A pattern other than `TRAINED` matches no leaf.
+        ValueError: A pattern matches no leaf.
     """
-    patterns = (patterns,) if isinstance(patterns, str) else patterns
     named = trees.named_leaves(variables)
-    trees.check_patterns([p for p in patterns if p not in TRAINED], named)
+    if patterns is None:
+        found = _weights.weights(variables)
+        _weights.warn_of_others(variables, found)
+        return {name: named[name] for name in found}
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
+    trees.check_patterns(patterns, named)
     return {
         name: leaf
         for name, leaf in named.items()
-        if hasattr(leaf, "dtype")
-        and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if _weights.is_floating(leaf)
         and any(trees.matches(pattern, name) for pattern in patterns)
     }
 
 
+def checked(leaves: Mapping[str, Any], importance: Any) -> dict[str, np.ndarray] | None:
+    """Importance that erases nothing, by name; None if there is none.
+
+    What a calibration did not see has squared gradients of zero, which is no reason to
+    erase it. So no weight counts less than a fifth of the mean of its leaf, and a leaf
+    that is zero everywhere counts as the leaf that counts least.
+
+    Args:
+        leaves: By name, some or all of those of a network.
+        importance: In the structure of that network, or None.
+
+    Raises:
+        ValueError: It does not fit the leaves, is negative, NaN or infinite, or is zero
+            everywhere.
+    """
+    counts = share.weighted(leaves, importance)
+    if counts is None:
+        return None
+    means = {
+        n: float(own.mean(dtype=np.float64)) for n, own in counts.items() if own.size
+    }
+    least = min((mean for mean in means.values() if mean > 0), default=0.0)
+    if means and not least:
+        raise ValueError(
+            "the importance of every leaf is zero everywhere, as at an optimum: give "
+            "that of another loss, or None"
+        )
+    _warn_of_zeros(counts)
+    return {
+        name: np.maximum(own, _FLOOR * means[name] or least) if own.size else own
+        for name, own in counts.items()
+    }
+
+
+def _warn_of_zeros(counts: Mapping[str, np.ndarray]) -> None:
+    """Names the leaves that a calibration hardly saw."""
+    zeros = {
+        n: 1 - np.count_nonzero(own) / own.size for n, own in counts.items() if own.size
+    }
+    mostly = [f"{n} ({part:.0%})" for n, part in zeros.items() if part > _MOSTLY]
+    if mostly:
+        warnings.warn(
+            f"importance is mostly zero in {trees.listed(mostly)}: the batches do not "
+            "show what these weights are for; give more, and more various, ones",
+            stacklevel=3,
+        )
+
+
 def quantise(
     variables: Any,
-    patterns: str | Sequence[str] = TRAINED,
+    patterns: str | Sequence[str] | None = None,
     *,
     penalty: float,
     importance: Any = None,
@@ -133,9 +190,8 @@ def quantise(
         variables: Any pytree of arrays; zeros are what was pruned and stay zero.
         patterns: Regular expressions, or one, searched in the names of leaves. Each
             floating leaf that one of them matches gets a grid of its own, whose step
-            follows from the penalty and the leaf's mean importance. All leaves unless
-            told otherwise, but those named `mean` and `var` and the collection
-            `batch_stats`: running statistics are no weights.
+            follows from the penalty and the leaf's mean importance. None chooses as
+            `chosen` does.
         penalty: What a bit costs, in the unit of the distortion; above 0.
         importance: As for `optimise`.
 
@@ -146,14 +202,37 @@ def quantise(
         ValueError: The penalty is not positive and finite, a leaf cannot be shared, or
             a pattern matches none.
     """
+    leaves = chosen(variables, patterns)
+    return quantise_leaves(variables, leaves, checked(leaves, importance), penalty)
+
+
+def quantise_leaves(
+    variables: Any,
+    leaves: Mapping[str, Any],
+    importance: Mapping[str, np.ndarray] | None,
+    penalty: float,
+) -> SharedWeights:
+    """Does what `quantise` does, with what it found out about the leaves.
+
+    Args:
+        variables: Any pytree of arrays.
+        leaves: Those that are quantized, by name, from `chosen`.
+        importance: Of each of them, from `checked`.
+        penalty: What a bit costs, in the unit of the distortion; above 0.
+    """
     if not 0 < penalty < np.inf:
         raise ValueError(f"penalty must be positive and finite, got {penalty}")
-    methods = [
-        (f"^{re.escape(name)}$", suited(penalty), None)
-        for name in chosen(variables, patterns)
-    ]
-    shared = share.share(variables, methods, importance=importance)
-    return optimise(shared, variables, penalty=penalty, importance=importance)
+    codebooks: dict[str, jax.Array] = {}
+    labels: dict[str, jax.Array] = {}
+    for name, leaf in leaves.items():
+        weights = np.asarray(trees.check_weights(name, leaf))
+        counts = None if importance is None else importance[name]
+        codebook = share.fit(name, {name: weights}, suited(penalty), importance)
+        codebooks[name] = jnp.asarray(codebook)
+        labels[name] = jnp.asarray(_labels(weights, counts, codebook, penalty))
+    rest = {n: x for n, x in trees.named_leaves(variables).items() if n not in labels}
+    groups = tuple((name, name) for name in leaves)
+    return SharedWeights(codebooks, labels, rest, groups, jax.tree.structure(variables))
 
 
 def optimise(
@@ -175,14 +254,16 @@ def optimise(
             its nearest entry or zero.
         importance: How much the squared error of each weight counts, in the structure
             of `variables`: twice the loss that it causes, if these are mean squared
-            gradients. None counts all alike.
+            gradients. No weight counts less than a fifth of the mean of its leaf.
+            None counts all alike.
 
     Returns:
         The network with other labels.
 
     Raises:
-        ValueError: The penalty is negative or not finite, or a codebook has more
-            entries than the density coding, whose bits count here, can hold.
+        ValueError: The penalty is negative or not finite, importance is zero
+            everywhere, or a codebook has more entries than the density coding, whose
+            bits count here, can hold.
     """
     if not 0 <= penalty < np.inf:
         raise ValueError(f"penalty must be finite and not negative, got {penalty}")
@@ -193,49 +274,80 @@ def optimise(
                 f"{density.MAX_ENTRIES}: share with fewer clusters"
             )
     named = trees.named_leaves(variables)
-    counts = share.weighted({name: named[name] for name in shared.labels}, importance)
+    importances = checked({name: named[name] for name in shared.labels}, importance)
     labels = dict(shared.labels)
     for name, group in shared.groups:
-        weights = np.asarray(named[name], np.float32)
-        own = np.ones_like(weights) if counts is None else counts[name]
-        codebook = np.asarray(shared.codebooks[group], np.float32)
         old = np.asarray(labels[name])
-        new = _labels(weights, own, codebook, old, penalty)
+        weights = np.where(old == 0, 0, np.asarray(named[name]))
+        counts = None if importances is None else importances[name]
+        new = _labels(weights, counts, np.asarray(shared.codebooks[group]), penalty)
         labels[name] = jnp.asarray(new.astype(old.dtype))
     return replace(shared, labels=labels)
 
 
 def _labels(
     weights: np.ndarray,
-    importance: np.ndarray,
+    importance: np.ndarray | None,
     codebook: np.ndarray,
-    labels: np.ndarray,
     penalty: float,
 ) -> np.ndarray:
-    """The labels of one leaf, in its shape."""
-    if not codebook.size or not labels.size:
-        return labels
-    alive = np.flatnonzero(labels)
-    values = weights.ravel()[alive]
-    costs = importance.ravel()[alive]
-    now = labels.ravel().astype(np.int64)
-    leaf = Leaf(labels.shape, codebook.size, int(np.count_nonzero(codebook < 0)))
-    at_a_time = max(1, _CHUNK // codebook.size)
-    # The first round prices no bits: that nothing is zero yet would make zeros dear.
-    for bit in (0.0, *[penalty] * _ROUNDS):
-        found = prices(now, leaf, at=alive)
-        for first in range(0, alive.size, at_a_time):
-            part = slice(first, first + at_a_time)
-            error = (values[part, None] - codebook) ** 2 * costs[part, None]
-            index = found.indices[found.table[part]]
-            price = error + bit * (found.kept[part, None] + index)
-            best = price.argmin(axis=1)
-            gone = values[part] ** 2 * costs[part] + bit * found.pruned[part]
-            stays = price[np.arange(best.size), best] < gone
-            now[alive[part]] = np.where(stays, best + 1, 0)
+    """The labels of one leaf, in its shape: uint8, or uint16 above 255 entries.
+
+    Of all entries three can be best, and zero: the nearest one, the next one towards
+    zero, and the one that takes fewest bits.
+    """
+    now = np.zeros(weights.size, np.uint8 if codebook.size < 256 else np.uint16)
+    alive = np.flatnonzero(weights)
+    if not (codebook.size and alive.size):
+        return now.reshape(weights.shape)
+    # Weights, and a penalty that goes with them, of about 1: squares stay in range.
+    scale = float(np.abs(codebook).max())
+    values = (weights.ravel()[alive] / scale).astype(np.float32)
+    entries = np.append(0.0, codebook / scale).astype(np.float32)
+    costs, mean = np.float32(1), 1.0
+    if importance is not None:
+        mean = float(importance.mean(dtype=np.float64))
+        costs = (importance.ravel()[alive] / mean).astype(np.float32)
+    bit = np.float32(min(penalty / mean / scale / scale, 1e30))
+    leaf = Leaf(weights.shape, codebook.size, int(np.count_nonzero(codebook < 0)))
+    near, inner = _candidates(values, entries)
+
+    def cost(label: np.ndarray) -> np.ndarray:
+        return (values - entries[label]) ** 2 * costs
+
+    now[alive] = np.where(cost(near) < values**2 * costs, near, 0)
+    for _ in range(_ROUNDS if bit else 0):
         if not now.any():
             break
-    return now.reshape(labels.shape)
+        found = prices(now, leaf, at=alive)
+        cheap = found.indices.argmin(axis=1)[found.table] + 1
+        best, least = np.zeros_like(near), values**2 * costs + bit * found.pruned
+        for label in (near, inner, cheap):
+            price = cost(label)
+            price += bit * (found.kept + found.indices[found.table, label - 1])
+            better = price < least
+            best, least = np.where(better, label, best), np.where(better, price, least)
+        now[alive] = best
+    return now.reshape(weights.shape)
+
+
+def _candidates(
+    values: np.ndarray, entries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The label of the nearest entry, and of the next one towards zero, of each value.
+
+    Args:
+        values: float32[n].
+        entries: By label: zero, and then the codebook, ascending or not; float32[k].
+    """
+    order = np.argsort(entries[1:], kind="stable") + 1
+    sorted_entries = entries[order]
+    above = np.searchsorted(sorted_entries, values).clip(max=order.size - 1)
+    below = (above - 1).clip(min=0)
+    lower = values - sorted_entries[below] <= sorted_entries[above] - values
+    at = np.where(lower, below, above)
+    inner = (at - np.sign(values).astype(np.intp)).clip(0, order.size - 1)
+    return order[at], order[inner]
 
 
 def squared_gradients(
@@ -250,7 +362,7 @@ def squared_gradients(
 
     Args:
         loss: `loss(params, batch)`, a scalar; is jitted here.
-        params: Any pytree of floating arrays.
+        params: Any pytree of arrays; those that are not floating get zeros.
         batches: One or more.
 
     Returns:
@@ -262,13 +374,17 @@ def squared_gradients(
 
     @jax.jit
     def add(total: Any, batch: Any) -> Any:
-        gradients = jax.grad(loss)(params, batch)
+        # Integers have no derivatives, but symbols of a type of their own.
+        gradients = jax.grad(loss, allow_int=True)(params, batch)
         return jax.tree.map(
-            lambda t, g: t + jnp.square(g.astype(t.dtype)), total, gradients
+            lambda t, g: t if g.dtype == float0 else t + jnp.square(g.astype(t.dtype)),
+            total,
+            gradients,
         )
 
-    def zeros(leaf: jax.Array) -> jax.Array:
-        return jnp.zeros(leaf.shape, jnp.promote_types(leaf.dtype, jnp.float32))
+    def zeros(leaf: Any) -> jax.Array:
+        dtype = jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+        return jnp.zeros(jnp.shape(leaf), dtype)
 
     total, count = jax.tree.map(zeros, params), 0
     for batch in batches:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from deepcomp_jax import rate, share, trees
+from deepcomp_jax import share, trees
 from deepcomp_jax.share import SharedWeights
 
 _MOST = 0.5  # density above which a place costs nothing
@@ -50,7 +50,7 @@ def steps(params: Any, factor: float, *, of_vectors: float) -> Any:
         chosen = jnp.float32(chosen)
         short = chosen.astype(jnp.float16).astype(jnp.float32)
         return jnp.where(
-            jnp.abs(short - chosen) <= rate.PRECISE * chosen, short, chosen
+            jnp.abs(short - chosen) <= share.PRECISE * chosen, short, chosen
         )
 
     return jax.tree.map(step, params)

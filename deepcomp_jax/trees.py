@@ -3,6 +3,7 @@
 The containers are taken apart here as the file keeps them.
 """
 
+import itertools
 import operator
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -115,8 +116,15 @@ def check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:
     for pattern in patterns:
         if names and not any(matches(pattern, name) for name in names):
             raise ValueError(
-                f"pattern {pattern!r} matches no leaf: there are {', '.join(names)}"
+                f"pattern {pattern!r} matches no leaf: there are {listed(names)}"
             )
+
+
+def listed(names: Collection[str], limit: int = 20) -> str:
+    """Names for a message: the first ones, and how many more there are."""
+    first = ", ".join(itertools.islice(names, limit))
+    rest = len(names) - limit
+    return f"{first} and {rest} more" if rest > 0 else first
 
 
 def check_weights(name: str, leaf: Any) -> Any:

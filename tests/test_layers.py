@@ -14,7 +14,7 @@ LAYERS = [
     {"_types", "_errors"},
     {"bits", "_code", "_dtypes", "_measures", "_report", "_rans_loops", "lanes._sizes"},
     {"_index", "_runs", "_tree", "trees", "_rans_models"},
-    {"_codebook", "_stream", "rans", "gaps", "kmeans"},
+    {"_weights", "_codebook", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
     {"codings._classes", "codings._models"},
@@ -34,9 +34,9 @@ LAYERS = [
     {"__init__"},
 ]
 DEVICE = {
-    "trees", "fold", "prune", "share", "lanes", "lanes._sizes", "lanes._huffman",
-    "lanes._places", "lanes._rans", "lanes._leaves", "retrain", "rate", "soft_rate",
-    "pipeline", "budget", "__init__",
+    "trees", "_weights", "fold", "prune", "share", "lanes", "lanes._sizes",
+    "lanes._huffman", "lanes._places", "lanes._rans", "lanes._leaves", "retrain",
+    "rate", "soft_rate", "pipeline", "budget", "__init__",
 }  # fmt: skip
 
 

@@ -33,7 +33,8 @@ def _variables() -> dict[str, Any]:
 
 
 def _loss(params: Any, batch: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.square(batch @ params["fc3"]["kernel"]))
+    features = batch * jnp.sum(params["conv1_1"]["kernel"], axis=(0, 1, 2))[None]
+    return jnp.sum(jnp.square(features @ params["fc3"]["kernel"]))
 
 
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,186 @@
+"""Which leaves are quantized without rules, and how much they change."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from flax.training.train_state import TrainState
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import deepcomp_jax as dc
+from deepcomp_jax import _weights, share, trees
+
+# Leaves that other frameworks have, their shapes, and whether they are weights.
+FOREIGN = [
+    ("params/Dense_0/kernel", (4, 5), True),
+    ("params/layers/attention/query/kernel", (6, 4, 2, 5), True),
+    ("params/layers/attention/query/bias", (6, 2, 5), False),
+    ("params/layers/LayerNorm_0/scale", (6, 4), False),
+    ("params/Embed_0/embedding", (9, 4), True),
+    ("batch_stats/layers/bn/mean", (6, 4), False),
+    ("batch_stats/layers/bn/kernel", (6, 4), False),
+    ("params/cls", (1, 1, 4), False),
+    ("transformer/h_0/mlp/linear/w", (4, 5), True),
+    ("transformer/h_0/mlp/linear/b", (6, 5), False),
+    ("bn/~/mean_ema/average", (6, 4), False),
+    ("bn/~/var_ema/hidden", (6, 4), False),
+    ("embed/embeddings", (9, 4), True),
+    ("encoder.layer.0.attention.self.key.weight", (4, 4), True),
+    ("encoder.layer.0.attention.output.LayerNorm.weight", (6, 4), False),
+    ("layers.1.running_mean", (6, 4), False),
+    ("layers.1.running_var", (6, 4), False),
+    ("layers.1.num_batches_tracked", (6, 4), False),
+    ("model.layers.0.post_attention_layernorm.weight", (6, 4), False),
+    ("model.layers.0.ln_1.weight", (6, 4), False),
+    ("lstm.weight_ih_l0", (8, 4), True),
+    ("attn.in_proj_weight", (12, 4), True),
+    ("attn.in_proj_bias", (6, 12), False),
+    ("conv/weight", (8, 4, 3), True),
+    ("conv/bias", (8, 1, 1), False),
+    ("fc.weight_scale", (8, 4), False),
+    ("fc.weight_g", (8, 1), False),
+    ("onnx::MatMul_214", (4, 5), True),
+    ("batch_normalization_3/moving_variance", (6, 4), False),
+    ("linear_0.w_0", (4, 5), True),
+    ("batch_norm2d_0.w_0", (6, 4), False),
+    ("batch_norm2d_0.w_2", (6, 4), False),
+    ("layer_0/mlp/gating_einsum", (2, 4, 5), True),
+    ("decoder/layers/mlp/wi_0", (6, 4, 5), True),
+    ("q_proj.lora_A", (4, 2), True),
+    ("opt_state/0/mu/params/Dense_0/kernel", (4, 5), False),
+    ("optimizer.state.exp_avg_sq.fc.weight", (4, 5), False),
+]
+
+
+@pytest.mark.spec("W1", "W2", "W3")
+@pytest.mark.parametrize(("name", "shape", "is_weight"), FOREIGN)
+@pytest.mark.parametrize("stacked", [(), (3,), (2, 3)])
+def test_names_of_other_frameworks(
+    name: str, shape: tuple[int, ...], is_weight: bool, stacked: tuple[int, ...]
+):
+    """A leaf stacked by `vmap` or `nn.scan` is what it was, and so is a vector."""
+    tree = {name: np.ones((*stacked, *shape), np.float32)}
+    assert (name in _weights.weights(tree)) == is_weight
+    assert not _weights.weights({name: np.ones((*stacked, *shape), np.int32)})
+    assert not _weights.weights({name: np.ones(7, np.float32)})
+
+
+@pytest.mark.spec("W2")
+def test_what_optax_made_is_known_by_its_type():
+    params = {"kernel": jnp.ones((3, 4))}
+    for optimizer in (
+        optax.adam(1.0), optax.sgd(1.0, 0.9), optax.adafactor(1.0), optax.lion(1.0),
+        optax.chain(optax.clip(1.0), optax.masked(optax.adam(1.0), {"kernel": True})),
+    ):  # fmt: skip
+        tree = {"net": params, "rest": optimizer.init(params)}
+        assert list(_weights.weights(tree)) == ["net/kernel"]
+
+
+@pytest.mark.spec("W2", "W5")
+def test_a_training_state_goes_on_as_it_would():
+    """Its next update is that of the state that was not compressed."""
+    model = nn.Dense(64)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(32, 64)), jnp.float32)
+    params = model.init(jax.random.key(0), x)["params"]
+    state = TrainState.create(apply_fn=model.apply, params=params, tx=optax.adam(1e-3))
+    grads = {"kernel": x.T @ x, "bias": x.sum(axis=0)}
+    state = state.apply_gradients(grads=grads)
+    with pytest.warns(UserWarning, match="opt_state/0/mu/kernel"):
+        compressed = dc.compress(state)
+    back = trees.rebuild(state, trees.named_leaves(dc.decompress(compressed)))
+    jax.tree.map(np.testing.assert_array_equal, back.opt_state, state.opt_state)
+    assert not np.array_equal(back.params["kernel"], state.params["kernel"])
+
+
+@pytest.mark.spec("W5")
+@given(
+    st.sampled_from(["float32", "float16", "bfloat16"]),
+    st.sampled_from([1e-4, 1.0, 100.0]),
+    st.sampled_from(["normal", "laplace", "uniform", "outlier", "pruned", "constant"]),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=30)
+def test_the_default_rules_keep_their_bound(
+    dtype: str, scale: float, kind: str, seed: int
+):
+    rng = np.random.default_rng(seed)
+    draw = rng.laplace if kind == "laplace" else rng.normal
+    weights = draw(size=(40, 50))
+    if kind == "uniform":
+        weights = rng.uniform(-1, 1, size=(40, 50))
+    if kind == "pruned":
+        weights *= rng.random((40, 50)) < 0.1
+    if kind == "outlier":
+        weights[0, 0] = 300
+    if kind == "constant":
+        weights[:] = 0.7
+    leaf = (scale * weights).astype(np.dtype(getattr(ml_dtypes, dtype, dtype)))
+    tree = {"fc/kernel": leaf, "embed/embedding": leaf, "fc/bias": leaf[0]}
+    decoded = dc.decompress(dc.compress(tree))
+    np.testing.assert_array_equal(decoded["fc/bias"], leaf[0])
+    wide = leaf.astype(np.float64)
+    rms = math.sqrt(np.square(wide[wide != 0]).mean())
+    limits = jnp.finfo(leaf.dtype)
+    precision = float(limits.eps) * np.abs(wide) + float(limits.smallest_subnormal)
+    for name, bound in (("fc/kernel", 0.035), ("embed/embedding", 0.08)):
+        errors = np.abs(decoded[name].astype(np.float64) - wide)
+        assert (errors <= bound * rms + precision).all()
+        assert (decoded[name][leaf == 0] == 0).all()
+
+
+@pytest.mark.spec("W5")
+def test_nothing_is_chosen_twice_or_pruned():
+    tree = {"a": {"kernel": jnp.ones((3, 4))}, "wte": {"weight": jnp.ones((3, 4))}}
+    rules = dc.default_rules(tree)
+    assert all(rule.prune is None for rule in rules)
+    assert [
+        [bool(re.search(rule.pattern, name)) for name in ("a/kernel", "wte/weight")]
+        for rule in rules
+    ] == [[False, True], [True, False]]
+
+
+@pytest.mark.spec("W4")
+def test_what_was_left_out_is_said():
+    rng = np.random.default_rng(0)
+    tree = {f"theta{i:02}": rng.normal(size=(4, 5)).astype("f4") for i in range(30)}
+    for call in (dc.compress, lambda tree: dc.budget.point(tree, penalty=1.0)):
+        with pytest.warns(UserWarning, match=r"600 of 600 .* theta19 and 10 more: .*"):
+            call(tree)
+    vectors = {f"b{i}": np.ones(5, np.float32) for i in range(30)}
+    dc.compress(vectors)  # nobody would share these
+
+
+@pytest.mark.spec("W6")
+@given(
+    st.lists(st.floats(-1e3, 1e3).filter(bool), min_size=1, max_size=40),
+    st.sampled_from([1e-30, 1.0, 1e30]),
+    st.floats(0.01, 0.5),
+)
+@example([1e3] + [1e-3] * 39, 1.0, 0.01)
+def test_uniform(values: list[float], scale: float, max_error: float):
+    weights = scale * np.array(values)
+    codebook = share.uniform(max_error)(weights, None)
+    rms = math.sqrt(math.fsum((w / scale) ** 2 for w in weights) / len(weights)) * scale
+    nearest = np.abs(weights[:, None] - codebook).min(axis=1)
+    assert (nearest <= max_error * rms * (1 + 1e-9)).all()
+    factors = codebook / (2 * max_error * rms)
+    assert factors == pytest.approx(np.rint(factors), rel=2e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize("max_error", [0.0, -1.0, 1.0, math.nan, math.inf])
+def test_errors_that_are_none(max_error: float):
+    with pytest.raises(ValueError, match="must be above 0 and below 1"):
+        share.uniform(max_error)
+
+
+def test_many_leaves_take_time_in_proportion():
+    """800 rules on 800 leaves were 640,000 searches, and as many patterns compiled."""
+    tree = {f"layer{i}/kernel": np.ones((4, 4), np.float32) for i in range(800)}
+    assert len(dc.default_rules(tree)) == 1
