@@ -8,7 +8,6 @@ the errors. The header is read and written in `_header` and `_tree`, the section
 """
 
 import os
-import secrets
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from deepcomp_jax import _codebook, _header, _section, _tree, codings
 from deepcomp_jax._dtypes import DTYPES as DTYPES
 from deepcomp_jax._dtypes import FLOATING
+from deepcomp_jax._files import write as write
 from deepcomp_jax._header import Entry as Entry
 from deepcomp_jax._header import Header as Header
 from deepcomp_jax._layout import Layout as Layout
@@ -63,26 +63,6 @@ def dumps(compressed: Compressed) -> bytes:
         if len(body) >= _header.SMALL:
             out += [body, _header.checksum(body)]
     return b"".join(out)
-
-
-def write(path: str | PathLike[str], data: bytes) -> None:
-    """Writes a file whole or not at all, even if the machine stops meanwhile.
-
-    Args:
-        path: Is replaced if it exists.
-        data: What the file is to hold.
-    """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def _check_codebooks(compressed: Compressed) -> None:

@@ -187,11 +187,16 @@ def save(path: str | PathLike[str], compressed: Compressed) -> int:
     """Writes a `.dcz` file, whole or not at all.
 
     Args:
-        path: Is replaced if it exists.
+        path: Is replaced if it exists, and keeps its mode and owner; links are
+            followed.
         compressed: What `compress` or `pack` returned.
 
     Returns:
         The size of the file, in bytes.
+
+    Raises:
+        ValueError: No file can hold the network; says which leaf or key and what to do.
+        OSError: The path is no regular file, or cannot be written with its owner kept.
     """
     data = container.dumps(compressed)
     container.write(path, data)

@@ -12,7 +12,16 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 # Each module may import only from lines above its own.
 LAYERS = [
     {"_types", "_errors"},
-    {"bits", "_code", "_dtypes", "_measures", "_report", "_rans_loops", "lanes._sizes"},
+    {
+        "bits",
+        "_code",
+        "_dtypes",
+        "_files",
+        "_measures",
+        "_report",
+        "_rans_loops",
+        "lanes._sizes",
+    },
     {"_index", "_runs", "_tree", "trees", "_rans_models"},
     {"_codebook", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
