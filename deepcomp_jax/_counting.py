@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import _section
 from deepcomp_jax._header import Entry
 from deepcomp_jax._layout import CODINGS, Layout
 from deepcomp_jax._types import Dense, Shared
@@ -64,7 +63,7 @@ class Tensor(NamedTuple):
             stream has models, at the code length of those.
         body_bytes: Bytes of the body: the tensor without header and checksum.
         runner_up: The smallest other coding of labels, and the bytes of its body; None
-            for a tensor that has no labels.
+            for a tensor that has no labels, or if nobody asked.
     """
 
     name: str
@@ -81,7 +80,7 @@ class Tensor(NamedTuple):
     parts: Parts
     ideal: float
     body_bytes: int
-    runner_up: tuple[str, int] | None
+    runner_up: tuple[str, int] | None = None
 
     @property
     def bits(self) -> int:
@@ -105,7 +104,6 @@ def count(
         codebook: Its codebook, if it has one.
         codebook_bytes: What the codebook adds to its bits.
     """
-    runner_up = None
     own: dict[str, int] = {name: getattr(measured, name) for name in _OF_BODY}
     if isinstance(leaf, Dense):
         kept, unique = _distinct(leaf.values.ravel())
@@ -114,8 +112,6 @@ def count(
     else:
         raw = 0
         used = np.bincount(leaf.labels.ravel(), minlength=1)[1:]
-        if codebook is not None:
-            runner_up = _section.runner_up(leaf, codebook)
         stored = kept = int(used.sum())
         unique = int(np.count_nonzero(used))
     parts = Parts(**own, values=raw, codebook=8 * codebook_bytes)._replace(
@@ -137,7 +133,6 @@ def count(
         parts=parts,
         ideal=measured.ideal,
         body_bytes=entry.size,
-        runner_up=runner_up,
     )
 
 

@@ -115,6 +115,7 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
 
 def read_values(
     data: bytes,
+    header: Header | None = None,
     *,
     max_bytes: int = MAX_BYTES,
     decode: _section.Decode = codings.decode,
@@ -123,6 +124,7 @@ def read_values(
 
     Args:
         data: The bytes of a `.dcz` file.
+        header: Its header, for those who have read it already.
         max_bytes: As for `loads`.
         decode: What reads labels, for those who want other arrays than NumPy's: from
             coding, body, leaf and palette to values.
@@ -133,7 +135,7 @@ def read_values(
     Raises:
         FormatError: As `loads` does.
     """
-    header = read_header(data)
+    header = header or read_header(data)
     _header.check_sizes(header, len(data))
     _header.check_memory(header.leaves, max_bytes)
     leaves = [

@@ -232,15 +232,17 @@ def load(
         ValueError: `like` does not fit; says which leaves do not.
     """
     data = Path(path).read_bytes()
+    header = container.read_header(data)
     if like is not None:
-        header = container.read_header(data)
         stored = {entry.name: entry.layout for entry in header.leaves}
         _check_like(trees.named_leaves(like), stored)
     if device is None:
-        variables = container.read_values(data, max_bytes=max_bytes)
+        variables = container.read_values(data, header, max_bytes=max_bytes)
     else:
         decode = functools.partial(lanes.values, place=_one_device(device))
-        variables = container.read_values(data, max_bytes=max_bytes, decode=decode)
+        variables = container.read_values(
+            data, header, max_bytes=max_bytes, decode=decode
+        )
         variables = jax.device_put(variables, device)
     if like is None:
         return variables
@@ -255,18 +257,24 @@ def _one_device(place: Place) -> Any:
 
 
 def report(
-    path: str | PathLike[str], *, max_bytes: int = container.MAX_BYTES
+    path: str | PathLike[str],
+    *,
+    max_bytes: int = container.MAX_BYTES,
+    compare: bool = False,
 ) -> account.Account:
     """Accounts for every bit of a `.dcz` file; printed, it is a table.
 
     Args:
         path: Of the file.
         max_bytes: As for `load`.
+        compare: Whether to name, for each tensor, the next best coding and what it
+            would take. All of them are tried then, which takes many times as long.
 
     Raises:
         FormatError: The file is damaged or too large.
     """
-    return account.account(Path(path).read_bytes(), max_bytes=max_bytes)
+    data = Path(path).read_bytes()
+    return account.account(data, max_bytes=max_bytes, compare=compare)
 
 
 def _rule(rules: Sequence[Rule], name: str) -> Rule | None:

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import deepcomp_jax as dc
-from deepcomp_jax import prune, share
+from deepcomp_jax import _header, prune, share
 
 
 def assert_identical(left: Any, right: Any) -> None:
@@ -200,6 +200,25 @@ def test_like_that_does_not_fit_names_every_leaf(tmp_path: Path):
         "  b: only in the file\n"
         "  c: not in the file"
     )
+
+
+@pytest.mark.parametrize("like", [False, True])
+@pytest.mark.parametrize("place", [None, jax.devices()[0]])
+def test_a_header_is_read_once(
+    like: bool, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, variables = tmp_path / "m.dcz", {"a": np.zeros(3, np.float32)}
+    dc.save(path, dc.compress(variables, []))
+    read: list[int] = []
+    get = _header.get
+
+    def counted(data: bytes) -> _header.Header:
+        read.append(len(data))
+        return get(data)
+
+    monkeypatch.setattr(_header, "get", counted)
+    dc.load(path, variables if like else None, device=place)
+    assert len(read) == 1
 
 
 def test_fine_tuned_codebooks_are_put_in_order():
