@@ -216,7 +216,8 @@ def load(
         path: Of the file.
         like: Optional pytree of arrays or `jax.ShapeDtypeStruct`, whose containers the
             result gets: to load into a NNX state, a `FrozenDict` or a dataclass. Its
-            leaves must have the names, shapes and dtypes of those in the file.
+            leaves must have the names, shapes and dtypes of those in the file; numbers
+            of Python, and arrays of a weak type, stand for every width of their kind.
         device: Optional device or sharding to load to: weights are decoded there, and
             the result has JAX arrays. As always in JAX, 64-bit values are narrowed
             unless `jax_enable_x64` is set.
@@ -318,14 +319,31 @@ def _canonical(
     return entries, labels
 
 
+def _is_weak(leaf: Any) -> bool:
+    """Whether JAX gives a leaf the width of what it meets.
+
+    So it does with numbers of Python, such as the step of a new training state, and
+    with what comes of them: after a step that was compiled, the same leaf is an array.
+    """
+    return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
+
+
+def _kind(dtype: Any) -> Any:
+    """What numbers are, but for their width; other dtypes are of no kind but theirs."""
+    kinds = jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating
+    return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
+
+
 def _check_like(expected: dict[str, Any], found: dict[str, Any]) -> None:
     problems = [f"{name}: not in the file" for name in expected if name not in found]
     problems += [f"{name}: only in the file" for name in found if name not in expected]
     for name in expected.keys() & found.keys():
         want, have = expected[name], found[name]
-        if not hasattr(want, "dtype"):  # a number of Python, such as a step of zero
+        weak = _is_weak(want)
+        if not hasattr(want, "dtype"):
             want = np.asarray(want)
-        if (want.shape, want.dtype) != (have.shape, have.dtype):
+        same = _kind(want.dtype) == _kind(have.dtype) if weak else False
+        if want.shape != have.shape or not (same or want.dtype == have.dtype):
             problems.append(
                 f"{name}: {have.dtype}{list(have.shape)} in the file, "
                 f"{want.dtype}{list(want.shape)} in `like`"

@@ -7,8 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
+from flax.training.train_state import TrainState
 
 import deepcomp_jax as dc
 from deepcomp_jax import _header, prune, share
@@ -121,6 +123,54 @@ def test_numbers_of_python_and_other_byte_orders(tmp_path: Path):
     np.testing.assert_array_equal(loaded["w"], matrix)
     with pytest.raises(ValueError, match="leaf 'rate' is float64"):
         dc.compress(variables, [dc.Rule("rate", share=share.kmeans(2))])
+
+
+def _states() -> dict[str, Any]:
+    """A training state at its start, and after steps that were compiled or not."""
+    params = {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}
+    fresh = TrainState.create(
+        apply_fn=lambda *_: None, params=params, tx=optax.adam(0.1)
+    )
+    step = fresh.apply_gradients(grads=params)
+    return {
+        "fresh": fresh,
+        "stepped": step,
+        "compiled": jax.jit(lambda s: s.apply_gradients(grads=params))(fresh),
+        "shapes": jax.eval_shape(lambda: fresh),
+        "array": fresh.replace(step=jnp.zeros((), jnp.int32)),
+    }
+
+
+@pytest.mark.parametrize("like", ["fresh", "stepped", "compiled", "shapes"])
+@pytest.mark.parametrize("saved", ["fresh", "stepped", "compiled", "array"])
+def test_training_states_load_into_each_other(saved: str, like: str, tmp_path: Path):
+    """The step is a number of Python in some, an array in others."""
+    path, states = tmp_path / "m.dcz", _states()
+    dc.save(path, dc.compress(states[saved], []))
+    loaded = dc.load(path, like=states[like])
+    assert jax.tree.structure(loaded) == jax.tree.structure(states[like])
+    assert int(loaded.step) == int(states[saved].step)
+    for a, b in zip(*map(jax.tree.leaves, (loaded, states[saved])), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["bool", "int8", "uint32", "float16", "complex64"])
+@pytest.mark.parametrize("number", [True, 2, 0.5, 1j])
+@pytest.mark.parametrize("weak", [False, True])
+def test_a_number_stands_for_its_kind_only(
+    kind: str, number: Any, weak: bool, tmp_path: Path
+):
+    path, stored = tmp_path / "m.dcz", np.ones((), kind)
+    dc.save(path, dc.compress({"a": stored}, []))
+    like = {"a": jnp.asarray(number) if weak else number}
+    kinds = {bool: "b", int: "iu", float: "f", complex: "c"}
+    if stored.dtype.kind in kinds[type(number)]:
+        assert dc.load(path, like=like)["a"].dtype == stored.dtype
+    else:
+        with pytest.raises(ValueError, match=f"a: {kind}.. in the file, "):
+            dc.load(path, like=like)
+    with pytest.raises(ValueError, match=r"\[\] in the file, .*\[1\] in `like`"):
+        dc.load(path, like={"a": jnp.ones(1, kind)})
 
 
 def test_what_was_compressed_does_not_change_with_its_source():
