@@ -244,7 +244,8 @@ def load(
         variables = container.read_values(
             data, header, max_bytes=max_bytes, decode=decode
         )
-        variables = jax.device_put(variables, device)
+        named = jax.device_put(trees.named_leaves(variables), device)
+        variables = trees.rebuild(variables, named)
     if like is None:
         return variables
     return trees.rebuild(like, trees.named_leaves(variables))

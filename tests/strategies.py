@@ -1,5 +1,8 @@
 """Hypothesis strategies, one block per module under test."""
 
+import enum
+from collections import defaultdict
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -119,6 +122,38 @@ def labelled(draw: st.DrawFn) -> tuple[np.ndarray, codings.Leaf]:
     far = rng.laplace(scale=spread, size=leaf.size) + leaf.negatives
     labels = np.where(kept, far.clip(0, max(entries - 1, 0)).astype(int) + 1, 0)
     return labels.astype(leaf.dtype), leaf
+
+
+# ---- trees --------------------------------------------------------------------------
+
+
+class Part(enum.StrEnum):
+    """Keys that are strings of a type of their own."""
+
+    WEIGHT = "weight"
+    BIAS = "bias"
+
+
+class Layer(enum.IntEnum):
+    """Keys that are integers of a type of their own."""
+
+    FIRST = 1
+    LAST = 7
+
+
+def nested(leaf: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Pytrees whose dictionaries have keys of all types that a file holds, mixed."""
+    keys = st.sampled_from(
+        [0, 1, 2, 10, "a", "b", "kernel", False, True, *Part, *Layer, np.int64(5)]
+    )
+
+    def around(child: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+        plain = st.dictionaries(keys, child, max_size=4)
+        lists = st.lists(child, max_size=3)
+        default = plain.map(lambda content: defaultdict(int, content))
+        return plain | default | lists | lists.map(tuple)
+
+    return st.recursive(leaf, around, max_leaves=8)
 
 
 # ---- container, account -------------------------------------------------------------

@@ -17,6 +17,7 @@ LAYERS = [
         "_code",
         "_dtypes",
         "_files",
+        "_keys",
         "_measures",
         "_report",
         "_rans_loops",
@@ -43,9 +44,9 @@ LAYERS = [
     {"__init__"},
 ]
 DEVICE = {
-    "trees", "fold", "prune", "share", "lanes", "lanes._sizes", "lanes._huffman",
-    "lanes._places", "lanes._rans", "lanes._leaves", "retrain", "rate", "soft_rate",
-    "pipeline", "budget", "__init__",
+    "_keys", "trees", "fold", "prune", "share", "lanes", "lanes._sizes",
+    "lanes._huffman", "lanes._places", "lanes._rans", "lanes._leaves", "retrain",
+    "rate", "soft_rate", "pipeline", "budget", "__init__",
 }  # fmt: skip
 
 

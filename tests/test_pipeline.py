@@ -1,5 +1,7 @@
 """The five verbs, on pytrees of every kind."""
 
+import itertools
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ import optax
 import pytest
 from flax import nnx
 from flax.training.train_state import TrainState
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import _header, prune, share
+from tests import strategies
 
 
 def assert_identical(left: Any, right: Any) -> None:
@@ -300,6 +305,59 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path):
         dc.save(path, dc.compress({("a",): np.ones(3, np.float32)}))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.dcz"]
+
+
+def _as_stored(node: Any) -> Any:
+    """Plain containers and keys, integers first, as a file has them."""
+    if isinstance(node, dict):
+        keys = {(k[:] if isinstance(k, str) else int(k)): k for k in node}
+        order = sorted(keys, key=lambda key: (isinstance(key, str), key))
+        return {key: _as_stored(node[keys[key]]) for key in order}
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(_as_stored, node))
+    return node
+
+
+def _spelled(node: Any) -> Any:
+    """A tree with the types of its containers and keys, and its leaves as lists."""
+    if isinstance(node, dict):
+        items = [(type(k), k, _spelled(child)) for k, child in node.items()]
+        return type(node), sorted(items, key=str)
+    if isinstance(node, (list, tuple)):
+        return type(node), [_spelled(child) for child in node]
+    return None if node is None else np.asarray(node).tolist()
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_keys_of_every_type_and_mixed(data: st.DataObject):
+    count = itertools.count()
+    leaf = st.builds(lambda: np.arange(3, dtype=np.int32) + next(count)) | st.none()
+    tree = data.draw(strategies.nested(leaf))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.dcz"
+        dc.save(path, dc.compress(tree, []))
+        for place in (None, jax.devices()[0]):
+            loaded = dc.load(path, device=place)
+            assert _spelled(loaded) == _spelled(_as_stored(tree))
+            back = dc.load(path, like=tree, device=place)
+            assert _spelled(back) == _spelled(tree)
+
+
+def test_mixed_keys_with_rules_and_importance():
+    """The same as in a tree whose keys are all strings."""
+    rng = np.random.default_rng(0)
+    one, two = rng.standard_normal((2, 9, 9)).astype(np.float32)
+    rules = [dc.Rule("", prune.by_magnitude(0.5), share.kmeans(4))]
+
+    def decoded(outer: Any, inner: Any) -> Any:
+        trees = [{"a": x, outer: {inner: y, "b": None}} for x, y in pairs]
+        return dc.decompress(dc.compress(trees[0], rules, importance=trees[1]))
+
+    pairs = (one, two), (one**2, two**2)
+    found, expected = decoded(True, 3), decoded("1", "3")
+    np.testing.assert_array_equal(found["a"], expected["a"])
+    np.testing.assert_array_equal(found[1][3], expected["1"]["3"])
 
 
 @pytest.mark.parametrize("like", [False, True])
