@@ -62,7 +62,7 @@ class _Kind(NamedTuple):
     keys: tuple[Any, ...]
 
 
-def _flatten(mixed: _Mixed) -> tuple[list[tuple[DictKey, Any]], _Kind]:
+def _flatten(mixed: _Mixed) -> tuple[list[tuple[Any, Any]], _Kind]:
     content = mixed.content
     keys = sorted(content, key=lambda key: rank(plain(DictKey(key))))
     factory = getattr(content, "default_factory", None)

@@ -28,7 +28,8 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     are decimal, and keys that are numbers or strings of a type of their own (booleans,
     members of an enumeration) are named as what they equal. Flax NNX wraps each array
     in a variable, whose only attribute, `value`, is left out of the name, so that a
-    model has the same names in Linen and in NNX.
+    model has the same names in Linen and in NNX. Arrays of another byte order than that
+    of this machine are copied to its own.
 
     Args:
         tree: Any pytree.
@@ -58,8 +59,15 @@ def named_leaves(tree: Any) -> dict[str, Any]:
                 f"two leaves are named {name!r}: rename a key that contains '/' or "
                 "equals another one as text"
             )
-        named[name] = leaf
+        named[name] = _native(leaf)
     return named
+
+
+def _native(leaf: Any) -> Any:
+    """A leaf in the byte order of this machine, the only one that JAX takes."""
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+        return leaf.astype(leaf.dtype.newbyteorder("="))
+    return leaf
 
 
 def names(treedef: Any) -> list[str]:

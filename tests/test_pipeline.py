@@ -178,6 +178,42 @@ def test_a_number_stands_for_its_kind_only(
         dc.load(path, like={"a": jnp.ones(1, kind)})
 
 
+@pytest.mark.parametrize("order", [">", "<"])
+@pytest.mark.parametrize("rules", ["default", "none", "prune", "share", "both"])
+@pytest.mark.parametrize("kind", ["f2", "f4", "i2", "u4", "c8", "b1"])
+def test_both_byte_orders_are_the_same(
+    order: str, rules: str, kind: str, tmp_path: Path
+):
+    rng = np.random.default_rng(0)
+    drawn = np.where(rng.random((20, 30)) < 0.5, 0, 100 * rng.standard_normal((20, 30)))
+    steps = {"prune": (prune.by_std(1), None), "share": (None, share.kmeans(4))}
+    steps["both"] = prune.by_std(1), share.kmeans(4)
+    if rules in steps and kind[0] != "f":
+        pytest.skip("only floating leaves are pruned or shared")
+    # The same array but for its bytes; `=` is the order of this machine.
+    files = []
+    for each in (order, "="):
+        tree = {
+            "w": drawn.astype(kind).astype(each + kind),
+            "x": np.ones(3, each + kind),
+        }
+        given = [dc.Rule("w", *steps[rules])] if rules in steps else []
+        path = tmp_path / "m.dcz"
+        importance = {"w": np.abs(drawn).astype(each + "f4") + 1, "x": tree["x"]}
+        dc.save(
+            path,
+            dc.compress(
+                tree,
+                None if rules == "default" else given,
+                importance=importance if rules in steps else None,
+            ),
+        )
+        files.append(path.read_bytes())
+        for place in (None, jax.devices()[0]):
+            assert_identical(dc.load(path, like=tree, device=place), dc.load(path))
+    assert files[0] == files[1]
+
+
 def test_what_was_compressed_does_not_change_with_its_source():
     bias = np.arange(5, dtype=np.float32)
     compressed = dc.compress({"b": bias}, [])
