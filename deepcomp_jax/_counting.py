@@ -106,7 +106,7 @@ def count(
     """
     own: dict[str, int] = {name: getattr(measured, name) for name in _OF_BODY}
     if isinstance(leaf, Dense):
-        kept, unique = _distinct(leaf.values.ravel())
+        kept, unique = distinct(leaf.values.ravel())
         raw = 8 * entry.size - sum(own.values())
         stored = raw // (8 * entry.layout.dtype.itemsize)
     else:
@@ -114,6 +114,10 @@ def count(
         used = np.bincount(leaf.labels.ravel(), minlength=1)[1:]
         stored = kept = int(used.sum())
         unique = int(np.count_nonzero(used))
+        if codebook is not None:  # some have entries of -0.0 and several NaNs
+            counted = used[: codebook.size]
+            kept = int(counted[codebook[: counted.size] != 0].sum())
+            unique = distinct(codebook[: counted.size][counted > 0])[1]
     parts = Parts(**own, values=raw, codebook=8 * codebook_bytes)._replace(
         header=8 * entry.header_bytes + measured.header,
         checksum=8 * entry.checksum_bytes,
@@ -136,10 +140,10 @@ def count(
     )
 
 
-def _distinct(values: np.ndarray) -> tuple[int, int]:
+def distinct(values: np.ndarray) -> tuple[int, int]:
     """How many values are not zero, and how many distinct ones there are among them."""
     with np.errstate(invalid="ignore"):  # signalling NaNs are values like others
         # NumPy knows the NaNs of its own dtypes only.
-        wide = values.astype(np.float32) if values.dtype.kind == "V" else values
+        wide = values.astype(np.float32) if values.dtype.isbuiltin == 2 else values
         nonzero = wide[wide != 0]
         return nonzero.size, np.unique(nonzero).size

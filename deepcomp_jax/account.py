@@ -12,7 +12,7 @@ import numpy as np
 from deepcomp_jax import _header, _section, container
 from deepcomp_jax._counting import Parts as Parts
 from deepcomp_jax._counting import Tensor as Tensor
-from deepcomp_jax._counting import count
+from deepcomp_jax._counting import count, distinct
 from deepcomp_jax._measures import Sharing as Sharing
 from deepcomp_jax._measures import divide
 from deepcomp_jax._measures import entropy as entropy
@@ -149,7 +149,10 @@ def account(
     names = header.size - _header.CHECKSUM_BYTES - described - small
     names -= sum(header.codebook_bytes)
     front = Parts(header=8 * names, checksum=8 * _header.CHECKSUM_BYTES)
-    unique = alone + sum(len(labels - {0}) for labels in used)
+    unique = alone + sum(
+        distinct(codebook[np.array(sorted(labels - {0}), int) - 1])[1]
+        for codebook, labels in zip(header.codebooks, used, strict=True)
+    )
     return Account(len(data), tuple(tensors), front, unique)
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from deepcomp_jax import _codebook, _header, _section, _tree, codings
+from deepcomp_jax import _codebook, _header, _section, _tree, _words, codings
 from deepcomp_jax._dtypes import DTYPES as DTYPES
-from deepcomp_jax._dtypes import FLOATING
+from deepcomp_jax._dtypes import FLOATING, WORDS
 from deepcomp_jax._files import write as write
 from deepcomp_jax._header import Entry as Entry
 from deepcomp_jax._header import Header as Header
 from deepcomp_jax._layout import Layout as Layout
+from deepcomp_jax._section import coded_words as coded_words
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 
 MAX_BYTES = 1 << 32  # of decoded values, if the caller does not say otherwise (C31)
@@ -73,12 +74,13 @@ def _check_codebooks(compressed: Compressed) -> None:
             f"first use and each be used, but leaves use {used}"
         )
     for number, codebook in enumerate(compressed.codebooks):
-        if codebook.ndim != 1 or codebook.dtype not in FLOATING:
+        if codebook.ndim != 1 or codebook.dtype not in (*FLOATING, *WORDS):
             raise ValueError(
                 f"codebook {number} is {codebook.dtype}{list(codebook.shape)}, not a "
-                "vector of a floating dtype"
+                "vector of a floating dtype or one of one byte"
             )
-        if problem := _codebook.problem(codebook):
+        rules = _words if codebook.dtype in WORDS else _codebook
+        if problem := rules.problem(codebook):
             raise ValueError(
                 f"codebook {number}: {problem.message}; share with fewer clusters, or "
                 "leave these leaves out of sharing"

@@ -198,8 +198,28 @@ def dense_values(draw: st.DrawFn) -> np.ndarray:
 
 
 @st.composite
+def word_codebooks(draw: st.DrawFn) -> np.ndarray:
+    """A codebook of any dtype of one byte: any bits, NaNs and -0.0 among them."""
+    one = [dtype for dtype in container.DTYPES if dtype.itemsize == 1]
+    dtype = draw(st.sampled_from(one))
+    most = 1 if dtype.kind == "b" else 255
+    size = draw(st.integers(0, most) | st.integers(0, min(most, 5)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    words = rng.permutation(np.arange(1, most + 1))[:size].tolist()
+    if dtype == np.int8:
+        words.sort(key=lambda word: (word + 128) % 256)
+    elif dtype.kind in "bu":
+        words.sort()
+    else:  # sign and magnitude
+        words.sort(key=lambda word: -word if word >= 128 else word)
+    return np.array(words, np.uint8).view(dtype)
+
+
+@st.composite
 def codebooks(draw: st.DrawFn) -> np.ndarray:
-    """A codebook of any floating dtype, of 0 to 300 entries."""
+    """A codebook of any dtype that has some, of 0 to 300 entries."""
+    if draw(st.integers(0, 3)) == 0:
+        return draw(word_codebooks())
     dtype = draw(st.sampled_from(container.DTYPES[9:13]))
     k = draw(st.integers(0, 5) | st.sampled_from([31, 254, 255, 256, 300]))
     entries = np.arange(k) - draw(st.integers(0, k))

@@ -260,7 +260,8 @@ def test_nonzero_and_unique_in_any_dtype(dtype: np.dtype, copies: int):
     values = np.array([np.nan, -np.nan, np.inf, 0, -0.0, 1, 1, 2] + copies * [0])
     data = container.dumps(Compressed(0, (Dense(values.astype(dtype)),), ()))
     (tensor,) = account.account(data).tensors
-    assert (tensor.kept, tensor.unique) == (6, 4)
+    finite = dtype.name.endswith(("fn", "fnuz"))  # infinity becomes a NaN there
+    assert (tensor.kept, tensor.unique) == (6, 3 if finite else 4)
 
 
 @pytest.mark.spec("A14")

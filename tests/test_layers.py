@@ -24,7 +24,7 @@ LAYERS = [
         "lanes._sizes",
     },
     {"_index", "_runs", "_tree", "trees", "_rans_models"},
-    {"_codebook", "_stream", "rans", "gaps", "kmeans"},
+    {"_codebook", "_words", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
     {"codings._classes", "codings._models"},

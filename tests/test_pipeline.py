@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import _header, prune, share
+from deepcomp_jax import _header, container, prune, share
+from deepcomp_jax._types import Compressed, Dense
 from tests import strategies
 
 
@@ -221,10 +222,48 @@ def test_what_was_compressed_does_not_change_with_its_source():
     assert dc.decompress(compressed)["b"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_floating_type_that_no_codebook_has():
-    tiny = jnp.ones((3, 5), jnp.float8_e4m3fn)
-    with pytest.raises((ValueError, TypeError), match="float8_e4m3fn"):
-        dc.save("never", dc.compress({"a": tiny}))
+_ONE_BYTE = [dtype for dtype in container.DTYPES if dtype.itemsize == 1]
+
+
+@pytest.mark.spec("C39", "C53")
+@pytest.mark.parametrize("kept", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("spread", [0.5, 20, 1e6])
+@pytest.mark.parametrize("dtype", _ONE_BYTE, ids=str)
+def test_values_of_one_byte_keep_every_bit_and_are_coded_if_that_is_smaller(
+    dtype: np.dtype, spread: float, kept: float, tmp_path: Path
+):
+    rng = np.random.default_rng(0)
+    words = (spread * rng.standard_normal((40, 50))).round().astype(np.int64) % 256
+    words = np.where(rng.random((40, 50)) < kept, words, 0).astype(np.uint8)
+    if dtype.kind == "b":
+        words %= 2
+    variables = {"w": words.view(dtype), "again": words[::-1].view(dtype)}
+    path, plain = tmp_path / "m.dcz", tmp_path / "plain.dcz"
+    size = dc.save(path, dc.compress(variables))
+    assert_identical(dc.load(path), variables)
+    assert_identical(dc.load(path, device=jax.devices()[0]), variables)
+    leaves = Dense(variables["again"]), Dense(variables["w"])
+    plainly = Compressed({"again": 0, "w": 1}, leaves, ())
+    assert size <= dc.save(plain, plainly)
+    present = np.unique(words, return_counts=True)[1] / words.size
+    bits = -(present * np.log2(present)).sum()  # at which a code could come, for each
+    assert size <= 2 * words.size * max(bits, 0.01) / 8 * 1.1 + 700
+    counted = dc.report(path)
+    assert counted.nonzero == 2 * np.count_nonzero(words.view(dtype))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
+def test_float8_can_be_shared(dtype: Any, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    weights = {"w": jnp.asarray(rng.standard_normal((30, 20)), dtype)}
+    rules = [dc.Rule("w", prune.by_magnitude(0.5), share.kmeans(4))]
+    compressed = dc.compress(weights, rules)
+    dc.save(tmp_path / "m.dcz", compressed)
+    loaded = dc.load(tmp_path / "m.dcz")
+    assert_identical(loaded, dc.decompress(compressed))
+    values = loaded["w"].astype(np.float32)
+    assert np.count_nonzero(values) == 300
+    assert len(np.unique(values[values != 0])) <= 4
 
 
 def test_random_keys_of_nnx_are_named():
