@@ -19,6 +19,7 @@ DTYPES: tuple[np.dtype, ...] = tuple(
 )
 FLOATING = DTYPES[9:13]
 WORDS = tuple(dtype for dtype in DTYPES if dtype.itemsize == 1)  # any bits, by codebook
+FLOAT8 = DTYPES[15:]
 FIRST_DTYPES = 15  # as many as version 1 of the format has
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax import _layout, _words, codings, gaps
-from deepcomp_jax._dtypes import DTYPES, WORDS, from_little, little
+from deepcomp_jax._dtypes import DTYPES, FLOAT8, WORDS, from_little, little
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._header import Entry, checksum
 from deepcomp_jax._layout import CODINGS, RAW, SPARSE, Layout
@@ -187,8 +187,12 @@ def get_values(
     with _located(entry):
         body = _body(entry, section)
         leaf = _described(layout.shape, codebook)
-        found = decode(CODINGS[layout.coding], body, leaf, palette)
-        return found.reshape(layout.shape)
+        how = CODINGS[layout.coding]
+        if codebook.dtype not in FLOAT8:
+            return decode(how, body, leaf, palette).reshape(layout.shape)
+        # Devices compute with float8 in wider types, in which NaNs lose bits.
+        words = decode(how, body, leaf, palette.view(np.uint8))
+        return words.reshape(layout.shape).view(codebook.dtype)
 
 
 @contextmanager

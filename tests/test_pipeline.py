@@ -17,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import _header, container, prune, share
-from deepcomp_jax._types import Compressed, Dense
+from deepcomp_jax import _header, _words, container, prune, share
+from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax.lanes import _leaves
 from tests import strategies
 
 
@@ -250,6 +251,24 @@ def test_values_of_one_byte_keep_every_bit_and_are_coded_if_that_is_smaller(
     assert size <= 2 * words.size * max(bits, 0.01) / 8 * 1.1 + 700
     counted = dc.report(path)
     assert counted.nonzero == 2 * np.count_nonzero(words.view(dtype))
+
+
+@pytest.mark.spec("C39")
+@pytest.mark.parametrize("coding", ["packed", "relative"])
+@pytest.mark.parametrize("dtype", container.DTYPES[15:], ids=str)
+def test_every_float8_comes_back_from_a_device_that_rounds_nan(
+    dtype: np.dtype, coding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever decodes there, all 256 values keep their bits, quiet NaNs or not."""
+    words = np.random.default_rng(0).integers(0, 256, (90, 70)).astype(np.uint8)
+    labels, book = _words.shared(words.view(dtype))
+    leaf = Shared(labels, 0, coding)
+    path = tmp_path / "m.dcz"
+    dc.save(path, Compressed({"w": 0}, (leaf,), (book,)))
+    monkeypatch.setattr(_leaves, "_platform", lambda _: "gpu")  # not NumPy's part
+    loaded = dc.load(path, device=jax.devices()[0])["w"]
+    assert loaded.dtype == dtype
+    assert np.asarray(loaded).tobytes() == words.tobytes()
 
 
 @pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
