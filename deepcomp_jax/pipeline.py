@@ -255,7 +255,7 @@ def load(
     header = container.read_header(data)
     if like is not None:
         stored = {entry.name: entry.layout for entry in header.leaves}
-        _check_like(trees.named_leaves(like), stored)
+        trees.check_like(trees.named_leaves(like), stored)
     if device is None:
         variables = container.read_values(data, header, max_bytes=max_bytes)
     else:
@@ -337,38 +337,3 @@ def _canonical(
         new[used] = np.searchsorted(entries[group], values[used]) + 1
         labels |= {name: new[array] for name, array in old.items()}
     return entries, labels
-
-
-def _is_weak(leaf: Any) -> bool:
-    """Whether JAX gives a leaf the width of what it meets.
-
-    So it does with numbers of Python, such as the step of a new training state, and
-    with what comes of them: after a step that was compiled, the same leaf is an array.
-    """
-    return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
-
-
-def _kind(dtype: Any) -> Any:
-    """What numbers are, but for their width; other dtypes are of no kind but theirs."""
-    kinds = jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating
-    return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
-
-
-def _check_like(expected: dict[str, Any], found: dict[str, Any]) -> None:
-    problems = [f"{name}: not in the file" for name in expected if name not in found]
-    problems += [f"{name}: only in the file" for name in found if name not in expected]
-    for name in expected.keys() & found.keys():
-        want, have = expected[name], found[name]
-        weak = _is_weak(want)
-        if not hasattr(want, "dtype"):
-            want = np.asarray(want)
-        same = _kind(want.dtype) == _kind(have.dtype) if weak else False
-        if want.shape != have.shape or not (same or want.dtype == have.dtype):
-            problems.append(
-                f"{name}: {have.dtype}{list(have.shape)} in the file, "
-                f"{want.dtype}{list(want.shape)} in `like`"
-            )
-    if problems:
-        raise ValueError(
-            "the file does not fit `like`:\n  " + "\n  ".join(sorted(problems))
-        )

@@ -161,6 +161,50 @@ def check_weights(name: str, leaf: Any) -> Any:
     return leaf
 
 
+def check_like(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Checks that the leaves of a file fit those of a tree that they are to replace.
+
+    Args:
+        expected: The leaves of the tree, by name.
+        found: Shape and dtype of those in the file, by name.
+
+    Raises:
+        ValueError: They differ in names, shapes or dtypes; says which leaves do.
+    """
+    problems = [f"{name}: not in the file" for name in expected if name not in found]
+    problems += [f"{name}: only in the file" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        want, have = expected[name], found[name]
+        weak = _is_weak(want)
+        if not hasattr(want, "dtype"):
+            want = np.asarray(want)
+        same = _kind(want.dtype) == _kind(have.dtype) if weak else False
+        if want.shape != have.shape or not (same or want.dtype == have.dtype):
+            problems.append(
+                f"{name}: {have.dtype}{list(have.shape)} in the file, "
+                f"{want.dtype}{list(want.shape)} in `like`"
+            )
+    if problems:
+        raise ValueError(
+            "the file does not fit `like`:\n  " + "\n  ".join(sorted(problems))
+        )
+
+
+def _is_weak(leaf: Any) -> bool:
+    """Whether JAX gives a leaf the width of what it meets.
+
+    So it does with numbers of Python, such as the step of a new training state, and
+    with what comes of them: after a step that was compiled, the same leaf is an array.
+    """
+    return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
+
+
+def _kind(dtype: Any) -> Any:
+    """What numbers are, but for their width; other dtypes are of no kind but theirs."""
+    kinds = jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating
+    return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
+
+
 def structure(tree: Any) -> tuple[Structure, list[Any]]:
     """Takes a pytree apart into plain containers and leaves.
 
