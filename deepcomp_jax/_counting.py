@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import _section
 from deepcomp_jax._header import Entry
 from deepcomp_jax._layout import CODINGS, Layout
 from deepcomp_jax._types import Dense, Shared
@@ -64,7 +63,7 @@ class Tensor(NamedTuple):
             stream has models, at the code length of those.
         body_bytes: Bytes of the body: the tensor without header and checksum.
         runner_up: The smallest other coding of labels, and the bytes of its body; None
-            for a tensor that has no labels.
+            for a tensor that has no labels, or if nobody asked.
     """
 
     name: str
@@ -81,7 +80,7 @@ class Tensor(NamedTuple):
     parts: Parts
     ideal: float
     body_bytes: int
-    runner_up: tuple[str, int] | None
+    runner_up: tuple[str, int] | None = None
 
     @property
     def bits(self) -> int:
@@ -105,19 +104,20 @@ def count(
         codebook: Its codebook, if it has one.
         codebook_bytes: What the codebook adds to its bits.
     """
-    runner_up = None
     own: dict[str, int] = {name: getattr(measured, name) for name in _OF_BODY}
     if isinstance(leaf, Dense):
-        kept, unique = _distinct(leaf.values.ravel())
+        kept, unique = distinct(leaf.values.ravel())
         raw = 8 * entry.size - sum(own.values())
         stored = raw // (8 * entry.layout.dtype.itemsize)
     else:
         raw = 0
         used = np.bincount(leaf.labels.ravel(), minlength=1)[1:]
-        if codebook is not None:
-            runner_up = _section.runner_up(leaf, codebook)
         stored = kept = int(used.sum())
         unique = int(np.count_nonzero(used))
+        if codebook is not None:  # some have entries of -0.0 and several NaNs
+            counted = used[: codebook.size]
+            kept = int(counted[codebook[: counted.size] != 0].sum())
+            unique = distinct(codebook[: counted.size][counted > 0])[1]
     parts = Parts(**own, values=raw, codebook=8 * codebook_bytes)._replace(
         header=8 * entry.header_bytes + measured.header,
         checksum=8 * entry.checksum_bytes,
@@ -137,14 +137,13 @@ def count(
         parts=parts,
         ideal=measured.ideal,
         body_bytes=entry.size,
-        runner_up=runner_up,
     )
 
 
-def _distinct(values: np.ndarray) -> tuple[int, int]:
+def distinct(values: np.ndarray) -> tuple[int, int]:
     """How many values are not zero, and how many distinct ones there are among them."""
     with np.errstate(invalid="ignore"):  # signalling NaNs are values like others
         # NumPy knows the NaNs of its own dtypes only.
-        wide = values.astype(np.float32) if values.dtype.kind == "V" else values
+        wide = values.astype(np.float32) if values.dtype.isbuiltin == 2 else values
         nonzero = wide[wide != 0]
         return nonzero.size, np.unique(nonzero).size

@@ -12,9 +12,15 @@ DTYPES: tuple[np.dtype, ...] = tuple(
         *("uint8", "uint16", "uint32", "uint64"),
         *("float16", ml_dtypes.bfloat16, "float32", "float64"),
         *("complex64", "complex128"),
+        *(ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2),
+        *(ml_dtypes.float8_e4m3b11fnuz, ml_dtypes.float8_e4m3fnuz),
+        ml_dtypes.float8_e5m2fnuz,
     )
 )
 FLOATING = DTYPES[9:13]
+WORDS = tuple(dtype for dtype in DTYPES if dtype.itemsize == 1)  # any bits, by codebook
+FLOAT8 = DTYPES[15:]
+FIRST_DTYPES = 15  # as many as version 1 of the format has
 
 
 def of_code(code: int, pos: int) -> np.dtype:

@@ -25,7 +25,7 @@ from deepcomp_jax._layout import Layout
 from deepcomp_jax._types import Structure
 
 MAGIC = b"\x89DCZ"  # the first byte is no text, so that line endings stay as they are
-VERSION = 1
+VERSIONS = 1, 2
 CHECKSUM_BYTES = 4
 SMALL = 1024  # bytes; a smaller body is in the header
 MAX_ENTRIES = 1 << 20  # of all codebooks: a grid takes few bytes in a file (C45)
@@ -111,7 +111,8 @@ def put(
         out += [_layout.put(layout, new), bits.put_varint(len(body))]
     out += [body for _, body in leaves if len(body) < SMALL]
     header = b"".join(out)
-    front = MAGIC + bytes([VERSION]) + bits.put_varint(len(header)) + header
+    version = max((layout.version for layout, _ in leaves), default=1)
+    front = MAGIC + bytes([version]) + bits.put_varint(len(header)) + header
     return front + checksum(front)
 
 
@@ -136,9 +137,9 @@ def _front(data: bytes) -> tuple[int, int]:
         raise FormatError(
             f"not a .dcz file: it begins with {data[:4]!r}", offset=0, clause="C1"
         )
-    if data[4:5] != bytes([VERSION]):
+    if not data[4:5] or data[4] not in VERSIONS:
         raise FormatError(
-            f"version {data[4:5].hex()} of the format, this reader knows {VERSION:02x}",
+            f"version {data[4:5].hex()} of the format, this reader knows 01 and 02",
             offset=4,
             clause="C2",
         )
@@ -153,7 +154,7 @@ def get(data: bytes) -> Header:
         data: A file, or its first bytes up to the first section at least.
 
     Raises:
-        FormatError: C1 to C30, C45.
+        FormatError: C1 to C30, C36, C45, C54.
     """
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):
@@ -174,7 +175,18 @@ def get(data: bytes) -> Header:
             offset=min(pos, stop),
             clause="C6",
         )
+    _check_version(data[4], leaves)
     return Header(structure, codebooks, leaves, stop + CHECKSUM_BYTES, sizes)
+
+
+def _check_version(version: int, leaves: Sequence[Entry]) -> None:
+    needed = max((entry.layout.version for entry in leaves), default=1)
+    if version != needed:
+        raise FormatError(
+            f"version {version} of the format for leaves of version {needed}",
+            offset=4,
+            clause="C2",
+        )
 
 
 class _Described(NamedTuple):
@@ -195,7 +207,7 @@ def _get_layouts(
     entries = 0
     for _ in range(count):
         start = pos
-        pos, layout, new = _layout.get(data, pos, codebooks)
+        pos, layout, new = _layout.get(data, pos, codebooks, data[4])
         if new:
             codebooks.append(new.codebook)
             entries += new.codebook.size

@@ -1,6 +1,7 @@
 """Leaves in the header of a file: what arrays look like.
 
-    leaf = u8 dtype + 16 * coding, u8 dimensions + 32 * s, varint each dimension,
+    leaf = u8 dtype + 16 * coding, [u8 dtype - 15 if the first says 15],
+           u8 dimensions + 32 * s, varint each dimension,
            [codebook if s > 0, else varint number of a codebook if labels are coded]
 
 Format notes:
@@ -8,7 +9,8 @@ Format notes:
 - Values are little-endian.
 - A dtype is its index in `DTYPES`, a coding its index in `CODINGS`.
 - A codebook is in the first leaf that uses it, stored in the dtype `FLOATING[s - 1]`;
-  later ones give its number. Codebooks are written in `_codebook`.
+  later ones give its number. Codebooks are written in `_codebook`; those of dtypes of
+  one byte, which have s = 1, in `_words`.
 """
 
 import math
@@ -17,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import _codebook, bits, codings
-from deepcomp_jax._dtypes import DTYPES, FLOATING, of_code
+from deepcomp_jax import _codebook, _words, bits, codings
+from deepcomp_jax._dtypes import DTYPES, FIRST_DTYPES, FLOATING, WORDS, of_code
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._tree import Problem, get_byte
 
@@ -48,6 +50,12 @@ class Layout(NamedTuple):
     def size(self) -> int:
         """Number of values."""
         return math.prod(self.shape)
+
+    @property
+    def version(self) -> int:
+        """The first version of the format that has such leaves (C2)."""
+        coded = self.codebook is not None and self.dtype in WORDS
+        return 2 if coded or DTYPES.index(self.dtype) >= FIRST_DTYPES else 1
 
 
 class New(NamedTuple):
@@ -85,21 +93,26 @@ def put(layout: Layout, codebook: np.ndarray | None) -> bytes:
         layout: Of the leaf.
         codebook: That of the leaf if no leaf before has it.
     """
-    kind = DTYPES.index(layout.dtype) + 16 * layout.coding
+    code = DTYPES.index(layout.dtype)
+    kind = bytes([min(code, FIRST_DTYPES) + 16 * layout.coding])
+    if code >= FIRST_DTYPES:
+        kind += bytes([code - FIRST_DTYPES])
     number, end = len(layout.shape), b""
-    if codebook is not None:
+    if codebook is not None and codebook.dtype in WORDS:
+        number, end = number + 32, _words.put(codebook)
+    elif codebook is not None:
         storage, end = _codebook.put(codebook)
         number += 32 * (1 + FLOATING.index(storage))
     elif layout.codebook is not None:
         end = bits.put_varint(layout.codebook)
-    return bytes([kind, number]) + b"".join(map(bits.put_varint, layout.shape)) + end
+    return kind + bytes([number]) + b"".join(map(bits.put_varint, layout.shape)) + end
 
 
 # ---- reading ------------------------------------------------------------------------
 
 
 def get(
-    data: bytes, pos: int, codebooks: Sequence[np.ndarray]
+    data: bytes, pos: int, codebooks: Sequence[np.ndarray], version: int
 ) -> tuple[int, Layout, New | None]:
     """Reads the layout of a leaf.
 
@@ -107,24 +120,27 @@ def get(
         data: The file up to the end of the header.
         pos: Where the layout begins, in bytes.
         codebooks: Those of the leaves before.
+        version: Of the format.
 
     Returns:
         The position after the layout, the layout, and the codebook if it is a new one.
 
     Raises:
-        FormatError: C3, C6, C20 to C24, or C27 to C30.
+        FormatError: C3, C6, C20 to C24, C27 to C30, C36 or C54.
     """
     start = pos
-    pos, kind = get_byte(data, pos)
-    dtype, coding = of_code(kind % 16, start), kind // 16
+    pos, dtype, coding = _get_kind(data, pos, version)
     pos, number = get_byte(data, pos)
     pos, shape = _get_shape(data, pos, number % 32, dtype)
     if coding >= len(CODINGS):
         raise FormatError(f"a coding of number {coding}", offset=start, clause="C28")
     if number >= 32:
-        storage = _storage(number // 32, dtype, coding, start)
+        storage = _storage(number // 32, dtype, coding, version, start)
         first = pos
-        pos, codebook = _codebook.get(data, pos, dtype, storage)
+        if dtype in WORDS:
+            pos, codebook = _words.get(data, pos, dtype)
+        else:
+            pos, codebook = _codebook.get(data, pos, dtype, storage)
         layout = Layout(shape, dtype, coding, len(codebooks))
         return pos, layout, New(codebook, pos - first)
     if coding in (RAW, SPARSE):
@@ -143,9 +159,26 @@ def get(
     return pos, Layout(shape, dtype, coding, index), None
 
 
-def _storage(number: int, dtype: np.dtype, coding: int, pos: int) -> np.dtype:
+def _get_kind(data: bytes, pos: int, version: int) -> tuple[int, np.dtype, int]:
+    """The position after dtype and coding, and both."""
+    start = pos
+    pos, kind = get_byte(data, pos)
+    code, coding = kind % 16, kind // 16
+    if code == FIRST_DTYPES and version > 1:
+        pos, more = get_byte(data, pos)
+        code += more
+    elif code == FIRST_DTYPES:
+        code = len(DTYPES)
+    return pos, of_code(code, start), coding
+
+
+def _storage(
+    number: int, dtype: np.dtype, coding: int, version: int, pos: int
+) -> np.dtype:
     """What a codebook is stored in."""
     storage = FLOATING[number - 1] if number <= len(FLOATING) else None
+    if dtype in WORDS and coding not in (RAW, SPARSE) and (number, version) == (1, 2):
+        return dtype
     coded = coding not in (RAW, SPARSE) and dtype in FLOATING
     if storage is None or not coded or storage not in _codebook.storages(dtype):
         raise FormatError(

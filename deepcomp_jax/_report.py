@@ -20,6 +20,7 @@ _BITS_HEAD = (
     "all",
     "bytes",
 )
+_COMPARED = _BITS_HEAD.index("next best")
 _TABLE_HEAD = (
     *("per layer", "values", "stored %", "weight bits P+Q", "P+Q+H"),
     *("gap bits P+Q", "P+Q+H", "rate % P+Q", "P+Q+H"),
@@ -65,7 +66,10 @@ def render(report: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         report: What `account.to_dict` returns.
         rows: Those of `account.table`, as dictionaries.
     """
-    lines = align([_BITS_HEAD, *map(_bits_row, report["per_tensor"]), *_sums(report)])
+    bits = [_BITS_HEAD, *map(_bits_row, report["per_tensor"]), *_sums(report)]
+    if not any(tensor["runner_up"] for tensor in report["per_tensor"]):
+        bits = [[*row[:_COMPARED], *row[_COMPARED + 1 :]] for row in bits]
+    lines = align(bits)
     lines += ["", *align([_TABLE_HEAD, *map(_table_row, rows)]), ""]
     lines += [
         "P: pruned, Q: shared, H: Huffman-coded. Bits are per value stored or gap;",

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import _layout, codings, gaps
-from deepcomp_jax._dtypes import DTYPES, from_little, little
+from deepcomp_jax import _layout, _words, codings, gaps
+from deepcomp_jax._dtypes import DTYPES, FLOAT8, WORDS, from_little, little
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._header import Entry, checksum
 from deepcomp_jax._layout import CODINGS, RAW, SPARSE, Layout
@@ -56,7 +56,11 @@ def put(
 
 
 def _described(shape: tuple[int, ...], codebook: np.ndarray) -> codings.Leaf:
-    return codings.Leaf(shape, codebook.size, int(np.count_nonzero(codebook < 0)))
+    if codebook.dtype in WORDS:
+        negatives = _words.negatives(codebook)
+    else:
+        negatives = int(np.count_nonzero(codebook < 0))
+    return codings.Leaf(shape, codebook.size, negatives)
 
 
 def _put_shared(name: str, leaf: Shared, codebook: np.ndarray) -> tuple[Layout, bytes]:
@@ -101,6 +105,26 @@ def _put_dense(name: str, values: np.ndarray) -> tuple[Layout, bytes]:
         if len(body) < len(raw):
             return Layout(values.shape, values.dtype, SPARSE), body
     return Layout(values.shape, values.dtype, RAW), raw
+
+
+def coded_words(values: np.ndarray) -> tuple[Shared, np.ndarray] | None:
+    """Values of one byte as labels, where that makes a smaller file.
+
+    Args:
+        values: Of a leaf, any dtype.
+
+    Returns:
+        Labels of codebook 0 in the coding that is the smallest, and the codebook; None
+        if the leaf is smaller value by value, or its dtype has more bytes.
+    """
+    if values.dtype not in WORDS or not values.size:
+        return None
+    labels, codebook = _words.shared(values)
+    described = _described(values.shape, codebook)
+    coding, body = codings.encode(labels.ravel().astype(described.dtype), described)
+    if len(body) + len(_words.put(codebook)) >= len(_put_dense("", values)[1]):
+        return None
+    return Shared(labels, 0, coding), codebook
 
 
 def _nonzero_bits(flat: np.ndarray) -> NDArray[np.bool_]:
@@ -163,8 +187,12 @@ def get_values(
     with _located(entry):
         body = _body(entry, section)
         leaf = _described(layout.shape, codebook)
-        found = decode(CODINGS[layout.coding], body, leaf, palette)
-        return found.reshape(layout.shape)
+        how = CODINGS[layout.coding]
+        if codebook.dtype not in FLOAT8:
+            return decode(how, body, leaf, palette).reshape(layout.shape)
+        # Devices compute with float8 in wider types, in which NaNs lose bits.
+        words = decode(how, body, leaf, palette.view(np.uint8))
+        return words.reshape(layout.shape).view(codebook.dtype)
 
 
 @contextmanager

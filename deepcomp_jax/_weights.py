@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import trees
+from deepcomp_jax import _keys, trees
 
 # Last parts of names: Linen and NNX (kernel, embedding), PyTorch and Equinox (weight,
 # weight_ih_l0, in_proj_weight), Haiku (w, embeddings), ONNX (MatMul_12), Paddle (w_0),
@@ -112,4 +112,4 @@ def _optimizer_state(tree: Any) -> Any:
     def mark(node: Any) -> Any:
         return jax.tree.map(lambda _: True, node) if is_state(node) else False
 
-    return jax.tree.map(mark, tree, is_leaf=is_state)
+    return jax.tree.map(mark, _keys.sortable(tree), is_leaf=is_state)

@@ -12,7 +12,7 @@ import numpy as np
 from deepcomp_jax import _header, _section, container
 from deepcomp_jax._counting import Parts as Parts
 from deepcomp_jax._counting import Tensor as Tensor
-from deepcomp_jax._counting import count
+from deepcomp_jax._counting import count, distinct
 from deepcomp_jax._measures import Sharing as Sharing
 from deepcomp_jax._measures import divide
 from deepcomp_jax._measures import entropy as entropy
@@ -107,12 +107,16 @@ class Row(NamedTuple):
     rate_coded: float | None
 
 
-def account(data: bytes, *, max_bytes: int = container.MAX_BYTES) -> Account:
+def account(
+    data: bytes, *, max_bytes: int = container.MAX_BYTES, compare: bool = False
+) -> Account:
     """Accounts for every bit of a file.
 
     Args:
         data: The bytes of a `.dcz` file.
         max_bytes: The most memory that the decoded values could take.
+        compare: Whether to encode each tensor of labels in all other codings too, to
+            name the next best one. That takes many times as long as all else.
 
     Raises:
         FormatError: The file is damaged or too large.
@@ -135,14 +139,20 @@ def account(data: bytes, *, max_bytes: int = container.MAX_BYTES) -> Account:
         else:
             codebook = header.codebooks[leaf.codebook]
             charge = charges.pop(leaf.codebook, 0)
-            tensors.append(count(entry, leaf, measured, codebook, charge))
+            tensor = count(entry, leaf, measured, codebook, charge)
+            if compare:
+                tensor = tensor._replace(runner_up=_section.runner_up(leaf, codebook))
+            tensors.append(tensor)
             used[leaf.codebook].update(np.unique(leaf.labels).tolist())
     described = sum(entry.header_bytes for entry in header.leaves)
     small = sum(e.size for e in header.leaves if not e.checksum_bytes)
     names = header.size - _header.CHECKSUM_BYTES - described - small
     names -= sum(header.codebook_bytes)
     front = Parts(header=8 * names, checksum=8 * _header.CHECKSUM_BYTES)
-    unique = alone + sum(len(labels - {0}) for labels in used)
+    unique = alone + sum(
+        distinct(codebook[np.array(sorted(labels - {0}), int) - 1])[1]
+        for codebook, labels in zip(header.codebooks, used, strict=True)
+    )
     return Account(len(data), tuple(tensors), front, unique)
 
 

@@ -8,7 +8,6 @@ the errors. The header is read and written in `_header` and `_tree`, the section
 """
 
 import os
-import secrets
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from deepcomp_jax import _codebook, _header, _section, _tree, codings
+from deepcomp_jax import _codebook, _header, _section, _tree, _words, codings
 from deepcomp_jax._dtypes import DTYPES as DTYPES
-from deepcomp_jax._dtypes import FLOATING
+from deepcomp_jax._dtypes import FLOATING, WORDS
+from deepcomp_jax._files import write as write
 from deepcomp_jax._header import Entry as Entry
 from deepcomp_jax._header import Header as Header
 from deepcomp_jax._layout import Layout as Layout
+from deepcomp_jax._section import coded_words as coded_words
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 
 MAX_BYTES = 1 << 32  # of decoded values, if the caller does not say otherwise (C31)
@@ -65,26 +66,6 @@ def dumps(compressed: Compressed) -> bytes:
     return b"".join(out)
 
 
-def write(path: str | PathLike[str], data: bytes) -> None:
-    """Writes a file whole or not at all, even if the machine stops meanwhile.
-
-    Args:
-        path: Is replaced if it exists.
-        data: What the file is to hold.
-    """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with draft.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
 def _check_codebooks(compressed: Compressed) -> None:
     used = [leaf.codebook for leaf in compressed.leaves if isinstance(leaf, Shared)]
     if list(dict.fromkeys(used)) != list(range(len(compressed.codebooks))):
@@ -93,12 +74,13 @@ def _check_codebooks(compressed: Compressed) -> None:
             f"first use and each be used, but leaves use {used}"
         )
     for number, codebook in enumerate(compressed.codebooks):
-        if codebook.ndim != 1 or codebook.dtype not in FLOATING:
+        if codebook.ndim != 1 or codebook.dtype not in (*FLOATING, *WORDS):
             raise ValueError(
                 f"codebook {number} is {codebook.dtype}{list(codebook.shape)}, not a "
-                "vector of a floating dtype"
+                "vector of a floating dtype or one of one byte"
             )
-        if problem := _codebook.problem(codebook):
+        rules = _words if codebook.dtype in WORDS else _codebook
+        if problem := rules.problem(codebook):
             raise ValueError(
                 f"codebook {number}: {problem.message}; share with fewer clusters, or "
                 "leave these leaves out of sharing"
@@ -135,6 +117,7 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
 
 def read_values(
     data: bytes,
+    header: Header | None = None,
     *,
     max_bytes: int = MAX_BYTES,
     decode: _section.Decode = codings.decode,
@@ -143,6 +126,7 @@ def read_values(
 
     Args:
         data: The bytes of a `.dcz` file.
+        header: Its header, for those who have read it already.
         max_bytes: As for `loads`.
         decode: What reads labels, for those who want other arrays than NumPy's: from
             coding, body, leaf and palette to values.
@@ -153,7 +137,7 @@ def read_values(
     Raises:
         FormatError: As `loads` does.
     """
-    header = read_header(data)
+    header = header or read_header(data)
     _header.check_sizes(header, len(data))
     _header.check_memory(header.leaves, max_bytes)
     leaves = [

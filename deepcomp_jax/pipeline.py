@@ -149,7 +149,9 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     """Brings a network with shared weights to the host, ready to be written.
 
     Codebooks are put in ascending order; entries that no weight uses are left out. A
-    leaf that is not shared but holds one value only becomes a codebook of one entry.
+    leaf that is not shared but holds one value only becomes a codebook of one entry,
+    and one of whole numbers of eight bits or of float8 one of all its values, where
+    that makes a smaller file.
 
     Args:
         shared: The network, as `share.share` made it or fine-tuning left it.
@@ -171,15 +173,32 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
             codebook, own = entries[group_of[name]], labels[name]
         else:
             leaf = _on_host(name, shared.rest[name])
+            if coded := container.coded_words(leaf):
+                words, codebook = coded
+                number = _number(codebooks, _contents(codebook), codebook)
+                leaves.append(words._replace(codebook=number))
+                continue
             if not _is_constant(leaf):
                 leaves.append(Dense(leaf))
                 continue
             codebook, own = leaf.ravel()[:1], np.ones(leaf.shape, np.uint8)
-            key = codebook.dtype, codebook.tobytes()
-        codebooks.setdefault(key, codebook)
+            key = _contents(codebook)
         how = _coding(_rule(rules, name), own.ndim)
-        leaves.append(Shared(own, list(codebooks).index(key), *how))
+        leaves.append(Shared(own, _number(codebooks, key, codebook), *how))
     return Compressed(structure, tuple(leaves), tuple(codebooks.values()))
+
+
+def _contents(codebook: np.ndarray) -> object:
+    """What is the same for equal codebooks only."""
+    return codebook.dtype, codebook.tobytes()
+
+
+def _number(
+    codebooks: dict[object, np.ndarray], key: object, codebook: np.ndarray
+) -> int:
+    """The number of a codebook among those in use, to which it is added."""
+    codebooks.setdefault(key, codebook)
+    return list(codebooks).index(key)
 
 
 def _on_host(name: str, leaf: Any) -> np.ndarray:
@@ -211,11 +230,16 @@ def save(path: str | PathLike[str], compressed: Compressed) -> int:
     """Writes a `.dcz` file, whole or not at all.
 
     Args:
-        path: Is replaced if it exists.
+        path: Is replaced if it exists, and keeps its mode and owner; links are
+            followed.
         compressed: What `compress` or `pack` returned.
 
     Returns:
         The size of the file, in bytes.
+
+    Raises:
+        ValueError: No file can hold the network; says which leaf or key and what to do.
+        OSError: The path is no regular file, or cannot be written with its owner kept.
     """
     data = container.dumps(compressed)
     container.write(path, data)
@@ -235,7 +259,8 @@ def load(
         path: Of the file.
         like: Optional pytree of arrays or `jax.ShapeDtypeStruct`, whose containers the
             result gets: to load into a NNX state, a `FrozenDict` or a dataclass. Its
-            leaves must have the names, shapes and dtypes of those in the file.
+            leaves must have the names, shapes and dtypes of those in the file; numbers
+            of Python, and arrays of a weak type, stand for every width of their kind.
         device: Optional device or sharding to load to: weights are decoded there, and
             the result has JAX arrays. As always in JAX, 64-bit values are narrowed
             unless `jax_enable_x64` is set.
@@ -251,16 +276,19 @@ def load(
         ValueError: `like` does not fit; says which leaves do not.
     """
     data = Path(path).read_bytes()
+    header = container.read_header(data)
     if like is not None:
-        header = container.read_header(data)
         stored = {entry.name: entry.layout for entry in header.leaves}
-        _check_like(trees.named_leaves(like), stored)
+        trees.check_like(trees.named_leaves(like), stored)
     if device is None:
-        variables = container.read_values(data, max_bytes=max_bytes)
+        variables = container.read_values(data, header, max_bytes=max_bytes)
     else:
         decode = functools.partial(lanes.values, place=_one_device(device))
-        variables = container.read_values(data, max_bytes=max_bytes, decode=decode)
-        variables = jax.device_put(variables, device)
+        variables = container.read_values(
+            data, header, max_bytes=max_bytes, decode=decode
+        )
+        named = jax.device_put(trees.named_leaves(variables), device)
+        variables = trees.rebuild(variables, named)
     if like is None:
         return variables
     return trees.rebuild(like, trees.named_leaves(variables))
@@ -274,18 +302,24 @@ def _one_device(place: Place) -> Any:
 
 
 def report(
-    path: str | PathLike[str], *, max_bytes: int = container.MAX_BYTES
+    path: str | PathLike[str],
+    *,
+    max_bytes: int = container.MAX_BYTES,
+    compare: bool = False,
 ) -> account.Account:
     """Accounts for every bit of a `.dcz` file; printed, it is a table.
 
     Args:
         path: Of the file.
         max_bytes: As for `load`.
+        compare: Whether to name, for each tensor, the next best coding and what it
+            would take. All of them are tried then, which takes many times as long.
 
     Raises:
         FormatError: The file is damaged or too large.
     """
-    return account.account(Path(path).read_bytes(), max_bytes=max_bytes)
+    data = Path(path).read_bytes()
+    return account.account(data, max_bytes=max_bytes, compare=compare)
 
 
 def _rule(rules: Sequence[Rule], name: str) -> Rule | None:
@@ -327,21 +361,3 @@ def _canonical(
         new[used] = np.searchsorted(entries[group], values[used]) + 1
         labels |= {name: new[array] for name, array in old.items()}
     return entries, labels
-
-
-def _check_like(expected: dict[str, Any], found: dict[str, Any]) -> None:
-    problems = [f"{name}: not in the file" for name in expected if name not in found]
-    problems += [f"{name}: only in the file" for name in found if name not in expected]
-    for name in expected.keys() & found.keys():
-        want, have = expected[name], found[name]
-        if not hasattr(want, "dtype"):  # a number of Python, such as a step of zero
-            want = np.asarray(want)
-        if (want.shape, want.dtype) != (have.shape, have.dtype):
-            problems.append(
-                f"{name}: {have.dtype}{list(have.shape)} in the file, "
-                f"{want.dtype}{list(want.shape)} in `like`"
-            )
-    if problems:
-        raise ValueError(
-            "the file does not fit `like`:\n  " + "\n  ".join(sorted(problems))
-        )

@@ -232,7 +232,7 @@ def quantise_leaves(
         labels[name] = jnp.asarray(_labels(weights, counts, codebook, penalty))
     rest = {n: x for n, x in trees.named_leaves(variables).items() if n not in labels}
     groups = tuple((name, name) for name in leaves)
-    return SharedWeights(codebooks, labels, rest, groups, jax.tree.structure(variables))
+    return SharedWeights(codebooks, labels, rest, groups, trees.treedef(variables))
 
 
 def optimise(

@@ -235,7 +235,7 @@ def share(
             labels[name] = assign(jnp.asarray(named[name]), codebook)
     rest = {name: leaf for name, leaf in named.items() if name not in labels}
     groups = tuple((name, group) for group, ns in members.items() for name in ns)
-    return SharedWeights(codebooks, labels, rest, groups, jax.tree.structure(variables))
+    return SharedWeights(codebooks, labels, rest, groups, trees.treedef(variables))
 
 
 def weighted(

@@ -4,7 +4,6 @@ The containers are taken apart here as the file keeps them.
 """
 
 import itertools
-import operator
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -14,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import (
     DictKey,
-    FlattenedIndexKey,
     GetAttrKey,
     KeyPath,
     SequenceKey,
 )
 
+from deepcomp_jax import _keys
 from deepcomp_jax._types import Structure
 
 
@@ -27,8 +26,11 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     """Maps the name of each leaf to the leaf, in the order of `jax.tree.leaves`.
 
     A name is the path of keys joined by "/", such as `"params/conv1_1/kernel"`; indices
-    are decimal. Flax NNX wraps each array in a variable, whose only attribute, `value`,
-    is left out of the name, so that a model has the same names in Linen and in NNX.
+    are decimal, and keys that are numbers or strings of a type of their own (booleans,
+    members of an enumeration) are named as what they equal. Flax NNX wraps each array
+    in a variable, whose only attribute, `value`, is left out of the name, so that a
+    model has the same names in Linen and in NNX. Arrays of another byte order than that
+    of this machine are copied to its own.
 
     Args:
         tree: Any pytree.
@@ -36,7 +38,9 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     Raises:
         ValueError: Two leaves have one name, as in `{"a/b": x, "a": {"b": y}}`.
     """
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree, lambda node: node is None)
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        _keys.sortable(tree), lambda node: node is None
+    )
     children: dict[KeyPath, set[Any]] = {}
     for path, _ in flat:
         for depth, key in enumerate(path):
@@ -50,14 +54,21 @@ def named_leaves(tree: Any) -> dict[str, Any]:
             for depth, key in enumerate(path)
             if not _is_variable(children[path[:depth]])
         )
-        name = "/".join(str(_key(key)) for key in keys)
+        name = "/".join(str(_keys.normal(key)) for key in keys)
         if name in named:
             raise ValueError(
                 f"two leaves are named {name!r}: rename a key that contains '/' or "
                 "equals another one as text"
             )
-        named[name] = leaf
+        named[name] = _native(leaf)
     return named
+
+
+def _native(leaf: Any) -> Any:
+    """A leaf in the byte order of this machine, the only one that JAX takes."""
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+        return leaf.astype(leaf.dtype.newbyteorder("="))
+    return leaf
 
 
 def names(treedef: Any) -> list[str]:
@@ -66,10 +77,15 @@ def names(treedef: Any) -> list[str]:
     return list(named_leaves(jax.tree.unflatten(treedef, leaves)))
 
 
+def treedef(tree: Any) -> Any:
+    """The structure of a pytree for JAX, whatever the keys of its dictionaries."""
+    return jax.tree.structure(_keys.sortable(tree))
+
+
 def rebuild(tree: Any, leaves: Mapping[str, Any]) -> Any:
     """Replaces every leaf of `tree` by the one of its name in `leaves`."""
-    treedef = jax.tree.structure(tree)
-    return jax.tree.unflatten(treedef, [leaves[name] for name in names(treedef)])
+    own = treedef(tree)
+    return jax.tree.unflatten(own, [leaves[name] for name in names(own)])
 
 
 def matches(pattern: str, name: str) -> re.Match[str] | None:
@@ -153,6 +169,50 @@ def check_weights(name: str, leaf: Any) -> Any:
     return leaf
 
 
+def check_like(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Checks that the leaves of a file fit those of a tree that they are to replace.
+
+    Args:
+        expected: The leaves of the tree, by name.
+        found: Shape and dtype of those in the file, by name.
+
+    Raises:
+        ValueError: They differ in names, shapes or dtypes; says which leaves do.
+    """
+    problems = [f"{name}: not in the file" for name in expected if name not in found]
+    problems += [f"{name}: only in the file" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        want, have = expected[name], found[name]
+        weak = _is_weak(want)
+        if not hasattr(want, "dtype"):
+            want = np.asarray(want)
+        same = _kind(want.dtype) == _kind(have.dtype) if weak else False
+        if want.shape != have.shape or not (same or want.dtype == have.dtype):
+            problems.append(
+                f"{name}: {have.dtype}{list(have.shape)} in the file, "
+                f"{want.dtype}{list(want.shape)} in `like`"
+            )
+    if problems:
+        raise ValueError(
+            "the file does not fit `like`:\n  " + "\n  ".join(sorted(problems))
+        )
+
+
+def _is_weak(leaf: Any) -> bool:
+    """Whether JAX gives a leaf the width of what it meets.
+
+    So it does with numbers of Python, such as the step of a new training state, and
+    with what comes of them: after a step that was compiled, the same leaf is an array.
+    """
+    return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
+
+
+def _kind(dtype: Any) -> Any:
+    """What numbers are, but for their width; other dtypes are of no kind but theirs."""
+    kinds = jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating
+    return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
+
+
 def structure(tree: Any) -> tuple[Structure, list[Any]]:
     """Takes a pytree apart into plain containers and leaves.
 
@@ -184,8 +244,8 @@ def structure(tree: Any) -> tuple[Structure, list[Any]]:
             return [visit(child) for _, child in children]
         if type(node) is tuple:
             return tuple(visit(child) for _, child in children)
-        keyed = [(_plain(key), child) for key, child in children]
-        keyed.sort(key=lambda item: (isinstance(item[0], str), item[0]))
+        keyed = [(_keys.plain(key), child) for key, child in children]
+        keyed.sort(key=lambda item: _keys.rank(item[0]))
         return {key: visit(child) for key, child in keyed}
 
     return visit(tree), leaves
@@ -193,42 +253,18 @@ def structure(tree: Any) -> tuple[Structure, list[Any]]:
 
 def _children(node: Any) -> tuple[list[tuple[Any, Any]], bool]:
     """The children one level down with their keys, and whether `node` is a leaf."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(
-        node, is_leaf=lambda child: child is not node
-    )
-    is_leaf = len(flat) == 1 and flat[0][0] == ()
     # None is a container without leaves and so is lost by flattening: ask for it.
     if isinstance(node, dict):
         return [(DictKey(key), child) for key, child in node.items()], False
     if type(node) in (list, tuple):
         return [(SequenceKey(i), child) for i, child in enumerate(node)], False
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        node, is_leaf=lambda child: child is not node
+    )
+    is_leaf = len(flat) == 1 and flat[0][0] == ()
     return [(path[0], child) for path, child in flat if path], is_leaf
 
 
 def _is_variable(keys: set[Any]) -> bool:
     """Whether a container with these keys is one of NNX's variables."""
     return keys == {GetAttrKey("value")}
-
-
-def _key(key: Any) -> Any:
-    if isinstance(key, (DictKey, FlattenedIndexKey)):
-        return key.key
-    if isinstance(key, SequenceKey):
-        return key.idx
-    return key.name
-
-
-def _plain(key: Any) -> str | int:
-    value = _key(key)
-    if isinstance(value, str):
-        return value
-    try:
-        value = operator.index(value)
-    except TypeError:
-        value = -1
-    if value < 0:
-        raise ValueError(
-            f"key {_key(key)!r} is neither a string nor a non-negative integer: "
-            "rename it before compressing"
-        )
-    return value

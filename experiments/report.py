@@ -60,7 +60,7 @@ def finish(
     directory.mkdir(exist_ok=True)
     path = directory / "model.dcz"
     decoded = write_model(path, study, shared, dataset.test_images)
-    accounted = dc.report(path)
+    accounted = dc.report(path, compare=True)
 
     def errors() -> dict[str, float]:
         test = dataset.test_images, dataset.test_labels

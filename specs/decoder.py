@@ -1,4 +1,4 @@
-"""Reads `.dcz` files, version 1: slow, obvious, and with the standard library alone.
+"""Reads `.dcz` files, versions 1 and 2: slow, obvious, with the standard library alone.
 
 It follows the text of container.md (C), codings.md (L), gaps.md (G), huffman.md (H)
 and rans.md (E), and shows that the text is enough. `python specs/decoder.py FILE.dcz`
@@ -23,6 +23,9 @@ DTYPES = [  # C20: name, bytes of a value, and format of `struct`
         ("float32", 4, "f"),
     ),
     *(("float64", 8, "d"), ("complex64", 8, ""), ("complex128", 16, "")),
+    *(("float8_e4m3fn", 1, ""), ("float8_e5m2", 1, "")),  # from here on of version 2
+    *(("float8_e4m3b11fnuz", 1, ""), ("float8_e4m3fnuz", 1, "")),
+    ("float8_e5m2fnuz", 1, ""),
 ]
 COMMON = [  # strings 0 to 15
     *("params", "batch_stats", "kernel", "bias", "scale", "mean", "var", "embedding"),
@@ -46,7 +49,7 @@ def need(condition, clause):
 def decode(data, max_bytes=2**32):
     """Returns the structure, and (name, dtype, shape, bytes) of each leaf."""
     need(data[:4] == b"\x89DCZ", "C1")
-    need(data[4:5] == b"\x01", "C2")
+    need(data[4:5] in (b"\x01", b"\x02"), "C2")
     pos, size = varint(data, 5)
     stop = pos + size
     need(stop + 4 <= len(data), "C4")
@@ -66,6 +69,7 @@ def decode(data, max_bytes=2**32):
         else:
             leaf.start, start = start, start + leaf.bytes + 4
     need(pos == stop, "C6")
+    need(data[4] == max([1] + [leaf.version for leaf in leaves]), "C2")
     need(start == len(data), "C32")
     need(sum(leaf.size * leaf.width for leaf in leaves) <= max_bytes, "C31")
     for leaf in leaves:
@@ -190,7 +194,12 @@ def rounded(value, code):
 def layout(data, pos, name, books):
     pos, (kind,) = take(data, pos, 1)
     coding, code = divmod(kind, 16)
-    need(code < 15, "C20")
+    if code == 15 and data[4] == 2:
+        pos, (more,) = take(data, pos, 1)
+        code += more
+        need(code < len(DTYPES), "C20")
+    else:
+        need(code < 15, "C20")
     pos, (number,) = take(data, pos, 1)
     new, ndim = divmod(number, 32)
     shape = []
@@ -201,23 +210,51 @@ def layout(data, pos, name, books):
     need(math.prod(d or 1 for d in shape) * width < 2**63, "C27")
     need(coding <= 5, "C28")
     book = None
-    if new:
+    if new and width == 1 and data[4] == 2:
+        need(coding >= 2 and new == 1, "C21")
+        pos, book = codebook_of_words(data, pos, code)
+        books.append(book)
+    elif new:
         storage = 8 + new
         need(coding >= 2 and 9 <= code <= 12 and storage <= 12, "C21")
         need(storage == code or DTYPES[storage][1] < width, "C21")
         pos, book = codebook(data, pos, code, storage)
         books.append(book)
-        need(sum(len(book.entries) for book in books) <= 2**20, "C45")
     elif coding >= 2:
         pos, index = varint(data, pos)
         need(index < len(books), "C29")
         book = books[index]
         need(book.code == code, "C30")
+    need(sum(len(book.entries) for book in books) <= 2**20, "C45")
     pos, size = varint(data, pos)
     leaf = SimpleNamespace(name=name, dtype=dtype, width=width, coding=coding)
     leaf.shape, leaf.size, leaf.codebook = tuple(shape), math.prod(shape), book
     leaf.bytes = size
+    leaf.version = 2 if code >= 15 or (book and width == 1) else 1
     return pos, leaf
+
+
+def codebook_of_words(data, pos, code):
+    """Any bytes but 0; `entries` are numbers that ascend as they do."""
+    name = DTYPES[code][0]
+
+    def rank(word):
+        if name in ("bool", "uint8") or word < 128:
+            return word
+        return word - 256 if name == "int8" else 127 - word
+
+    pos, (count,) = take(data, pos, 1)
+    if count <= 32:
+        pos, words = take(data, pos, count)
+    else:
+        pos, flags = fields(data, pos, 256, 1, ("C6", "C54"))
+        words = sorted((w for w, flag in enumerate(flags) if flag), key=rank)
+    need(name != "bool" or max(words, default=0) <= 1, "C36")
+    entries = [rank(word) for word in words]
+    need(0 not in entries and len(entries) == count, "C54")
+    need(all(a < b for a, b in itertools.pairwise(entries)), "C54")
+    raws = [bytes([word]) for word in words]
+    return pos, SimpleNamespace(code=code, raws=raws, entries=entries)
 
 
 def codebook(data, pos, code, storage):

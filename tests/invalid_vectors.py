@@ -65,7 +65,8 @@ def _front() -> Iterator[tuple[str, bytes]]:
     yield "C1-other-magic", b"\x09" + good[1:]
     yield "C2-cut", good[:4]
     yield "C2-version-0", good[:4] + b"\0" + good[5:]
-    yield "C2-version-2", good[:4] + b"\2" + good[5:]
+    yield "C2-version-2-for-nothing", parts.version_2(good)
+    yield "C2-version-3", good[:4] + b"\3" + good[5:]
     yield "C3-cut", good[:5]
     yield "C3-cut-within", good[:5] + b"\x80"
     yield "C3-not-shortest", good[:5] + b"\x83\x00" + good[6:]
@@ -164,6 +165,24 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
         ("storage-7", FLOAT64, FLOAT64 + 3),
     ]:
         yield f"C21-{name}", used(empty, dtype, storage)
+    yield "C21-words-in-version-1", used(b"\0", INT8, FLOAT16)
+    for name, coding, storage in [
+        ("raw", RAW, FLOAT16), ("sparse", SPARSE, FLOAT16), ("s-2", PACKED, BFLOAT16),
+    ]:  # fmt: skip
+        data = used(b"\0", INT8, storage, coding)
+        yield f"C21-words-{name}", parts.version_2(data)
+    for name, dtype, raw in [
+        ("zero", INT8, "0100"), ("twice", INT8, "020505"), ("uint8", 5, "02ff01"),
+        ("int8", INT8, "0201ff"), ("float8-sign", 15, "020180"),
+        ("float8-magnitude", 16, "0280ff"),
+        ("too-few-bits", INT8, "21" + "0f" * 8 + 24 * "00"),
+        ("too-many-bits", INT8, "21" + "7f" + "ff" * 4 + "80" + "01" + 25 * "00"),
+        ("bit-of-zero", INT8, "21" + "ff" * 4 + "80" + 27 * "00"),
+    ]:  # fmt: skip
+        data = used(bytes.fromhex(raw), dtype, FLOAT16)
+        yield f"C54-{name}", parts.version_2(data)
+    yield "C36-codebook", parts.version_2(used(b"\1\2", BOOL, FLOAT16))
+    yield "C6-words-cut", parts.version_2(used(b"\x21" + bytes(30), INT8, FLOAT16))
     yield "C21-raw", used(empty, coding=RAW)
     yield "C21-sparse", used(empty, coding=SPARSE)
     yield "C22-32769-entries", used(book(b"", 2**15 + 1))
@@ -207,6 +226,8 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
 
 def _layouts() -> Iterator[tuple[str, bytes]]:
     yield "C20-leaf", leaf(b"", (0,), RAW, dtype=15)
+    yield "C20-dtype-20", parts.version_2(leaf(b"", (0,), RAW, dtype=20))
+    yield "C28-coding-6-in-version-2", parts.version_2(leaf(b"", (0,), 6, dtype=15))
     yield "C27-too-large", leaf(b"", (2**60, 0), RAW, dtype=12)
     yield "C28-coding-6", leaf(b"", (0,), 6)
     yield "C28-coding-6-with-codebook", leaf(b"", (0,), 6, k=0)

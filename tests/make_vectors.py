@@ -57,7 +57,7 @@ def describe(network: Compressed) -> dict[str, object]:
 
 def valid() -> Iterator[tuple[str, bytes]]:
     """All valid files."""
-    written = (*_trees(), *_values(), *_codebooks(), *_labels(), *_streams())
+    written = (*_trees(), *_values(), *_words(), *_codebooks(), *_labels(), *_streams())
     for name, network in written:
         yield name, container.dumps(network)
     yield from _by_hand()
@@ -94,7 +94,7 @@ def _trees() -> Iterator[tuple[str, Compressed]]:
 
 def _values() -> Iterator[tuple[str, Compressed]]:
     """Leaves without a codebook."""
-    raw = [np.arange(1, 4).astype(dtype) for dtype in container.DTYPES]
+    raw = [np.arange(1, 4).astype(dtype) for dtype in container.DTYPES[:15]]
     yield "dtypes", several(*map(Dense, raw))
     thin = [np.where(np.arange(99) % 30 == 7, 1, 0).astype(a.dtype) for a in raw]
     yield "sparse-dtypes", several(*map(Dense, thin))
@@ -111,6 +111,32 @@ def _values() -> Iterator[tuple[str, Compressed]]:
     sizes = 1023, 1024, 1025, 1
     bodies = [Shared(np.arange(8 * n) % 2, 0, "packed") for n in sizes]
     yield "small-and-large", several(*bodies, books=(book(1),))
+
+
+def _words() -> Iterator[tuple[str, Compressed]]:
+    """Values of one byte: every one of them, few and many in a codebook, none."""
+    every = np.arange(256, dtype=np.uint8)
+    kinds = [dtype for dtype in container.DTYPES if dtype.itemsize == 1]
+    yield "words-raw", several(*(Dense(every.view(d)) for d in kinds[1:]))
+    # In the order of their codebooks, which the specification gives in words.
+    signed = np.arange(-128, 128).astype(np.int8)
+    magnitudes = [*range(255, 127, -1), *range(1, 128)]
+    for dtype in kinds:
+        order = np.array(magnitudes, np.uint8)
+        if dtype.kind in "bu":
+            order = every[1:2] if dtype.kind == "b" else every[1:]
+        elif dtype == np.int8:
+            order = signed[signed != 0].view(np.uint8)
+        books = tuple(
+            order[:: order.size // n].view(dtype)
+            for n in (1, 2, 31, 32, 33, 255)
+            if n <= order.size
+        )
+        for coding in codings.ALL:
+            labels = [np.arange(2 * b.size + 4) % (b.size + 1) for b in books]
+            leaves = [Shared(own, i, coding) for i, own in enumerate(labels)]
+            again = Shared(labels[0][::-1], 0, coding)
+            yield f"words-{dtype.name}-{coding}", several(*leaves, again, books=books)
 
 
 def _codebooks() -> Iterator[tuple[str, Compressed]]:

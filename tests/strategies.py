@@ -1,5 +1,8 @@
 """Hypothesis strategies, one block per module under test."""
 
+import enum
+from collections import defaultdict
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -121,6 +124,38 @@ def labelled(draw: st.DrawFn) -> tuple[np.ndarray, codings.Leaf]:
     return labels.astype(leaf.dtype), leaf
 
 
+# ---- trees --------------------------------------------------------------------------
+
+
+class Part(enum.StrEnum):
+    """Keys that are strings of a type of their own."""
+
+    WEIGHT = "weight"
+    BIAS = "bias"
+
+
+class Layer(enum.IntEnum):
+    """Keys that are integers of a type of their own."""
+
+    FIRST = 1
+    LAST = 7
+
+
+def nested(leaf: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    """Pytrees whose dictionaries have keys of all types that a file holds, mixed."""
+    keys = st.sampled_from(
+        [0, 1, 2, 10, "a", "b", "kernel", False, True, *Part, *Layer, np.int64(5)]
+    )
+
+    def around(child: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+        plain = st.dictionaries(keys, child, max_size=4)
+        lists = st.lists(child, max_size=3)
+        default = plain.map(lambda content: defaultdict(int, content))
+        return plain | default | lists | lists.map(tuple)
+
+    return st.recursive(leaf, around, max_leaves=8)
+
+
 # ---- container, account -------------------------------------------------------------
 
 
@@ -163,8 +198,28 @@ def dense_values(draw: st.DrawFn) -> np.ndarray:
 
 
 @st.composite
+def word_codebooks(draw: st.DrawFn) -> np.ndarray:
+    """A codebook of any dtype of one byte: any bits, NaNs and -0.0 among them."""
+    one = [dtype for dtype in container.DTYPES if dtype.itemsize == 1]
+    dtype = draw(st.sampled_from(one))
+    most = 1 if dtype.kind == "b" else 255
+    size = draw(st.integers(0, most) | st.integers(0, min(most, 5)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    words = rng.permutation(np.arange(1, most + 1))[:size].tolist()
+    if dtype == np.int8:
+        words.sort(key=lambda word: (word + 128) % 256)
+    elif dtype.kind in "bu":
+        words.sort()
+    else:  # sign and magnitude
+        words.sort(key=lambda word: -word if word >= 128 else word)
+    return np.array(words, np.uint8).view(dtype)
+
+
+@st.composite
 def codebooks(draw: st.DrawFn) -> np.ndarray:
-    """A codebook of any floating dtype, of 0 to 300 entries."""
+    """A codebook of any dtype that has some, of 0 to 300 entries."""
+    if draw(st.integers(0, 3)) == 0:
+        return draw(word_codebooks())
     dtype = draw(st.sampled_from(container.DTYPES[9:13]))
     k = draw(st.integers(0, 5) | st.sampled_from([31, 254, 255, 256, 300]))
     entries = np.arange(k) - draw(st.integers(0, k))

@@ -1,6 +1,5 @@
 """The file: whole networks to bytes and back, damage, limits, and writing to disk."""
 
-import os
 import tracemalloc
 from pathlib import Path
 
@@ -560,34 +559,3 @@ def test_a_leaf_of_another_type():
 def test_shapes_that_cannot_be_written(shape: tuple[int, ...], message: str):
     with pytest.raises(ValueError, match=message):
         container.dumps(shared(np.zeros(shape, np.uint8)))
-
-
-# ---- on disk ------------------------------------------------------------------------
-
-
-@pytest.mark.spec("C43")
-def test_writing_replaces_a_file(tmp_path: Path):
-    path = tmp_path / "m.dcz"
-    for data in (b"first", b"second"):
-        container.write(path, data)
-        assert path.read_bytes() == data
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.spec("C43")
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_an_interrupted_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-):
-    path = tmp_path / "m.dcz"
-    container.write(path, b"old")
-
-    def fail(*_: object) -> None:
-        assert path.read_bytes() == b"old"
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, step, fail)
-    with pytest.raises(KeyboardInterrupt):
-        container.write(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]

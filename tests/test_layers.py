@@ -12,9 +12,19 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 # Each module may import only from lines above its own.
 LAYERS = [
     {"_types", "_errors"},
-    {"bits", "_code", "_dtypes", "_measures", "_report", "_rans_loops", "lanes._sizes"},
+    {
+        "bits",
+        "_code",
+        "_dtypes",
+        "_files",
+        "_keys",
+        "_measures",
+        "_report",
+        "_rans_loops",
+        "lanes._sizes",
+    },
     {"_index", "_runs", "_tree", "trees", "_rans_models"},
-    {"_weights", "_codebook", "_stream", "rans", "gaps", "kmeans"},
+    {"_weights", "_codebook", "_words", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
     {"codings._classes", "codings._models"},
@@ -34,7 +44,7 @@ LAYERS = [
     {"__init__"},
 ]
 DEVICE = {
-    "trees", "_weights", "fold", "prune", "share", "lanes", "lanes._sizes",
+    "_keys", "trees", "_weights", "fold", "prune", "share", "lanes", "lanes._sizes",
     "lanes._huffman", "lanes._places", "lanes._rans", "lanes._leaves", "retrain",
     "rate", "soft_rate", "pipeline", "budget", "__init__",
 }  # fmt: skip

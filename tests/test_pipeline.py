@@ -1,5 +1,7 @@
 """The five verbs, on pytrees of every kind."""
 
+import itertools
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +9,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
+from flax.training.train_state import TrainState
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import prune, share
+from deepcomp_jax import _header, _words, container, prune, share
+from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax.lanes import _leaves
+from tests import strategies
 
 
 def assert_identical(left: Any, right: Any) -> None:
@@ -123,6 +132,90 @@ def test_numbers_of_python_and_other_byte_orders(tmp_path: Path):
         dc.compress(variables, [dc.Rule("rate", share=share.kmeans(2))])
 
 
+def _states() -> dict[str, Any]:
+    """A training state at its start, and after steps that were compiled or not."""
+    params = {"kernel": jnp.ones((3, 4)), "bias": jnp.zeros(4)}
+    fresh = TrainState.create(
+        apply_fn=lambda *_: None, params=params, tx=optax.adam(0.1)
+    )
+    step = fresh.apply_gradients(grads=params)
+    return {
+        "fresh": fresh,
+        "stepped": step,
+        "compiled": jax.jit(lambda s: s.apply_gradients(grads=params))(fresh),
+        "shapes": jax.eval_shape(lambda: fresh),
+        "array": fresh.replace(step=jnp.zeros((), jnp.int32)),
+    }
+
+
+@pytest.mark.parametrize("like", ["fresh", "stepped", "compiled", "shapes"])
+@pytest.mark.parametrize("saved", ["fresh", "stepped", "compiled", "array"])
+def test_training_states_load_into_each_other(saved: str, like: str, tmp_path: Path):
+    """The step is a number of Python in some, an array in others."""
+    path, states = tmp_path / "m.dcz", _states()
+    dc.save(path, dc.compress(states[saved], []))
+    loaded = dc.load(path, like=states[like])
+    assert jax.tree.structure(loaded) == jax.tree.structure(states[like])
+    assert int(loaded.step) == int(states[saved].step)
+    for a, b in zip(*map(jax.tree.leaves, (loaded, states[saved])), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["bool", "int8", "uint32", "float16", "complex64"])
+@pytest.mark.parametrize("number", [True, 2, 0.5, 1j])
+@pytest.mark.parametrize("weak", [False, True])
+def test_a_number_stands_for_its_kind_only(
+    kind: str, number: Any, weak: bool, tmp_path: Path
+):
+    path, stored = tmp_path / "m.dcz", np.ones((), kind)
+    dc.save(path, dc.compress({"a": stored}, []))
+    like = {"a": jnp.asarray(number) if weak else number}
+    kinds = {bool: "b", int: "iu", float: "f", complex: "c"}
+    if stored.dtype.kind in kinds[type(number)]:
+        assert dc.load(path, like=like)["a"].dtype == stored.dtype
+    else:
+        with pytest.raises(ValueError, match=f"a: {kind}.. in the file, "):
+            dc.load(path, like=like)
+    with pytest.raises(ValueError, match=r"\[\] in the file, .*\[1\] in `like`"):
+        dc.load(path, like={"a": jnp.ones(1, kind)})
+
+
+@pytest.mark.parametrize("order", [">", "<"])
+@pytest.mark.parametrize("rules", ["default", "none", "prune", "share", "both"])
+@pytest.mark.parametrize("kind", ["f2", "f4", "i2", "u4", "c8", "b1"])
+def test_both_byte_orders_are_the_same(
+    order: str, rules: str, kind: str, tmp_path: Path
+):
+    rng = np.random.default_rng(0)
+    drawn = np.where(rng.random((20, 30)) < 0.5, 0, 100 * rng.standard_normal((20, 30)))
+    steps = {"prune": (prune.by_std(1), None), "share": (None, share.kmeans(4))}
+    steps["both"] = prune.by_std(1), share.kmeans(4)
+    if rules in steps and kind[0] != "f":
+        pytest.skip("only floating leaves are pruned or shared")
+    # The same array but for its bytes; `=` is the order of this machine.
+    files = []
+    for each in (order, "="):
+        tree = {
+            "w": drawn.astype(kind).astype(each + kind),
+            "x": np.ones(3, each + kind),
+        }
+        given = [dc.Rule("w", *steps[rules])] if rules in steps else []
+        path = tmp_path / "m.dcz"
+        importance = {"w": np.abs(drawn).astype(each + "f4") + 1, "x": tree["x"]}
+        dc.save(
+            path,
+            dc.compress(
+                tree,
+                None if rules == "default" else given,
+                importance=importance if rules in steps else None,
+            ),
+        )
+        files.append(path.read_bytes())
+        for place in (None, jax.devices()[0]):
+            assert_identical(dc.load(path, like=tree, device=place), dc.load(path))
+    assert files[0] == files[1]
+
+
 def test_what_was_compressed_does_not_change_with_its_source():
     bias = np.arange(5, dtype=np.float32)
     compressed = dc.compress({"b": bias}, [])
@@ -130,10 +223,66 @@ def test_what_was_compressed_does_not_change_with_its_source():
     assert dc.decompress(compressed)["b"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_floating_type_that_no_codebook_has():
-    tiny = jnp.ones((3, 5), jnp.float8_e4m3fn)
-    with pytest.raises((ValueError, TypeError), match="float8_e4m3fn"):
-        dc.save("never", dc.compress({"a": tiny}))
+_ONE_BYTE = [dtype for dtype in container.DTYPES if dtype.itemsize == 1]
+
+
+@pytest.mark.spec("C39", "C53")
+@pytest.mark.parametrize("kept", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("spread", [0.5, 20, 1e6])
+@pytest.mark.parametrize("dtype", _ONE_BYTE, ids=str)
+def test_values_of_one_byte_keep_every_bit_and_are_coded_if_that_is_smaller(
+    dtype: np.dtype, spread: float, kept: float, tmp_path: Path
+):
+    rng = np.random.default_rng(0)
+    words = (spread * rng.standard_normal((40, 50))).round().astype(np.int64) % 256
+    words = np.where(rng.random((40, 50)) < kept, words, 0).astype(np.uint8)
+    if dtype.kind == "b":
+        words %= 2
+    variables = {"w": words.view(dtype), "again": words[::-1].view(dtype)}
+    path, plain = tmp_path / "m.dcz", tmp_path / "plain.dcz"
+    size = dc.save(path, dc.compress(variables))
+    assert_identical(dc.load(path), variables)
+    assert_identical(dc.load(path, device=jax.devices()[0]), variables)
+    leaves = Dense(variables["again"]), Dense(variables["w"])
+    plainly = Compressed({"again": 0, "w": 1}, leaves, ())
+    assert size <= dc.save(plain, plainly)
+    present = np.unique(words, return_counts=True)[1] / words.size
+    bits = -(present * np.log2(present)).sum()  # at which a code could come, for each
+    assert size <= 2 * words.size * max(bits, 0.01) / 8 * 1.1 + 700
+    counted = dc.report(path)
+    assert counted.nonzero == 2 * np.count_nonzero(words.view(dtype))
+
+
+@pytest.mark.spec("C39")
+@pytest.mark.parametrize("coding", ["packed", "relative"])
+@pytest.mark.parametrize("dtype", container.DTYPES[15:], ids=str)
+def test_every_float8_comes_back_from_a_device_that_rounds_nan(
+    dtype: np.dtype, coding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Whatever decodes there, all 256 values keep their bits, quiet NaNs or not."""
+    words = np.random.default_rng(0).integers(0, 256, (90, 70)).astype(np.uint8)
+    labels, book = _words.shared(words.view(dtype))
+    leaf = Shared(labels, 0, coding)
+    path = tmp_path / "m.dcz"
+    dc.save(path, Compressed({"w": 0}, (leaf,), (book,)))
+    monkeypatch.setattr(_leaves, "_platform", lambda _: "gpu")  # not NumPy's part
+    loaded = dc.load(path, device=jax.devices()[0])["w"]
+    assert loaded.dtype == dtype
+    assert np.asarray(loaded).tobytes() == words.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
+def test_float8_can_be_shared(dtype: Any, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    weights = {"w": jnp.asarray(rng.standard_normal((30, 20)), dtype)}
+    rules = [dc.Rule("w", prune.by_magnitude(0.5), share.kmeans(4))]
+    compressed = dc.compress(weights, rules)
+    dc.save(tmp_path / "m.dcz", compressed)
+    loaded = dc.load(tmp_path / "m.dcz")
+    assert_identical(loaded, dc.decompress(compressed))
+    values = loaded["w"].astype(np.float32)
+    assert np.count_nonzero(values) == 300
+    assert len(np.unique(values[values != 0])) <= 4
 
 
 def test_random_keys_of_nnx_are_named():
@@ -202,6 +351,25 @@ def test_like_that_does_not_fit_names_every_leaf(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize("like", [False, True])
+@pytest.mark.parametrize("place", [None, jax.devices()[0]])
+def test_a_header_is_read_once(
+    like: bool, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, variables = tmp_path / "m.dcz", {"a": np.zeros(3, np.float32)}
+    dc.save(path, dc.compress(variables, []))
+    read: list[int] = []
+    get = _header.get
+
+    def counted(data: bytes) -> _header.Header:
+        read.append(len(data))
+        return get(data)
+
+    monkeypatch.setattr(_header, "get", counted)
+    dc.load(path, variables if like else None, device=place)
+    assert len(read) == 1
+
+
 def test_fine_tuned_codebooks_are_put_in_order():
     """Fine-tuning swapped two entries, merged two and moved one to zero."""
     weights = {"w": jnp.array([1.0, 2.0, 3.0, 4.0, 5.0, 0.0])}
@@ -231,6 +399,59 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path):
         dc.save(path, dc.compress({("a",): np.ones(3, np.float32)}))
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.dcz"]
+
+
+def _as_stored(node: Any) -> Any:
+    """Plain containers and keys, integers first, as a file has them."""
+    if isinstance(node, dict):
+        keys = {(k[:] if isinstance(k, str) else int(k)): k for k in node}
+        order = sorted(keys, key=lambda key: (isinstance(key, str), key))
+        return {key: _as_stored(node[keys[key]]) for key in order}
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(_as_stored, node))
+    return node
+
+
+def _spelled(node: Any) -> Any:
+    """A tree with the types of its containers and keys, and its leaves as lists."""
+    if isinstance(node, dict):
+        items = [(type(k), k, _spelled(child)) for k, child in node.items()]
+        return type(node), sorted(items, key=str)
+    if isinstance(node, (list, tuple)):
+        return type(node), [_spelled(child) for child in node]
+    return None if node is None else np.asarray(node).tolist()
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_keys_of_every_type_and_mixed(data: st.DataObject):
+    count = itertools.count()
+    leaf = st.builds(lambda: np.arange(3, dtype=np.int32) + next(count)) | st.none()
+    tree = data.draw(strategies.nested(leaf))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.dcz"
+        dc.save(path, dc.compress(tree, []))
+        for place in (None, jax.devices()[0]):
+            loaded = dc.load(path, device=place)
+            assert _spelled(loaded) == _spelled(_as_stored(tree))
+            back = dc.load(path, like=tree, device=place)
+            assert _spelled(back) == _spelled(tree)
+
+
+def test_mixed_keys_with_rules_and_importance():
+    """The same as in a tree whose keys are all strings."""
+    rng = np.random.default_rng(0)
+    one, two = rng.standard_normal((2, 9, 9)).astype(np.float32)
+    rules = [dc.Rule("", prune.by_magnitude(0.5), share.kmeans(4))]
+
+    def decoded(outer: Any, inner: Any) -> Any:
+        trees = [{"a": x, outer: {inner: y, "b": None}} for x, y in pairs]
+        return dc.decompress(dc.compress(trees[0], rules, importance=trees[1]))
+
+    pairs = (one, two), (one**2, two**2)
+    found, expected = decoded(True, 3), decoded("1", "3")
+    np.testing.assert_array_equal(found["a"], expected["a"])
+    np.testing.assert_array_equal(found[1][3], expected["1"]["3"])
 
 
 @pytest.mark.parametrize("like", [False, True])

@@ -1,5 +1,6 @@
 """Names of leaves, and the containers of a pytree."""
 
+import enum
 from collections import OrderedDict, namedtuple
 
 import flax
@@ -83,10 +84,12 @@ def test_structure_of_nnx_state_leaves_the_variables_out():
     assert [np.shape(leaf) for leaf in leaves] == [(3,), (2, 3)]
 
 
-@pytest.mark.parametrize("key", [-1, 1.5, (1, 2)])
+@pytest.mark.parametrize("key", [-1, 1.5, (1, 2), None, enum.Enum("Kind", "A").A])
 def test_keys_that_no_file_can_hold_are_rejected(key: object):
     with pytest.raises(ValueError, match="neither a string nor a non-negative"):
         trees.structure({key: 1})
+    with pytest.raises(ValueError, match="neither a string nor a non-negative"):
+        trees.named_leaves([{key: 1, "other": 2, 7: 3}])
 
 
 def test_rebuild_replaces_leaves_by_name():

@@ -28,6 +28,12 @@ def front(fields: bytes) -> bytes:
     return start + crc(start)
 
 
+def version_2(data: bytes) -> bytes:
+    """A file without sections in the second version."""
+    start = data[:4] + b"\2" + data[5:-4]
+    return start + crc(start)
+
+
 def header(*, strings: bytes = b"\0", tree: bytes = NONE, leaves: bytes = b"") -> bytes:
     """A header; by default of a tree that is None."""
     return front(strings + tree + leaves)
@@ -79,7 +85,8 @@ def layout(
         storage: Dtype that the new one is stored in.
     """
     number = len(shape) + (0 if storage is None else 32 * (storage - FLOAT16 + 1))
-    kind = bytes([dtype + 16 * coding, number])
+    more = bytes([dtype - 15]) if dtype >= 15 else b""
+    kind = bytes([min(dtype, 15) + 16 * coding]) + more + bytes([number])
     return kind + b"".join(map(varint, shape)) + codebook
 
 
