@@ -258,23 +258,28 @@ def _boundaries(codebook: np.ndarray) -> np.ndarray:
     return np.where(too_high, below, rounded)
 
 
-@jax.jit
 def lookup(shared: SharedWeights) -> Any:
     """The network's variables, every weight the entry that its label names.
 
     Members of a cluster are bit-identical. The derivative with respect to a codebook
-    entry is the sum of its members' derivatives (arXiv 1510.00149, section 3.3).
+    entry is the sum of its members' derivatives (arXiv 1510.00149, section 3.3). Leaves
+    that are not shared are those of `shared.rest`, the same objects.
     """
     group_of = dict(shared.groups)
+    # What JAX never sees it cannot narrow: a file keeps 64 bits.
     named = dict(shared.rest)
     for name, labels in shared.labels.items():
-        codebook = shared.codebooks[group_of[name]]
-        # Thousands of derivatives are added up here: half precision cannot hold them.
-        wide = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
-        with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
-        named[name] = with_zero[labels].astype(codebook.dtype)
+        named[name] = _entries(shared.codebooks[group_of[name]], labels)
     in_order = [named[name] for name in trees.names(shared.treedef)]
     return jax.tree.unflatten(shared.treedef, in_order)
+
+
+@jax.jit
+def _entries(codebook: jax.Array, labels: jax.Array) -> jax.Array:
+    # Thousands of derivatives are added up here: half precision cannot hold them.
+    wide = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
+    with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
+    return with_zero[labels].astype(codebook.dtype)
 
 
 def with_codebooks(

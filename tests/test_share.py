@@ -88,6 +88,17 @@ def test_lookup_gives_entries_bit_for_bit():
         assert values.tobytes() == expected.tobytes()
 
 
+@pytest.mark.spec("S26")
+@given(strategies.dense_values())
+def test_lookup_keeps_every_bit_of_what_is_not_shared(leaf: np.ndarray):
+    variables = {"w": jnp.arange(4.0), "rest": leaf, "step": 2**40}
+    found = share.lookup(share.share(variables, [("w", share.kmeans(2), None)]))
+    kept = np.asarray(found["rest"])
+    assert (kept.dtype, kept.shape) == (leaf.dtype, leaf.shape)
+    assert kept.tobytes() == leaf.tobytes()
+    assert found["step"] == 2**40
+
+
 @pytest.mark.spec("S24")
 @pytest.mark.parametrize(
     ("leaf", "message"),
