@@ -174,12 +174,23 @@ def test_sharing_again_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, once, twice)
 
 
-def test_importance_draws_centroids():
+@pytest.mark.parametrize(
+    "method",
+    [
+        share.kmeans(2),
+        share.kmeans(explained_variance=0.9),
+        share.nonparametric(0.1),
+    ],
+)
+def test_importance_draws_centroids(method: share.Method):
+    """The two that count are told apart; if all counted, they would be one."""
     weights = {"w": jnp.array([1.0, 2.0, 10.0])}
     importance = {"w": jnp.array([1000.0, 1000.0, 0.001])}
-    shared = share.share(weights, [("w", share.kmeans(2), None)], importance=importance)
+    shared = share.share(weights, [("w", method, None)], importance=importance)
+    alike = share.share(weights, [("w", method, None)])
 
     assert shared.codebooks["w"][0] == 1.0
+    assert alike.codebooks["w"][0] == 1.5
 
 
 @pytest.mark.parametrize(
