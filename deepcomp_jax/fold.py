@@ -33,13 +33,16 @@ _REMEDIES = {
     "bias": "pass its parameters, or make it with use_bias=True and a bias of zeros",
 }
 
+# Names that transposed convolutions go by.
+_TRANSPOSED = re.compile("(?i)transpose|deconv|up_?conv")
+
 
 def batchnorm(
     variables: Any,
     *,
     epsilon: float = 1e-5,
     bias_of: Sequence[tuple[str, str]] = (),
-    kernels: bool = False,
+    kernels: bool | Sequence[tuple[str, int]] = False,
 ) -> Any:
     """Folds the running statistics of every BatchNorm into its scale and bias.
 
@@ -72,8 +75,11 @@ def batchnorm(
             bias: `("conv(.*)", r"bn\\1")` leads from `params/conv1/bias` to
             `params/bn1/bias`. A bias follows the first pair that matches it.
         kernels: Whether the scale of a BatchNorm goes on into the kernel beside such a
-            bias, whose last axis is that of the outputs, and becomes 1: all channels
-            are then alike in size, whatever their variance was.
+            bias and becomes 1: all channels are then alike in size, whatever their
+            variance was. The outputs of a kernel are along its last axis, unless pairs
+            of a pattern and an axis are given: the first that matches its name counts.
+            Those of a ConvTranspose with `transpose_kernel=True` are along axis -2,
+            which nothing in the variables says: `[("deconv", -2)]`.
 
     Returns:
         The folded variables: same structure, names, shapes and dtypes.
@@ -81,7 +87,8 @@ def batchnorm(
     Raises:
         ValueError: There is no BatchNorm, one lacks a tensor, its tensors differ in
             shape or are not floating, `var + epsilon` is not positive, a pair does not
-            fit, or there is no fitting kernel; says which and what to do.
+            fit, or there is no fitting kernel, or one that may be transposed without
+            a pair; says which and what to do.
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon is {epsilon}; it must be at least 0 and less than 1")
@@ -99,10 +106,9 @@ def batchnorm(
         tensors = [_tensor(name, named[name]) for name in names]
         _check(names, tensors, epsilon)
         folded.update(zip(names, _fold(tensors, epsilon), strict=True))
-        for bias in fronts.get(norm.bias, ()) if kernels else ():
-            name = bias.removesuffix("bias") + "kernel"
-            folded[name] = _scaled(name, named.get(name), folded[norm.scale])
-            folded[norm.scale] = jnp.ones_like(folded[norm.scale])
+    if kernels is not False:
+        axes = [] if kernels is True else kernels
+        folded.update(_into_kernels(folded, norms, fronts, axes))
     return trees.rebuild(variables, folded)
 
 
@@ -224,13 +230,50 @@ def _check(names: Sequence[str], tensors: Sequence[jax.Array], epsilon: float) -
         )
 
 
-def _scaled(name: str, kernel: Any, scale: jax.Array) -> jax.Array:
+def _into_kernels(
+    folded: Mapping[str, Any],
+    norms: Sequence[_Norm],
+    fronts: Mapping[str, tuple[str]],
+    axes: Sequence[tuple[str, int]],
+) -> dict[str, jax.Array]:
+    """The leaves that change as the scales go on into the kernels in front."""
+    patterns = [pattern for pattern, _ in axes]
+    used: set[int] = set()
+    changed: dict[str, jax.Array] = {}
+    for norm in norms:
+        for bias in fronts.get(norm.bias, ()):
+            name, scale = bias.removesuffix("bias") + "kernel", folded[norm.scale]
+            first = trees.first_match(patterns, name)
+            axis = None if first is None else axes[first[0]][1]
+            used.update(() if first is None else (first[0],))
+            changed[name] = _scaled(name, folded.get(name), scale, axis)
+            changed[norm.scale] = jnp.ones_like(scale)
+    for i, pattern in enumerate(patterns):
+        if i not in used:
+            raise ValueError(
+                f"pattern {pattern!r} of `kernels` is the first to match no kernel in "
+                "front of a BatchNorm: correct it or leave it out"
+            )
+    return changed
+
+
+def _scaled(name: str, kernel: Any, scale: jax.Array, axis: int | None) -> jax.Array:
     """A kernel that does what a BatchNorm behind it did by its scale."""
-    if kernel is None or kernel.ndim < 2 or kernel.shape[-1] != scale.size:
-        found = "is missing" if kernel is None else f"has shape {kernel.shape}"
+    shape = () if kernel is None else kernel.shape
+    at = -1 if axis is None else axis
+    if len(shape) < 2 or not -len(shape) <= at < len(shape) or shape[at] != scale.size:
+        found = "is missing" if kernel is None else f"has shape {shape}"
+        where = "last axis" if at == -1 else f"axis {at}"
         raise ValueError(
             f"leaf {name!r} {found}: to take the scale of a BatchNorm, a kernel must "
-            f"stand beside the bias and its last axis have {scale.size} outputs"
+            f"stand beside the bias and its {where} have {scale.size} outputs"
         )
-    along_last = scale.reshape((1,) * (kernel.ndim - 1) + scale.shape)
-    return (kernel * along_last).astype(kernel.dtype)
+    if axis is None and _TRANSPOSED.search(name) and shape[-2] == shape[-1]:
+        raise ValueError(
+            f"leaf {name!r} may be that of a transposed convolution, whose outputs are "
+            "along axis -2 with transpose_kernel=True and else along -1: say which, as "
+            f"in kernels=[({name!r}, -1)]"
+        )
+    along = [1] * len(shape)
+    along[at] = scale.size
+    return (kernel * scale.reshape(along)).astype(kernel.dtype)

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -32,6 +32,7 @@ from deepcomp_jax.share import Method as SharingMethod
 WEIGHT_ERROR = 0.035
 TABLE_ERROR = 0.08  # a row is looked up alone: its errors are not added up in products
 
+_Numbered: TypeAlias = dict[object, tuple[int, np.ndarray]]  # codebooks
 Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
 
 
@@ -55,8 +56,8 @@ class Rule:
             for dense layers.
 
     Raises:
-        ValueError: There is no such coding, or `gap_bits` are out of range or those of
-            another coding.
+        ValueError: There is no such coding, `gap_bits` are out of range or those of
+            another coding, or there is a group without a sharing method.
     """
 
     pattern: str
@@ -72,6 +73,11 @@ class Rule:
             raise ValueError(
                 f"rule {self.pattern!r}: no coding {self.coding!r}, choose one of "
                 f"{list(codings.ALL)} or None"
+            )
+        if self.group is not None and self.share is None:
+            raise ValueError(
+                f"rule {self.pattern!r}: group={self.group!r} has no effect without a "
+                "sharing method: give `share` too, or leave the group out"
             )
         if self.gap_bits is None:
             return
@@ -112,8 +118,10 @@ def compress(
 ) -> Compressed:
     """Prunes a network and shares its weights: what `save` writes.
 
-    Compressing what was decompressed, with rules that prune nothing, gives the same
-    again.
+    Compressing what was decompressed gives the same again if the rules prune nothing,
+    ask for as many centroids as before (`share.kmeans` by `k` or `bits`, `share.lloyd`,
+    `share.distinct`) and there is no importance. Methods that choose the number from
+    the weights (`explained_variance`, `share.nonparametric`) choose anew, mostly fewer.
 
     Args:
         variables: Any pytree of arrays: Linen variables, NNX state, dictionaries and
@@ -125,13 +133,14 @@ def compress(
 
     Raises:
         ValueError: A weight to be pruned or shared is NaN or infinite, two leaves have
-            one name, no file can hold a leaf, a rule does not fit its leaves, or there
-            are none whose names it matches.
+            one name, no file can hold a leaf, a rule does not fit its leaves, there
+            are none whose names it matches, or a part of it has no effect.
     """
+    named = trees.named_leaves(variables)
+    _check_arrays(named)
     if rules is None:
         rules = default_rules(variables)
         _weights.warn_of_others(variables, _weights.weights(variables))
-    named = trees.named_leaves(variables)
     masks = prune.masks(named, [(rule.pattern, rule.prune) for rule in rules])
     leaves = {n: named[n] for n in named if (rule := _rule(rules, n)) and rule.prune}
     # The others stay what they are, which need not be arrays that JAX can have.
@@ -158,15 +167,18 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
         rules: For their `coding` and `gap_bits`.
 
     Raises:
-        ValueError: A codebook holds NaN or infinity, or no file can hold a leaf.
+        ValueError: A codebook holds NaN or infinity, no file can hold a leaf, or a
+            rule has a coding but is the first to match no leaf that has labels.
     """
+    _check_arrays(shared.rest)
     treedef = shared.treedef
     in_order = trees.names(treedef)
     structure, names = trees.structure(jax.tree.unflatten(treedef, in_order))
     entries, labels = _canonical(shared)
     group_of = dict(shared.groups)
-    codebooks: dict[object, np.ndarray] = {}  # in order of first use
+    codebooks: _Numbered = {}  # in order of first use
     leaves: list[Dense | Shared] = []
+    followed: list[Rule | None] = []
     for name in names:
         if name in labels:
             key: object = group_of[name]
@@ -183,9 +195,11 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
                 continue
             codebook, own = leaf.ravel()[:1], np.ones(leaf.shape, np.uint8)
             key = _contents(codebook)
-        how = _coding(_rule(rules, name), own.ndim)
+        followed.append(_rule(rules, name))
+        how = _coding(followed[-1], own.ndim)
         leaves.append(Shared(own, _number(codebooks, key, codebook), *how))
-    return Compressed(structure, tuple(leaves), tuple(codebooks.values()))
+    _check_codings(rules if names else (), followed)
+    return Compressed(structure, tuple(leaves), tuple(c for _, c in codebooks.values()))
 
 
 def _contents(codebook: np.ndarray) -> object:
@@ -193,12 +207,35 @@ def _contents(codebook: np.ndarray) -> object:
     return codebook.dtype, codebook.tobytes()
 
 
-def _number(
-    codebooks: dict[object, np.ndarray], key: object, codebook: np.ndarray
-) -> int:
+def _number(codebooks: _Numbered, key: object, codebook: np.ndarray) -> int:
     """The number of a codebook among those in use, to which it is added."""
-    codebooks.setdefault(key, codebook)
-    return list(codebooks).index(key)
+    return codebooks.setdefault(key, (len(codebooks), codebook))[0]
+
+
+def _check_codings(rules: Sequence[Rule], followed: Sequence[Rule | None]) -> None:
+    """Rejects codings that would do nothing without a word."""
+    for rule in rules:
+        if rule.coding is not None and not any(rule is other for other in followed):
+            raise ValueError(
+                f"rule {rule.pattern!r}: coding={rule.coding!r} has no effect, since "
+                "the rule is the first to match no leaf that has labels: share its "
+                "leaves, or leave the coding out"
+            )
+
+
+def _check_arrays(named: Mapping[str, Any]) -> None:
+    """Rejects leaves such as the functions that Equinox modules hold, all at once."""
+    numbers = (bool, int, float, complex)
+    strange = [
+        f"{name!r} ({type(leaf).__name__})"
+        for name, leaf in named.items()
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, numbers))
+    ]
+    if strange:
+        raise ValueError(
+            f"leaves that are no arrays: {trees.listed(strange)}; "
+            "leave them out, of Equinox by eqx.filter(model, eqx.is_array)"
+        )
 
 
 def _on_host(name: str, leaf: Any) -> np.ndarray:

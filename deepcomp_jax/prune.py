@@ -27,20 +27,30 @@ def by_std(quality: float) -> Method:
     deviation of a layer's weights").
 
     Args:
-        quality: At least 0.
+        quality: At least 0. Under `jit` it may be traced, and is not checked then.
 
     Raises:
         ValueError: The quality is below 0.
     """
-    _check(quality >= 0, f"quality is {quality}; it must be at least 0")
+    possible = isinstance(quality, Tracer) or quality >= 0
+    _check(possible, f"quality is {quality}; it must be at least 0")
 
     def mask(weights: jax.Array) -> jax.Array:
         kept = weights != 0
-        std = jnp.std(weights.astype(jnp.float32), where=kept)
+        scaled = _scaled(weights)
         # A tensor without non-zero weights has no deviation (NaN): nothing is kept.
-        return kept & (jnp.abs(weights) > quality * std)
+        std = jnp.std(scaled, where=kept)
+        return kept & (jnp.abs(scaled) > quality * std)
 
     return lambda leaves: [mask(leaf) for leaf in leaves]
+
+
+def _scaled(weights: jax.Array) -> jax.Array:
+    """Times a power of two, which is exact, so that no square over- or underflows."""
+    wide = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
+    _, exponent = jnp.frexp(jnp.max(jnp.abs(wide), initial=0))
+    half = exponent // 2  # in two steps: 2**-exponent may be infinite
+    return jnp.ldexp(jnp.ldexp(wide, -half), half - exponent)
 
 
 def by_magnitude(sparsity: float) -> Method:
@@ -48,6 +58,8 @@ def by_magnitude(sparsity: float) -> Method:
 
     Args:
         sparsity: Fraction that is zero afterwards, 0 to 1; rounded to whole weights.
+            It may be a value of `cubic_schedule`, under `jit` too: there it is not
+            checked, and the number of weights is as precise as float32.
 
     Raises:
         ValueError: The sparsity is out of range.
@@ -60,7 +72,8 @@ def by_global_magnitude(sparsity: float) -> Method:
     """Prunes the smallest weights of all tensors together.
 
     Args:
-        sparsity: Fraction of all weights that is zero afterwards, 0 to 1.
+        sparsity: Fraction of all weights that is zero afterwards, 0 to 1; as for
+            `by_magnitude`.
 
     Raises:
         ValueError: The sparsity is out of range.
@@ -77,7 +90,8 @@ def by_erk(sparsity: float) -> Method:
     1911.11134, section 3).
 
     Args:
-        sparsity: Fraction of all weights that is zero afterwards, 0 to 1.
+        sparsity: Fraction of all weights that is zero afterwards, 0 to 1; as for
+            `by_magnitude`.
 
     Raises:
         ValueError: The sparsity is out of range.
@@ -85,7 +99,8 @@ def by_erk(sparsity: float) -> Method:
     _check_sparsity(sparsity)
 
     def masks(leaves: Sequence[jax.Array]) -> list[jax.Array]:
-        densities = erk_densities([leaf.shape for leaf in leaves], 1 - sparsity)
+        xp = jnp if isinstance(sparsity, Tracer) else np
+        densities = _densities([leaf.shape for leaf in leaves], 1 - sparsity, xp)
         return [
             _smallest_out([leaf], 1 - density)[0]
             for leaf, density in zip(leaves, densities, strict=True)
@@ -104,21 +119,26 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], density: float) -> list[flo
     Returns:
         A density in [0, 1] for each shape.
     """
+    return [float(value) for value in _densities(shapes, density, np)]
+
+
+def _densities(
+    shapes: Sequence[tuple[int, ...]], density: float, xp: Any
+) -> Sequence[Any]:
+    """The same for a density that may be traced, if `xp` is `jax.numpy`."""
     sizes = np.array([np.prod(shape) for shape in shapes], float)
     # A scalar is a tensor of one dimension of length one.
     sums = np.array([np.sum(shape or (1,)) for shape in shapes], float)
     full = np.zeros(len(shapes), bool)
-    budget = density * sizes.sum()
+    scale: Any = 0.0
     # A tensor that would be more than dense is dense, and the others share the rest.
-    while True:
-        rest = budget - sizes[full].sum()
-        scale = rest / max(sums[~full].sum(), 1.0)
-        over = ~full & (scale * sums > sizes)
-        if not over.any():
-            break
-        full |= over
-    densities = np.where(full, 1.0, scale * sums / np.maximum(sizes, 1.0))
-    return [float(value) for value in np.clip(densities, 0.0, 1.0)]
+    # Each round fills one at least, or is the last that changes anything.
+    for _ in range(len(shapes) + 1):
+        rest = density * sizes.sum() - xp.where(full, sizes, 0.0).sum()
+        scale = rest / xp.maximum(xp.where(full, 0.0, sums).sum(), 1.0)
+        full = full | (scale * sums > sizes)
+    densities = xp.where(full, 1.0, scale * sums / np.maximum(sizes, 1.0))
+    return xp.clip(densities, 0.0, 1.0)
 
 
 def cubic_schedule(
@@ -213,7 +233,9 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
         return []
     sizes = [leaf.size for leaf in leaves]
     scores = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in leaves])
-    kept = round(sum(sizes) * (1.0 - sparsity))
+    traced = isinstance(sparsity, Tracer)
+    wanted = sum(sizes) * (1.0 - (sparsity if traced else float(sparsity)))
+    kept = jnp.round(wanted) if traced else round(wanted)
     # A stable sort by falling magnitude gives exactly `kept` weights, whatever ties.
     order = jnp.argsort(-scores, stable=True)
     # `kept` is no part of a shape, so that one program serves every sparsity.
@@ -224,7 +246,9 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
 
 
 def _check_sparsity(sparsity: float) -> None:
-    _check(0 <= sparsity <= 1, f"sparsity is {sparsity}; it must be from 0 to 1")
+    # Under `jit` there is no value yet to look at.
+    possible = isinstance(sparsity, Tracer) or 0 <= sparsity <= 1
+    _check(possible, f"sparsity is {sparsity}; it must be from 0 to 1")
 
 
 def _check(condition: bool, message: str) -> None:

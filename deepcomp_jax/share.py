@@ -172,9 +172,10 @@ def short(step: float) -> float:
 
 
 def distinct(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
-    """A method that loses nothing: an entry for each value there is.
+    """A method that loses no value: an entry for each that there is.
 
-    For weights that are on a grid already.
+    For weights that are on a grid already. Zero is stored without its sign, so that
+    -0.0, which equals it, becomes +0.0.
     """
     del importance
     return np.unique(values)
@@ -219,8 +220,8 @@ def share(
 
     Raises:
         ValueError: A leaf to be shared is not of a floating type or holds NaN or
-            infinity; leaves of one group differ in dtype or method; or a pattern
-            matches no leaf.
+            infinity; leaves of one group differ in dtype or method; a method returns
+            no centroids or NaN; or a pattern matches no leaf.
     """
     named = trees.named_leaves(variables)
     members, chosen = _groups(named, methods)
@@ -298,9 +299,19 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
 
 @partial(jax.jit, static_argnames="wide")
 def _assign(weights: jax.Array, boundaries: jax.Array, *, wide: bool) -> jax.Array:
-    index = jnp.searchsorted(boundaries, weights, side="left")
-    dtype = jnp.uint16 if wide else jnp.uint8
-    return jnp.where(weights == 0, 0, index + 1).astype(dtype)
+    ranks = _ranks(weights)
+    index = jnp.searchsorted(_ranks(boundaries), ranks, side="left")
+    is_zero = (ranks == 0) | (ranks == -1)  # +0.0 and -0.0
+    return jnp.where(is_zero, 0, index + 1).astype(jnp.uint16 if wide else jnp.uint8)
+
+
+def _ranks(values: jax.Array) -> jax.Array:
+    """Signed integers in the order of the values, -0.0 right below +0.0.
+
+    To compare floating values, XLA takes subnormal ones for zero on most devices.
+    """
+    bits = jax.lax.bitcast_convert_type(values, f"int{8 * values.dtype.itemsize}")
+    return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
 
 
 def _boundaries(codebook: np.ndarray) -> np.ndarray:
@@ -313,23 +324,32 @@ def _boundaries(codebook: np.ndarray) -> np.ndarray:
     return np.where(too_high, below, rounded)
 
 
-@jax.jit
 def lookup(shared: SharedWeights) -> Any:
     """The network's variables, every weight the entry that its label names.
 
     Members of a cluster are bit-identical. The derivative with respect to a codebook
-    entry is the sum of its members' derivatives (arXiv 1510.00149, section 3.3).
+    entry is the sum of its members' derivatives (arXiv 1510.00149, section 3.3). Leaves
+    that are not shared keep their bits and dtype: those of JAX are copied, since a
+    training step may consume what it is given, and those of NumPy stay as they are.
     """
     group_of = dict(shared.groups)
-    named = dict(shared.rest)
+    # What JAX never sees it cannot narrow: a file keeps 64 bits.
+    named = {
+        name: leaf.copy() if isinstance(leaf, jax.Array) else leaf
+        for name, leaf in shared.rest.items()
+    }
     for name, labels in shared.labels.items():
-        codebook = shared.codebooks[group_of[name]]
-        # Thousands of derivatives are added up here: half precision cannot hold them.
-        wide = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
-        with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
-        named[name] = with_zero[labels].astype(codebook.dtype)
+        named[name] = _entries(shared.codebooks[group_of[name]], labels)
     in_order = [named[name] for name in trees.names(shared.treedef)]
     return jax.tree.unflatten(shared.treedef, in_order)
+
+
+@jax.jit
+def _entries(codebook: jax.Array, labels: jax.Array) -> jax.Array:
+    # Thousands of derivatives are added up here: half precision cannot hold them.
+    wide = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
+    with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
+    return with_zero[labels].astype(codebook.dtype)
 
 
 def with_codebooks(
@@ -409,6 +429,12 @@ def fit(
     # A method may go beyond the range of half precision.
     limits = jnp.finfo(values.dtype)
     found = np.asarray(method(values[kept], weights), np.float64)
+    if not found.size or np.isnan(found).any():
+        raise ValueError(
+            f"the method of group {group!r} returned "
+            f"{'NaN' if found.size else 'no centroids'} for {kept.sum()} weights: a "
+            "sharing method must return one number or more"
+        )
     found = found.clip(float(limits.min), float(limits.max))
     codebook = np.unique(found.astype(values.dtype))
     if len(codebook) > _codebook.MAX_ENTRIES:

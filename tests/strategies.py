@@ -24,6 +24,20 @@ def weights(max_size: int = 40) -> st.SearchStrategy[np.ndarray]:
 
 
 @st.composite
+def any_finite(draw: st.DrawFn) -> np.ndarray:
+    """16 weights of a type of up to 32 bits, of any size; one at least is not zero."""
+    dtype = draw(st.sampled_from(["float16", "bfloat16", "float32"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    bits = rng.integers(0, 2**32, 16, np.uint32)
+    if draw(st.booleans()):  # zeros and subnormal numbers, and a few normal ones
+        bits &= 0x80FFFFFF if dtype == "float32" else 0x80FF
+    values = bits.astype("u4" if dtype == "float32" else "u2").view(np.dtype(dtype))
+    values = np.where(np.isfinite(values), values, -np.zeros_like(values))
+    values[0] = np.ones((), values.dtype)
+    return values
+
+
+@st.composite
 def weighted(draw: st.DrawFn, max_size: int = 12) -> tuple[np.ndarray, np.ndarray]:
     """Values, at least one, and small whole importances, not all zero."""
     values = draw(weights(max_size).filter(lambda values: values.size > 0))

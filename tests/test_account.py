@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from deepcomp_jax import FormatError, account, codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared
@@ -74,6 +75,36 @@ def test_parts():
     assert EMPTY.parts == account.Parts(header=8 * 5)
     assert ACCOUNT.front.checksum == 32
     assert sum(ACCOUNT.front) == ACCOUNT.front.header + 32
+
+
+@pytest.mark.spec("A2")
+@pytest.mark.parametrize("coding", ["relative", "density"])
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.5))
+def test_positions_say_where_and_indices_which(coding: str, seed: int, part: float):
+    """Other values at the same places change the indices alone, and the reverse."""
+    rng = np.random.default_rng(seed)
+    kept = rng.random((60, 50)) < part
+    entries = rng.integers(1, 17, kept.shape)
+    skewed = np.where(rng.random(kept.shape) < 0.1, entries, 8)
+    gathered = np.zeros(kept.shape, bool)  # the same values in the same order, in front
+    gathered.ravel()[: kept.sum()] = True
+
+    def parts(labels: np.ndarray) -> account.Parts:
+        leaf = Shared(labels.astype(np.uint8), 0, coding, *[5] * (coding == "relative"))
+        (found,) = account.account(
+            container.dumps(Compressed({"w": 0}, (leaf,), (SIXTEEN,)))
+        ).tensors
+        return found.parts
+
+    plain, cheap = parts(kept * entries), parts(kept * skewed)
+    # One rANS stream holds both, so that a few bits go to one part or the other.
+    assert cheap.positions == pytest.approx(plain.positions, rel=0.02)
+    assert cheap.indices < 0.7 * plain.indices
+    moved = np.zeros(kept.shape, int)
+    moved[gathered] = entries[kept]
+    front = parts(moved)
+    assert front.positions < 0.7 * plain.positions
+    assert front.indices > 0.9 * plain.indices
 
 
 @pytest.mark.spec("A3")

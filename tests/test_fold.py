@@ -141,6 +141,47 @@ def test_kernels_that_cannot_take_a_scale():
             fold.batchnorm(tree, bias_of=CONV_BIASES, kernels=True)
 
 
+class Upward(nn.Module):
+    """Two layers from 4 channels to 4: only their names tell them apart."""
+
+    transpose_kernel: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        up = nn.ConvTranspose(
+            4, (3, 3), (2, 2), transpose_kernel=self.transpose_kernel, name="deconv1"
+        )
+        x = nn.relu(nn.BatchNorm(use_running_average=True, name="bn1")(up(x)))
+        x = nn.Conv(4, (3, 3), name="conv2")(x)
+        return nn.BatchNorm(use_running_average=True, name="bn2")(x)
+
+
+@pytest.mark.spec("B11")
+@pytest.mark.parametrize("transposed", [False, True])
+def test_kernels_of_transposed_convolutions(transposed: bool):
+    x = jnp.concatenate([_images(2, 6), _images(2, 6)[..., :1]], axis=-1)
+    variables, run = _linen(Upward(transposed), x)
+    trained = _trained(variables, 0)
+    pairs = [("(?:de)?conv(.*)", r"bn\1")]
+    fold_ = functools.partial(fold.batchnorm, trained, bias_of=pairs)
+    folded = fold_(kernels=[("deconv", -2 if transposed else -1)])
+    with jax.numpy_rank_promotion("allow"):
+        expected, found = np.asarray(run(trained)), np.asarray(run(folded))
+    assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
+    with pytest.raises(ValueError, match="'params/deconv1/kernel' may be that of a tr"):
+        fold_(kernels=True)
+    with pytest.raises(ValueError, match="pattern 'up' of `kernels` is the first to"):
+        fold_(kernels=[("deconv", -1), ("up", -2)])
+
+
+@pytest.mark.spec("B10", "B11")
+@pytest.mark.parametrize("axis", [0, 2, -3])
+def test_an_axis_that_has_not_the_outputs(axis: int):
+    tree = {"conv1": _leaves(kernel=(5, 2), bias=(2,)), "bn1": _all()}
+    with pytest.raises(ValueError, match=f"its axis {axis} have 2 outputs"):
+        fold.batchnorm(tree, bias_of=CONV_BIASES, kernels=[("conv1", axis)])
+
+
 @functools.cache
 def _one_norm() -> Callable[[Any, jax.Array], Any]:
     return jax.jit(nn.BatchNorm(use_running_average=True).apply)

@@ -237,6 +237,24 @@ def test_nonparametric_chooses_the_least_total(values, penalty):
     assert total <= min(totals) + 1e-12 * spread(values)
 
 
+@pytest.mark.spec("S13")
+@given(weighted(), st.sampled_from([0.01, 0.1, 0.5, 1.0]))
+def test_nonparametric_weighs_by_importance(data, penalty):
+    """Least total of weighted error and weighted variance, against brute force."""
+    values, importance = data
+    codebook = kmeans.nonparametric(
+        values, penalty=penalty, k_max=6, importance=importance
+    )
+    wide = values.astype(np.float64)
+    mean = np.average(wide, weights=importance)
+    price = penalty * np.average((wide - mean) ** 2, weights=importance)
+    totals = [brute_force(values, k, importance) + price * k for k in range(1, 7)]
+    error = (importance * np.abs(wide[:, None] - codebook).min(axis=1) ** 2).sum()
+    assert error + price * codebook.size == pytest.approx(
+        min(totals), rel=1e-6, abs=1e-9
+    )
+
+
 def test_nonparametric_grows_as_the_cube_root():
     small, large = (kmeans.nonparametric(two_lobes(n)).size for n in (24_000, 192_000))
     assert large == pytest.approx(2 * small, rel=0.1)

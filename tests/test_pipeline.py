@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import _header, _words, container, prune, share
+from deepcomp_jax import _header, _words, codings, container, prune, share
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.lanes import _leaves
 from tests import strategies
@@ -84,8 +84,12 @@ def test_rules_prune_and_share(tmp_path: Path):
     assert decoded["half"].dtype == jnp.bfloat16
 
 
-def test_compressing_what_was_decompressed_changes_nothing():
-    rules = [dc.Rule("kernel|half", None, share.kmeans(8))]
+@pytest.mark.parametrize(
+    "method",
+    [share.kmeans(8), share.kmeans(bits=3), share.lloyd(8), share.distinct],
+)
+def test_compressing_what_was_decompressed_changes_nothing(method: share.Method):
+    rules = [dc.Rule("kernel|half", None, method)]
     once = dc.decompress(dc.compress(_mixed(), rules))
     assert_identical(dc.decompress(dc.compress(once, rules)), once)
 
@@ -303,6 +307,8 @@ def test_random_keys_of_nnx_are_named():
             {"pattern": "w", "group": r"g\1", "share": share.kmeans(2)},
             r"template 'g\\\\1' does not fit pattern 'w'",
         ),
+        ({"pattern": "w", "group": "g"}, "'w': group='g' has no effect without a shar"),
+        ({"pattern": "w", "coding": "dense"}, "'w': coding='dense' has no effect, si"),
         ({"pattern": "w", "coding": "zip"}, "no coding 'zip', choose one of"),
         ({"pattern": "w", "gap_bits": 5}, "gap_bits=5 must be 1 to 16, with coding="),
         ({"pattern": "w", "coding": "relative", "gap_bits": 17}, "must be 1 to 16"),
@@ -310,7 +316,58 @@ def test_random_keys_of_nnx_are_named():
 )
 def test_rules_that_cannot_be_meant(rule: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
-        dc.compress({"w": np.ones((2, 2), np.float32)}, [dc.Rule(**rule)])
+        dc.compress({"w": np.eye(2, dtype=np.float32)}, [dc.Rule(**rule)])
+
+
+@pytest.mark.parametrize("coding", list(codings.ALL))
+def test_a_coding_that_no_labels_follow_is_an_error(coding: str):
+    """Whether its leaves have no labels or an earlier rule has taken them all."""
+    variables = {"v": jnp.arange(4.0), "w": jnp.arange(6.0)}
+    shared = share.share(variables, [("w", share.kmeans(2), None)])
+    for rules in (
+        [dc.Rule("v", coding=coding), dc.Rule("w", coding=coding)],
+        [dc.Rule("."), dc.Rule("w", coding=coding)],
+        [dc.Rule("w"), dc.Rule(".", coding=coding)],
+        [dc.Rule("x", coding=coding)],
+    ):
+        with pytest.raises(ValueError, match=f"coding='{coding}' has no effect"):
+            dc.pack(shared, rules)
+    leaves = dc.pack(shared, [dc.Rule(".", coding=coding)]).leaves
+    assert [getattr(leaf, "coding", None) for leaf in leaves] == [None, coding]
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Module:
+    """Like an Equinox module: all of its fields are leaves, functions too."""
+
+    def __init__(self, **fields: Any):
+        self.fields = fields
+
+    def tree_flatten_with_keys(self) -> tuple[Any, Any]:
+        keyed = [(jax.tree_util.GetAttrKey(k), v) for k, v in self.fields.items()]
+        return keyed, tuple(self.fields)
+
+    @classmethod
+    def tree_unflatten(cls, fields: tuple[str, ...], leaves: Any) -> "Module":
+        return cls(**dict(zip(fields, leaves, strict=True)))
+
+
+@pytest.mark.parametrize("rules", [None, [], [dc.Rule(".", share=share.kmeans(2))]])
+@pytest.mark.parametrize("strange", [jax.nn.relu, jnp.tanh, "same", object(), len])
+def test_leaves_that_are_no_arrays_are_one_error(rules: Any, strange: Any):
+    weight = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+    layers = [Module(weight=weight, act=strange) for _ in range(25)]
+    kind = type(strange).__name__
+    with pytest.raises(ValueError) as error:
+        dc.compress({"mlp": layers}, rules)
+    message = str(error.value)
+    assert message.startswith(f"leaves that are no arrays: 'mlp/0/act' ({kind}), 'mlp/")
+    assert "'mlp/19/act'" in message
+    assert "'mlp/20/act'" not in message
+    assert " and 5 more; leave them out, of Equinox by eqx.filter(" in message
+
+    arrays = [Module(weight=weight, act=None) for _ in range(2)]
+    assert len(dc.compress({"mlp": arrays}, rules).leaves) == 2
 
 
 def test_codebooks_that_went_astray():

@@ -1,5 +1,7 @@
 """Masks: which weights are kept (chapter P)."""
 
+from typing import Any
+
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,8 @@ METHODS = [
     prune.by_global_magnitude(0.5),
     prune.by_erk(0.5),
 ]
+
+BY_STD = jax.jit(METHODS[0])
 
 
 def _network(seed: int = 0) -> dict[str, dict[str, jax.Array]]:
@@ -86,6 +90,32 @@ def test_by_std_agrees_with_its_definition(weights: np.ndarray, quality: float):
     np.testing.assert_array_equal(np.asarray(mask)[clear], expected[clear])
 
 
+@pytest.mark.spec("P5")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@given(st.integers(0, 2**32 - 1), st.data())
+def test_by_std_means_the_same_at_any_scale(dtype: str, seed: int, data: st.DataObject):
+    limits = jnp.finfo(dtype)
+    weights = np.random.default_rng(seed).integers(-15, 16, 32).astype(dtype)
+    exponent = data.draw(st.integers(int(limits.minexp), int(limits.maxexp) - 4))
+    (plain,) = BY_STD([jnp.array(weights)])
+    (scaled,) = BY_STD([jnp.array(np.ldexp(weights.astype(float), exponent), dtype)])
+    np.testing.assert_array_equal(plain, scaled)
+    kept = weights[weights != 0].astype(float)
+    np.testing.assert_array_equal(plain, np.abs(weights) > 0.7 * kept.std())
+
+
+@pytest.mark.spec("P5")
+@given(st.integers(-60, 60), st.integers(1, 16))
+def test_what_is_just_at_the_threshold_of_by_std_is_pruned(exponent: int, pairs: int):
+    """As many weights of +a as of -a have the deviation a, without rounding."""
+    weights = np.array([1.0, -1.0] * pairs + [0.0] * (32 - 2 * pairs), np.float32)
+    weights *= np.float32(2) ** exponent
+    (at,) = prune.by_std(1.0)([jnp.array(weights)])
+    (below,) = prune.by_std(1 - 2.0**-20)([jnp.array(weights)])
+    assert not at.any()
+    np.testing.assert_array_equal(below, weights != 0)
+
+
 @pytest.mark.spec("P6")
 @pytest.mark.parametrize("sparsity", [0.0, 0.25, 0.9, 1.0])
 def test_magnitude_reaches_its_sparsity_exactly(sparsity: float):
@@ -125,6 +155,40 @@ def test_the_schedule_can_be_compiled():
     schedule = prune.cubic_schedule(0.0, 0.8, 4)
 
     assert jax.jit(schedule)(jnp.array(1)) == pytest.approx(0.4625)
+
+
+@pytest.mark.spec("P6", "P7", "P10")
+@pytest.mark.parametrize(
+    "make", [prune.by_magnitude, prune.by_global_magnitude, prune.by_erk]
+)
+def test_a_schedule_chooses_the_sparsity_inside_jit(make: Any):
+    schedule = prune.cubic_schedule(0.1, 0.8, 7)
+    params = _network()
+
+    @jax.jit
+    def compiled(params: Any, step: jax.Array) -> Any:
+        return prune.masks(params, [("kernel", make(schedule(step)))])
+
+    for step in range(9):
+        sparsity = float(schedule(step))
+        expected = prune.masks(params, [("kernel", make(sparsity))])
+        jax.tree.map(
+            np.testing.assert_array_equal, compiled(params, jnp.array(step)), expected
+        )
+        kernels = [params[layer]["kernel"] for layer in ("conv", "fc")]
+        kept = [int(expected[layer]["kernel"].sum()) for layer in ("conv", "fc")]
+        size = sum(kernel.size for kernel in kernels)
+        # Each tensor is rounded to whole weights.
+        assert sum(kept) == pytest.approx(size * (1 - sparsity), abs=1.01)
+
+
+@pytest.mark.spec("P5", "P10")
+def test_a_quality_may_be_traced():
+    leaf = _network()["fc"]["kernel"]
+    compiled = jax.jit(lambda quality: prune.by_std(quality)([leaf])[0])
+    for quality in (0.0, 0.5, 2.0):
+        (expected,) = prune.by_std(quality)([leaf])
+        np.testing.assert_array_equal(compiled(quality), expected)
 
 
 @pytest.mark.spec("P9")

@@ -82,6 +82,25 @@ def test_it_is_better_than_the_nearest_entry():
     assert float(np.square(found - weights).sum()) < 0.9 * distortion(nearest)
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.floats(0.3, 0.48))
+def test_a_zero_among_weights_that_are_all_kept_is_dear(seed: int, few: int, w: float):
+    """The bits of a zero count: log2(4096 / 30), 7 bits, at least.
+
+    A weight of `w` is nearer to 0 than to 1, by 1 - 2 w < 0.4 in squared error. The
+    index of an entry takes a bit or so, so that 6 bits at a penalty of 0.1 outweigh it.
+    """
+    rng = np.random.default_rng(seed)
+    weights = rng.choice(np.array([-1.0, 1.0], np.float32), 4096)
+    at = rng.choice(4096, few, replace=False)
+    weights[at] *= np.float32(w)
+    variables = {"w": jnp.asarray(weights.reshape(64, 64))}
+    shared = share.share(variables, [("w", lambda v, i: np.array([-1.0, 1.0]), None)])
+    free = share.lookup(rate.optimise(shared, variables, penalty=0.0))["w"]
+    assert (np.asarray(free).ravel()[at] == 0).all()
+    found = share.lookup(rate.optimise(shared, variables, penalty=0.1))["w"]
+    np.testing.assert_array_equal(np.asarray(found).ravel(), np.sign(weights))
+
+
 @pytest.mark.spec("Q3")
 def test_unimportant_weights_get_cheap_labels():
     variables = network()

@@ -1,5 +1,7 @@
 """Groups, labels and codebooks over a pytree (chapter S, from S20)."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import deepcomp_jax as dc
 from deepcomp_jax import share
 from tests import strategies
 
@@ -52,6 +55,39 @@ def test_a_rule_without_a_method_leaves_its_leaves_alone():
     )
 
 
+@pytest.mark.spec("S21", "S28")
+@given(strategies.any_finite())
+def test_distinct_loses_no_value(weights: np.ndarray):
+    shared = share.share({"w": jnp.array(weights)}, [("w", share.distinct, None)])
+    expected = np.where(weights == 0, weights.dtype.type(0), weights).tobytes()
+    assert np.asarray(share.lookup(shared)["w"]).tobytes() == expected
+    assert dc.decompress(dc.pack(shared))["w"].tobytes() == expected
+
+
+@pytest.mark.spec("S22", "S28")
+@given(strategies.any_finite(), st.data())
+def test_labels_are_nearest_at_any_scale(weights: np.ndarray, data: st.DataObject):
+    kept = np.unique(weights[weights != 0])
+    chosen = data.draw(st.sets(st.sampled_from(kept.tolist()), min_size=1))
+    codebook = np.unique(np.array(sorted(chosen), weights.dtype))
+    labels = np.asarray(share.assign(jnp.array(weights), codebook))
+    entries = [Fraction(float(entry)) for entry in codebook]
+    for weight, label in zip(weights, labels, strict=True):
+        distances = [abs(entry - Fraction(float(weight))) for entry in entries]
+        nearest = distances.index(min(distances)) + 1
+        assert label == (nearest if weight != 0 else 0)
+
+
+@pytest.mark.spec("S27")
+@pytest.mark.parametrize(
+    ("centroids", "message"), [([], "no centroids"), ([1.0, np.nan], "NaN")]
+)
+def test_methods_that_return_no_codebook(centroids: list[float], message: str):
+    method = lambda values, importance: np.array(centroids)  # noqa: E731
+    with pytest.raises(ValueError, match=f"group 'all' returned {message} for 2 wei"):
+        share.share({"w": jnp.array([1.0, 0.0, 2.0])}, [("w", method, "all")])
+
+
 @pytest.mark.spec("S21", "S22")
 @given(
     strategies.weights().map(lambda w: np.resize(w, 24)),
@@ -88,6 +124,24 @@ def test_lookup_gives_entries_bit_for_bit():
         assert values.tobytes() == expected.tobytes()
 
 
+@pytest.mark.spec("S26")
+@given(strategies.dense_values())
+def test_lookup_keeps_every_bit_of_what_is_not_shared(leaf: np.ndarray):
+    variables = {"w": jnp.arange(4.0), "rest": leaf, "step": 2**40}
+    found = share.lookup(share.share(variables, [("w", share.kmeans(2), None)]))
+    kept = np.asarray(found["rest"])
+    assert (kept.dtype, kept.shape) == (leaf.dtype, leaf.shape)
+    assert kept.tobytes() == leaf.tobytes()
+    assert found["step"] == 2**40
+
+
+def test_a_step_may_consume_what_lookup_gives():
+    variables = {"w": jnp.arange(4.0), "rest": jnp.ones(2)}
+    shared = share.share(variables, [("w", share.kmeans(2), None)])
+    share.lookup(shared)["rest"].delete()
+    np.testing.assert_array_equal(shared.rest["rest"], np.ones(2))
+
+
 @pytest.mark.spec("S24")
 @pytest.mark.parametrize(
     ("leaf", "message"),
@@ -120,12 +174,23 @@ def test_sharing_again_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, once, twice)
 
 
-def test_importance_draws_centroids():
+@pytest.mark.parametrize(
+    "method",
+    [
+        share.kmeans(2),
+        share.kmeans(explained_variance=0.9),
+        share.nonparametric(0.1),
+    ],
+)
+def test_importance_draws_centroids(method: share.Method):
+    """The two that count are told apart; if all counted, they would be one."""
     weights = {"w": jnp.array([1.0, 2.0, 10.0])}
     importance = {"w": jnp.array([1000.0, 1000.0, 0.001])}
-    shared = share.share(weights, [("w", share.kmeans(2), None)], importance=importance)
+    shared = share.share(weights, [("w", method, None)], importance=importance)
+    alike = share.share(weights, [("w", method, None)])
 
     assert shared.codebooks["w"][0] == 1.0
+    assert alike.codebooks["w"][0] == 1.5
 
 
 @pytest.mark.parametrize(
