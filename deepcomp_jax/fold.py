@@ -259,7 +259,7 @@ def _into_kernels(
 
 def _scaled(name: str, kernel: Any, scale: jax.Array, axis: int | None) -> jax.Array:
     """A kernel that does what a BatchNorm behind it did by its scale."""
-    shape: tuple[int, ...] = () if kernel is None else kernel.shape
+    shape: Any = () if kernel is None else kernel.shape
     at = -1 if axis is None else axis
     fits = len(shape) >= 2 and -len(shape) <= at < len(shape)
     if kernel is None or not fits or shape[at] != scale.size:
