@@ -259,9 +259,10 @@ def _into_kernels(
 
 def _scaled(name: str, kernel: Any, scale: jax.Array, axis: int | None) -> jax.Array:
     """A kernel that does what a BatchNorm behind it did by its scale."""
-    shape = () if kernel is None else kernel.shape
+    shape: Any = () if kernel is None else kernel.shape
     at = -1 if axis is None else axis
-    if len(shape) < 2 or not -len(shape) <= at < len(shape) or shape[at] != scale.size:
+    fits = len(shape) >= 2 and -len(shape) <= at < len(shape)
+    if kernel is None or not fits or shape[at] != scale.size:
         found = "is missing" if kernel is None else f"has shape {shape}"
         where = "last axis" if at == -1 else f"axis {at}"
         raise ValueError(

@@ -18,7 +18,7 @@ from deepcomp_jax import trees
 Method: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
 
-def by_std(quality: float) -> Method:
+def by_std(quality: float | jax.Array) -> Method:
     """Keeps weights larger than `quality` times the standard deviation of their tensor.
 
     The deviation is that of the tensor's non-zero weights about their mean, so that a
@@ -53,7 +53,7 @@ def _scaled(weights: jax.Array) -> jax.Array:
     return jnp.ldexp(jnp.ldexp(wide, -half), half - exponent)
 
 
-def by_magnitude(sparsity: float) -> Method:
+def by_magnitude(sparsity: float | jax.Array) -> Method:
     """Prunes the smallest weights of each tensor, the same fraction in each.
 
     Args:
@@ -68,7 +68,7 @@ def by_magnitude(sparsity: float) -> Method:
     return lambda leaves: [_smallest_out([leaf], sparsity)[0] for leaf in leaves]
 
 
-def by_global_magnitude(sparsity: float) -> Method:
+def by_global_magnitude(sparsity: float | jax.Array) -> Method:
     """Prunes the smallest weights of all tensors together.
 
     Args:
@@ -82,7 +82,7 @@ def by_global_magnitude(sparsity: float) -> Method:
     return lambda leaves: _smallest_out(leaves, sparsity)
 
 
-def by_erk(sparsity: float) -> Method:
+def by_erk(sparsity: float | jax.Array) -> Method:
     """Prunes the smallest weights of each tensor; small tensors keep a larger fraction.
 
     The density of a tensor is proportional to the sum of its dimensions over their
@@ -123,7 +123,7 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], density: float) -> list[flo
 
 
 def _densities(
-    shapes: Sequence[tuple[int, ...]], density: float, xp: Any
+    shapes: Sequence[tuple[int, ...]], density: float | jax.Array, xp: Any
 ) -> Sequence[Any]:
     """The same for a density that may be traced, if `xp` is `jax.numpy`."""
     sizes = np.array([np.prod(shape) for shape in shapes], float)
@@ -227,7 +227,9 @@ def _checked(name: str, leaf: Any) -> Any:
     return leaf if isinstance(leaf, Tracer) else trees.check_weights(name, leaf)
 
 
-def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Array]:
+def _smallest_out(
+    leaves: Sequence[jax.Array], sparsity: float | jax.Array
+) -> list[jax.Array]:
     """Masks that prune the smallest magnitudes; ties lose the one that comes last."""
     if not leaves:
         return []
@@ -245,12 +247,12 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
     return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
 
 
-def _check_sparsity(sparsity: float) -> None:
+def _check_sparsity(sparsity: float | jax.Array) -> None:
     # Under `jit` there is no value yet to look at.
     possible = isinstance(sparsity, Tracer) or 0 <= sparsity <= 1
     _check(possible, f"sparsity is {sparsity}; it must be from 0 to 1")
 
 
-def _check(condition: bool, message: str) -> None:
+def _check(condition: Any, message: str) -> None:
     if not condition:
         raise ValueError(message)
