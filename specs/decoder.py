@@ -418,6 +418,7 @@ def grouped(body, shape):
         for axis, own, context in said:
             classes[axis] = learned(lanes, shape[axis], own, context)
         finish(lanes)
+        need(all(max(classes[axis]) == own for axis, own, _ in said), "L20")
     groups = [SimpleNamespace(places=[], count=0) for _ in range(most + 1)]
     for position, index_classes in enumerate(itertools.product(*classes)):
         groups[sum(index_classes)].places.append(position)

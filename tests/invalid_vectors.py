@@ -367,6 +367,21 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     yield "E6-classes", leaf(classes[:-1], (2, 2), DENSITY, k=1)
     other = classes[:-1] + b"\1"
     yield "E8-classes", leaf(other + b"\0\0", (2, 2), DENSITY, k=1)
+    # Whether splits are there would depend on how groups are counted.
+    for name, own, more in [("all-of-class-0", [0, 0], 1), ("class-2", [0, 1], 1)]:
+        said = parts.classes(own, None, more=more)
+        groups = [(4 // (max(own) + 1), [0], [0])] * (max(own) + 1)
+        body = parts.density(groups, 1, front=said)
+        yield f"L20-{name}-without-splits", leaf(body, (2, 2), DENSITY, k=1)
+        empty = [(0, [], [])] * more
+        body = parts.density(groups + empty, 1, front=said)
+        yield f"L20-{name}-with-splits", leaf(body, (2, 2), DENSITY, k=1)
+    said = parts.classes(own, None, more=more)
+    body = parts.density([*groups, (0, [], [])], 1, front=said, splits=4, tables=(1, 1))
+    yield "L20-table-of-no-group", leaf(body, (2, 2), DENSITY, k=1)
+    second = parts.classes([0, 1], [0, 0], more=1)  # up to 2, and up to 1
+    body = parts.density([(2, [0], [0]), (2, [0], [0])], 1, front=second)
+    yield "L20-both-axes", leaf(body, (2, 2), DENSITY, k=1)
     two = [(2, [0], [0]), (2, [0], [0])]
     for name, splits in (("group-0", 1), ("no-group", 4)):
         body = parts.density(two, 1, front=classes, splits=splits, tables=(1, 1))
