@@ -285,8 +285,9 @@ def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
             splits=splits,
             tables=(1,) * (1 + splits.bit_count()),
         )
-        yield f"density-only-high-classes-{name}", parts.leaf(
-            body, (2, 2), parts.DENSITY, k=1
+        yield (
+            f"density-only-high-classes-{name}",
+            parts.leaf(body, (2, 2), parts.DENSITY, k=1),
         )
     body = parts.classes(*([15, 15],) * 4, [2, 2]) + put_varint(0)
     yield "density-63-groups", parts.leaf(body, (2,) * 5, parts.DENSITY, k=1)

@@ -15,7 +15,7 @@ from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 from deepcomp_jax.codings import relative
 from tests import strategies
 from tests import vector_parts as parts
-from tests.test_vectors import DECODER
+from tests.readers import DECODER
 from tests.vector_parts import NONE, crc
 
 FLOAT32 = np.array([-1.5, 0.25, 2], np.float32)

@@ -2,34 +2,20 @@
 
 import ast
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from deepcomp_jax import FormatError, container
-from tests import make_vectors, specs
+from tests import make_vectors, readers, specs
 
 FOLDER = make_vectors.FOLDER
 VALID = sorted((FOLDER / "valid").glob("*.dcz"))
 INVALID = sorted((FOLDER / "invalid").glob("*.dcz"))
 
 
-def reference() -> ModuleType:
-    """`specs/decoder.py`, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location(
-        "decoder", FOLDER.parent / "decoder.py"
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-DECODER = reference()
+DECODER = readers.DECODER
 
 
 def test_vectors_are_current():
