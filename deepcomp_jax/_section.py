@@ -25,7 +25,7 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax._header import Entry, checksum
 from deepcomp_jax._layout import CODINGS, RAW, SPARSE, Layout
 from deepcomp_jax._types import Dense, Shared
-from deepcomp_jax.codings import Measured, relative
+from deepcomp_jax.codings import Measured, density, relative
 
 # ---- writing ------------------------------------------------------------------------
 
@@ -107,6 +107,21 @@ def _nonzero_bits(flat: np.ndarray) -> NDArray[np.bool_]:
     """Which values are not all zero bits, bool[n]."""
     words = flat.view(f"u{min(flat.dtype.itemsize, 8)}") != 0
     return words if words.size == flat.size else words[::2] | words[1::2]
+
+
+# ---- both ---------------------------------------------------------------------------
+
+
+def class_indices(layout: Layout, body: bytes) -> int:
+    """The indices of axes that have classes in a body, which may be damaged.
+
+    Args:
+        layout: Of the leaf.
+        body: Its body, or the first bytes of it.
+    """
+    if not layout.size or CODINGS[layout.coding] != "density":
+        return 0
+    return density.class_indices(body, layout.shape)
 
 
 # ---- reading ------------------------------------------------------------------------

@@ -117,9 +117,7 @@ def account(data: bytes, *, max_bytes: int = container.MAX_BYTES) -> Account:
     Raises:
         FormatError: The file is damaged or too large.
     """
-    header = container.read_header(data)
-    _header.check_sizes(header, len(data))
-    _header.check_memory(header.leaves, max_bytes)
+    header = container.check(data, max_bytes)
     tensors: list[Tensor] = []
     used: list[set[int]] = [set() for _ in header.codebooks]
     charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it

@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 
 from deepcomp_jax import account, codings, container, gaps, lanes, prune, share, trees
 from deepcomp_jax._dtypes import FLOATING
+from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.prune import Method as PruningMethod
 from deepcomp_jax.share import Method as SharingMethod
@@ -226,7 +226,7 @@ def load(
         FormatError: The file is damaged or too large.
         ValueError: `like` does not fit; says which leaves do not.
     """
-    data = Path(path).read_bytes()
+    data = container.read_file(path)
     if like is not None:
         header = container.read_header(data)
         stored = {entry.name: entry.layout for entry in header.leaves}
@@ -261,7 +261,7 @@ def report(
     Raises:
         FormatError: The file is damaged or too large.
     """
-    return account.account(Path(path).read_bytes(), max_bytes=max_bytes)
+    return account.account(container.read_file(path), max_bytes=max_bytes)
 
 
 def _rule(rules: Sequence[Rule], name: str) -> Rule | None:
@@ -319,5 +319,5 @@ def _check_like(expected: dict[str, Any], found: dict[str, Any]) -> None:
             )
     if problems:
         raise ValueError(
-            "the file does not fit `like`:\n  " + "\n  ".join(sorted(problems))
+            "the file does not fit `like`:\n  " + listed(sorted(problems), "\n  ")
         )

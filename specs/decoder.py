@@ -70,8 +70,11 @@ def decode(data, max_bytes=2**32):
     need(sum(leaf.size * leaf.width for leaf in leaves) <= max_bytes, "C31")
     for leaf in leaves:
         if leaf.bytes >= SMALL:
+            leaf.body = data[leaf.start : leaf.start + leaf.bytes]
+    need(sum(map(class_indices, leaves)) <= 2**22, "C46")
+    for leaf in leaves:
+        if leaf.bytes >= SMALL:
             end = leaf.start + leaf.bytes
-            leaf.body = data[leaf.start : end]
             need(data[end : end + 4] == crc(leaf.body), "C33")
         leaf.raw = values(leaf.body, leaf)
     return structure, [(leaf.name, leaf.dtype, leaf.shape, leaf.raw) for leaf in leaves]
@@ -397,6 +400,17 @@ def density(body, shape, entries):
         found = ranks(g.symbols, 32, g.low_bits, own, len(g.places))
         positions += [g.places[rank] for rank in found]
     return pos, labelled(positions, indices, shape)
+
+
+def class_indices(leaf):
+    """Of the axes whose classes are there; 0 if the body does not say it."""
+    if leaf.coding != 5 or not leaf.size:
+        return 0
+    try:
+        _, axes = varint(leaf.body, 0)
+    except Broken:
+        return 0
+    return sum(size for axis, size in enumerate(leaf.shape) if axes >> axis & 1)
 
 
 def grouped(body, shape):

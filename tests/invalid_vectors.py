@@ -47,6 +47,7 @@ def invalid() -> Iterator[tuple[str, bytes]]:
     yield from _tree()
     yield from _codebooks()
     yield from _layouts()
+    yield "C46-65-leaves", many_classes(65)
     yield from _bodies()
     yield from _gaps()
     yield from _huffman()
@@ -226,6 +227,15 @@ def _layouts() -> Iterator[tuple[str, bytes]]:
     yield "C32-section-cut", leaf(bytes(1024), (1024,), RAW)[:-1]
     yield "C32-no-section", leaf(bytes(1024), (1024,), RAW)[:-1028]
     yield "C32-no-leaves", header() + b"\0"
+
+
+def many_classes(count: int) -> bytes:
+    """Leaves of 65536 indices with classes, whose bodies are damaged behind that."""
+    first = layout((2**16,), DENSITY, codebook=parts.ones(1), storage=FLOAT16)
+    again = layout((2**16,), DENSITY, codebook=b"\0") + b"\1"
+    tree = varint(8 * count + 3) + LEAF + (count - 1) * AGAIN
+    leaves = first + b"\1" + (count - 1) * again + count * b"\1"
+    return header(tree=tree, leaves=leaves)
 
 
 # ---- bodies -------------------------------------------------------------------------

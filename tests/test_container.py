@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deepcomp_jax import FormatError, _codebook, _tree, codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 from deepcomp_jax.codings import relative
-from tests import strategies
+from tests import invalid_vectors, strategies
 from tests import vector_parts as parts
 from tests.readers import DECODER
 from tests.vector_parts import NONE, crc
@@ -316,6 +316,62 @@ def test_memory_is_limited_before_it_is_taken():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 100_000
+
+
+@pytest.mark.spec("C46")
+def test_classes_of_all_leaves_are_counted(monkeypatch: pytest.MonkeyPatch):
+    most = invalid_vectors.many_classes(64)
+    assert len(container.check(most, 1 << 30).leaves) == 64
+    with pytest.raises(FormatError, match=r"4259840 indices .* clause C46"):
+        container.check(invalid_vectors.many_classes(65), 1 << 30)
+
+    rows = np.repeat(np.arange(2, dtype=np.uint8), 600).reshape(60, 20)
+    leaves = (Shared(rows, 0, "density"), Shared(rows, 0, "density"))
+    network = Compressed([0, 1], leaves, (np.ones(1, np.float32),))
+    monkeypatch.setattr(container, "MAX_CLASS_INDICES", 120)
+    data = container.dumps(network)
+    assert container.dumps(container.loads(data)) == data
+    monkeypatch.setattr(container, "MAX_CLASS_INDICES", 119)
+    with pytest.raises(ValueError, match="120 indices .* above 119: name the coding"):
+        container.dumps(network)
+    with pytest.raises(FormatError, match="120 indices .* above 119"):
+        container.loads(data)
+
+
+@pytest.mark.spec("C1", "C2", "C4", "C32")
+@pytest.mark.parametrize("first", [b"", b"\x89PNG", b"\x89DCZ\1\xff\xff\x7f", b"good"])
+def test_a_large_file_is_looked_at_before_it_is_read(tmp_path: Path, first: bytes):
+    path = tmp_path / "m.dcz"
+    path.write_bytes(
+        container.dumps(shared(np.ones(9, int))) if first == b"good" else first
+    )
+    os.truncate(path, 1 << 28)  # zeros that take no room on the disk
+    tracemalloc.start()
+    with pytest.raises(FormatError):
+        container.read_file(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 23
+
+
+def test_a_pipe_is_read_as_a_file(tmp_path: Path):
+    data = container.dumps(shared(np.ones(9, int)))
+    (tmp_path / "m.dcz").write_bytes(data)
+    assert container.read_file(tmp_path / "m.dcz") == data
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    os.close(writing)
+    assert container.read_file(f"/dev/fd/{reading}") == data
+    os.close(reading)
+
+
+def test_messages_name_few_leaves(tmp_path: Path):
+    names = {f"leaf{number:05}": number for number in range(5000)}
+    network = Compressed(names, (Dense(np.zeros(1, np.int8)),) * 5000, ())
+    (tmp_path / "m.dcz").write_bytes(container.dumps(network))
+    with pytest.raises(ValueError, match="leaf00019, and 4980 more") as caught:
+        container.load_leaf(tmp_path / "m.dcz", "none")
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.spec("C35")

@@ -146,6 +146,15 @@ def _price(own: NDArray[np.uint8], context: int) -> float:
 # ---- reading ------------------------------------------------------------------------
 
 
+def count(data: bytes, shape: tuple[int, ...]) -> int:
+    """The indices that have classes, from the start of a body; 0 if it is damaged."""
+    try:
+        _, axes = bits.get_varint(data, 0, clause="C3")
+    except FormatError:  # whoever reads the body says so
+        return 0
+    return sum(size for axis, size in enumerate(shape) if axes >> axis & 1)
+
+
 def get(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
     """Reads classes of the axes of a leaf from the start of a body.
 
