@@ -7,6 +7,7 @@ import numpy as np
 from deepcomp_jax import _section
 from deepcomp_jax._header import Entry
 from deepcomp_jax._layout import CODINGS, Layout
+from deepcomp_jax._measures import bincount
 from deepcomp_jax._types import Dense, Shared
 from deepcomp_jax.codings import Measured
 
@@ -113,7 +114,7 @@ def count(
         stored = raw // (8 * entry.layout.dtype.itemsize)
     else:
         raw = 0
-        used = np.bincount(leaf.labels.ravel(), minlength=1)[1:]
+        used = bincount(leaf.labels.ravel(), 1)[1:]
         if codebook is not None:
             runner_up = _section.runner_up(leaf, codebook)
         stored = kept = int(used.sum())

@@ -227,9 +227,7 @@ def measure(layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]) -> M
     if layout.size == 0 or layout.coding == RAW:
         return Measured()
     if layout.codebook is None:
-        return relative.measure_positions(
-            body, relative.get_positions(body, layout.size)
-        )
+        return relative.measure_positions(body, relative.get_gaps(body, layout.size))
     leaf = _described(layout.shape, codebooks[layout.codebook])
     return codings.ALL[CODINGS[layout.coding]].measure(body, leaf)
 
@@ -256,12 +254,11 @@ def _get_raw(layout: Layout, body: bytes) -> np.ndarray:
 
 def _get_sparse(layout: Layout, body: bytes) -> np.ndarray:
     each = layout.dtype.itemsize
-    found = relative.get_positions(body, layout.size, each=each)
-    count = found.positions.size
-    end = found.end + count * each
+    found = relative.get_gaps(body, layout.size)
+    end = found.end + found.kept * each
     if end != len(body):
         raise FormatError(
-            f"{len(body) - found.end} bytes for {count} values of {layout.dtype}",
+            f"{len(body) - found.end} bytes for {found.kept} values of {layout.dtype}",
             offset=min(end, len(body)),
             clause="C35",
         )
@@ -271,7 +268,10 @@ def _get_sparse(layout: Layout, body: bytes) -> np.ndarray:
             "a kept value is all zero bits", offset=found.end, clause="C37"
         )
     flat = np.zeros(layout.size, layout.dtype)
-    flat[found.positions] = kept
+    first = 0
+    for where in relative.positions(body, found):
+        flat[where] = kept[first : first + where.size]
+        first += where.size
     return flat
 
 

@@ -14,7 +14,7 @@ from deepcomp_jax._counting import Parts as Parts
 from deepcomp_jax._counting import Tensor as Tensor
 from deepcomp_jax._counting import count
 from deepcomp_jax._measures import Sharing as Sharing
-from deepcomp_jax._measures import divide
+from deepcomp_jax._measures import bincount, divide
 from deepcomp_jax._measures import entropy as entropy
 from deepcomp_jax._measures import equation_1 as equation_1
 from deepcomp_jax._measures import product as product
@@ -112,7 +112,7 @@ def account(data: bytes, *, max_bytes: int = container.MAX_BYTES) -> Account:
 
     Args:
         data: The bytes of a `.dcz` file.
-        max_bytes: The most memory that the decoded values could take.
+        max_bytes: As for `container.loads`.
 
     Raises:
         FormatError: The file is damaged or too large.
@@ -134,7 +134,8 @@ def account(data: bytes, *, max_bytes: int = container.MAX_BYTES) -> Account:
             codebook = header.codebooks[leaf.codebook]
             charge = charges.pop(leaf.codebook, 0)
             tensors.append(count(entry, leaf, measured, codebook, charge))
-            used[leaf.codebook].update(np.unique(leaf.labels).tolist())
+            counts = bincount(leaf.labels.ravel())
+            used[leaf.codebook].update(np.flatnonzero(counts).tolist())
     described = sum(entry.header_bytes for entry in header.leaves)
     small = sum(e.size for e in header.leaves if not e.checksum_bytes)
     names = header.size - _header.CHECKSUM_BYTES - described - small

@@ -126,8 +126,10 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
 
     Args:
         data: The bytes of a `.dcz` file.
-        max_bytes: The most memory that the values of all leaves may take together. No
-            array is made before it is known to fit.
+        max_bytes: The most memory that the values of all leaves may take together, and
+            decoding meanwhile: 8 bytes for each value of the largest leaf. No array is
+            made before it is known to fit. What does not count are at most 16 MiB, and
+            256 bytes for each byte of the file.
 
     Returns:
         The network. Labels have the narrowest unsigned dtype that holds them.
@@ -249,7 +251,7 @@ def load_leaf(
     Args:
         path: Of the file.
         name: Of the leaf, such as "params/fc1/kernel".
-        max_bytes: The most memory that its values may take.
+        max_bytes: As for `loads`, of this leaf alone.
         decode: As for `read_values`.
 
     Raises:

@@ -215,8 +215,8 @@ def load(
         device: Optional device or sharding to load to: weights are decoded there, and
             the result has JAX arrays. As always in JAX, 64-bit values are narrowed
             unless `jax_enable_x64` is set.
-        max_bytes: The most memory that the decoded arrays may take. Decoding may take
-            some bytes more for each of their values meanwhile: about ten at most.
+        max_bytes: The most memory that the decoded arrays may take, and decoding
+            meanwhile: 8 bytes for each value of the largest array.
 
     Returns:
         Arrays of NumPy, or of JAX if there is a device, in plain containers or in those

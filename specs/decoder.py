@@ -67,7 +67,8 @@ def decode(data, max_bytes=2**32):
             leaf.start, start = start, start + leaf.bytes + 4
     need(pos == stop, "C6")
     need(start == len(data), "C32")
-    need(sum(leaf.size * leaf.width for leaf in leaves) <= max_bytes, "C31")
+    scratch = 8 * max((leaf.size for leaf in leaves), default=0)
+    need(sum(leaf.size * leaf.width for leaf in leaves) + scratch <= max_bytes, "C31")
     for leaf in leaves:
         if leaf.bytes >= SMALL:
             leaf.body = data[leaf.start : leaf.start + leaf.bytes]
@@ -359,6 +360,8 @@ def dense_labels(body, shape, entries):
     need(len(entries) <= 1023, "L17")
     pos, model = frequencies(body, 0, len(entries) + 1)
     pos, lanes = begin(body, pos)
+    several = sum(frequency > 0 for frequency in model) > 1
+    need(not several or any(lane.state for lane in lanes), "L21")
     labels = decoded(lanes, [model] * math.prod(shape))
     finish(lanes)
     return pos, labels

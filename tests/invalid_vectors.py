@@ -353,6 +353,9 @@ def _models() -> Iterator[tuple[str, bytes]]:
     yield "L3-no-symbol", leaf(good[:2] + b"\0\0" + good[3:], (4,), DENSITY, k=1)
     yield "L3-no-entries", leaf(good, (4,), DENSITY, k=0)
     yield "L3-no-frequencies", leaf(good[:2] + b"\0" + good[3:], (4,), DENSITY, k=0)
+    for lanes in (1, 2, 30):
+        codes, zeros = parts.dense([0] * 8, 1, lanes=lanes)
+        yield f"L21-{lanes}-lanes", leaf(codes + zeros, (8,), DENSE, k=1)
     yield "L17-dense", leaf(b"\xff" * 768, (4,), DENSE, k=1024)
     yield "L17-density", leaf(b"\0\0", (4,), DENSITY, k=1025)
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from deepcomp_jax import FormatError, _codebook, _tree, codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
-from deepcomp_jax.codings import relative
 from tests import invalid_vectors, strategies
 from tests import vector_parts as parts
 from tests.readers import DECODER
@@ -303,9 +302,11 @@ def test_memory_is_limited_before_it_is_taken():
     zeros = np.zeros(1_000_000, np.uint8)
     data = container.dumps(shared(zeros))
     assert len(data) < 100
-    with pytest.raises(FormatError, match="4000000 bytes, above max_bytes=3999999"):
-        container.loads(data, max_bytes=3_999_999)
-    container.loads(data, max_bytes=4_000_000)
+    with pytest.raises(
+        FormatError, match="4000000 bytes, 12000000 with .* above max_bytes=11999999"
+    ):
+        container.loads(data, max_bytes=11_999_999)
+    container.loads(data, max_bytes=12_000_000)
 
     huge = (
         Path(__file__).parent / "../specs/vectors/invalid/C31-4-gib.dcz"
@@ -372,19 +373,6 @@ def test_messages_name_few_leaves(tmp_path: Path):
     with pytest.raises(ValueError, match="leaf00019, and 4980 more") as caught:
         container.load_leaf(tmp_path / "m.dcz", "none")
     assert len(str(caught.value)) < 1000
-
-
-@pytest.mark.spec("C35")
-def test_values_that_are_not_there_take_no_positions():
-    """A code of one symbol takes no bits, however many gaps there are."""
-    body = relative.put_positions(np.arange(2_000_000), None)
-    assert len(body) < 20
-    tracemalloc.start()
-    with pytest.raises(FormatError, match="0 bytes for 2000000 weights"):
-        relative.get_positions(body, 2_000_000, each=1)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 12e6  # the positions alone would take 16e6
 
 
 @pytest.mark.spec("C17")

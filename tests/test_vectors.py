@@ -59,6 +59,7 @@ def test_valid(path: Path):
     "C29", "C30", "C17", "C31", "C32", "C11", "C33", "C34", "C35", "C36", "C37", "C24",
     "C46",
     "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "L17", "L18", "L20",
+    "L21",
     "E2", "E3", "E4", "E5", "E6", "E7", "E8",
 )  # fmt: skip
 @pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
