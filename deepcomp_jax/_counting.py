@@ -6,6 +6,7 @@ import numpy as np
 
 from deepcomp_jax._header import Entry
 from deepcomp_jax._layout import CODINGS, Layout
+from deepcomp_jax._measures import bincount
 from deepcomp_jax._types import Dense, Shared
 from deepcomp_jax.codings import Measured
 
@@ -111,7 +112,7 @@ def count(
         stored = raw // (8 * entry.layout.dtype.itemsize)
     else:
         raw = 0
-        used = np.bincount(leaf.labels.ravel(), minlength=1)[1:]
+        used = bincount(leaf.labels.ravel(), 1)[1:]
         stored = kept = int(used.sum())
         unique = int(np.count_nonzero(used))
         if codebook is not None:  # some have entries of -0.0 and several NaNs

@@ -1,4 +1,9 @@
-"""The one error for files that break the format."""
+"""The one error for files that break the format, and lists in messages."""
+
+import itertools
+from collections.abc import Iterable
+
+_MOST_NAMED = 20
 
 
 class FormatError(ValueError):
@@ -14,3 +19,17 @@ class FormatError(ValueError):
         super().__init__(f"{message} (byte {offset}, clause {clause})")
         self.offset = offset
         self.clause = clause
+
+
+def listed(names: Iterable[str], separator: str = ", ") -> str:
+    """Names in a message: the first twenty, and how many more there are.
+
+    Args:
+        names: Of leaves, or what is said of each.
+        separator: Between two of them.
+    """
+    rest = iter(names)
+    first = list(itertools.islice(rest, _MOST_NAMED))
+    if more := sum(1 for _ in rest):
+        first.append(f"and {more} more")
+    return separator.join(first)

@@ -29,6 +29,7 @@ VERSIONS = 1, 2
 CHECKSUM_BYTES = 4
 SMALL = 1024  # bytes; a smaller body is in the header
 MAX_ENTRIES = 1 << 20  # of all codebooks: a grid takes few bytes in a file (C45)
+SCRATCH = 8  # bytes that decoding takes for a value of a leaf, besides the value (C31)
 PREFIX_BYTES = len(MAGIC) + 1 + bits.MAX_VARINT_BYTES  # enough to know the header's end
 
 
@@ -262,17 +263,19 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
     """Rejects leaves whose values would take too much memory.
 
     Args:
-        leaves: Those that are to be decoded.
-        max_bytes: What their values may take together.
+        leaves: Those that are to be decoded, one after the other.
+        max_bytes: What their values, and what decoding takes meanwhile, may take.
 
     Raises:
         FormatError: C31.
     """
     layouts = [entry.layout for entry in leaves]
-    total = sum(layout.size * layout.dtype.itemsize for layout in layouts)
+    values = sum(layout.size * layout.dtype.itemsize for layout in layouts)
+    total = values + SCRATCH * max((layout.size for layout in layouts), default=0)
     if total > max_bytes:
         raise FormatError(
-            f"the values take {total} bytes, above max_bytes={max_bytes}",
+            f"the values take {values} bytes, {total} with those that decoding takes, "
+            f"above max_bytes={max_bytes}",
             offset=0,
             clause="C31",
         )

@@ -19,7 +19,7 @@ LOW = 1 << 16  # least state of a lane that has words left
 _BLOCK = 1 << 16  # symbols looked up together: what is known of them fits a cache
 
 
-def _blocks(size: int, lanes: int) -> Iterator[tuple[slice, int]]:
+def blocks(size: int, lanes: int) -> Iterator[tuple[slice, int]]:
     """Cuts symbols into blocks of whole steps, and one of those that are left over.
 
     Yields:
@@ -82,7 +82,7 @@ def take(
         What the symbols stand for, [n].
     """
     out = np.empty(chosen.size, lookup.values.dtype)
-    for part, width in _blocks(chosen.size, lanes.size):
+    for part, width in blocks(chosen.size, lanes.size):
         slots = np.empty(part.stop - part.start, np.int64).reshape(-1, width)
         base = None
         if lookup.rests.size > TOTAL:
@@ -187,7 +187,7 @@ def put(table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]) -> Gi
     steps = -(-size // lanes.size)
     words = np.empty((steps, lanes.size), np.uint16)
     full = np.zeros((steps, lanes.size), np.bool_)
-    for part, width in reversed(list(_blocks(size, lanes.size))):
+    for part, width in reversed(list(blocks(size, lanes.size))):
         first = part.start // lanes.size
         rows = slice(first, first + (part.stop - part.start) // width)
         at = pairs(part)

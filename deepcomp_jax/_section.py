@@ -25,7 +25,7 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax._header import Entry, checksum
 from deepcomp_jax._layout import CODINGS, RAW, SPARSE, Layout
 from deepcomp_jax._types import Dense, Shared
-from deepcomp_jax.codings import Measured, relative
+from deepcomp_jax.codings import Measured, density, relative
 
 # ---- writing ------------------------------------------------------------------------
 
@@ -131,6 +131,21 @@ def _nonzero_bits(flat: np.ndarray) -> NDArray[np.bool_]:
     """Which values are not all zero bits, bool[n]."""
     words = flat.view(f"u{min(flat.dtype.itemsize, 8)}") != 0
     return words if words.size == flat.size else words[::2] | words[1::2]
+
+
+# ---- both ---------------------------------------------------------------------------
+
+
+def class_indices(layout: Layout, body: bytes) -> int:
+    """The indices of axes that have classes in a body, which may be damaged.
+
+    Args:
+        layout: Of the leaf.
+        body: Its body, or the first bytes of it.
+    """
+    if not layout.size or CODINGS[layout.coding] != "density":
+        return 0
+    return density.class_indices(body, layout.shape)
 
 
 # ---- reading ------------------------------------------------------------------------
@@ -240,9 +255,7 @@ def measure(layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]) -> M
     if layout.size == 0 or layout.coding == RAW:
         return Measured()
     if layout.codebook is None:
-        return relative.measure_positions(
-            body, relative.get_positions(body, layout.size)
-        )
+        return relative.measure_positions(body, relative.get_gaps(body, layout.size))
     leaf = _described(layout.shape, codebooks[layout.codebook])
     return codings.ALL[CODINGS[layout.coding]].measure(body, leaf)
 
@@ -269,12 +282,11 @@ def _get_raw(layout: Layout, body: bytes) -> np.ndarray:
 
 def _get_sparse(layout: Layout, body: bytes) -> np.ndarray:
     each = layout.dtype.itemsize
-    found = relative.get_positions(body, layout.size, each=each)
-    count = found.positions.size
-    end = found.end + count * each
+    found = relative.get_gaps(body, layout.size)
+    end = found.end + found.kept * each
     if end != len(body):
         raise FormatError(
-            f"{len(body) - found.end} bytes for {count} values of {layout.dtype}",
+            f"{len(body) - found.end} bytes for {found.kept} values of {layout.dtype}",
             offset=min(end, len(body)),
             clause="C35",
         )
@@ -284,7 +296,10 @@ def _get_sparse(layout: Layout, body: bytes) -> np.ndarray:
             "a kept value is all zero bits", offset=found.end, clause="C37"
         )
     flat = np.zeros(layout.size, layout.dtype)
-    flat[found.positions] = kept
+    first = 0
+    for where in relative.positions(body, found):
+        flat[where] = kept[first : first + where.size]
+        first += where.size
     return flat
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from deepcomp_jax import _keys, trees
+from deepcomp_jax._errors import listed
 
 # Last parts of names: Linen and NNX (kernel, embedding), PyTorch and Equinox (weight,
 # weight_ih_l0, in_proj_weight), Haiku (w, embeddings), ONNX (MatMul_12), Paddle (w_0),
@@ -79,7 +80,7 @@ def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
     if left > _MANY * total:
         warnings.warn(
             f"{left} of {total} floating values stay as they are, those of "
-            f"{trees.listed(others)}: their names do not say that they are weights; if "
+            f"{listed(others)}: their names do not say that they are weights; if "
             "they are, choose them by name",
             stacklevel=3,
         )

@@ -14,7 +14,7 @@ from deepcomp_jax._counting import Parts as Parts
 from deepcomp_jax._counting import Tensor as Tensor
 from deepcomp_jax._counting import count, distinct
 from deepcomp_jax._measures import Sharing as Sharing
-from deepcomp_jax._measures import divide
+from deepcomp_jax._measures import bincount, divide
 from deepcomp_jax._measures import entropy as entropy
 from deepcomp_jax._measures import equation_1 as equation_1
 from deepcomp_jax._measures import product as product
@@ -114,16 +114,14 @@ def account(
 
     Args:
         data: The bytes of a `.dcz` file.
-        max_bytes: The most memory that the decoded values could take.
+        max_bytes: As for `container.loads`.
         compare: Whether to encode each tensor of labels in all other codings too, to
             name the next best one. That takes many times as long as all else.
 
     Raises:
         FormatError: The file is damaged or too large.
     """
-    header = container.read_header(data)
-    _header.check_sizes(header, len(data))
-    _header.check_memory(header.leaves, max_bytes)
+    header = container.check(data, max_bytes)
     tensors: list[Tensor] = []
     used: list[set[int]] = [set() for _ in header.codebooks]
     charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it
@@ -143,7 +141,8 @@ def account(
             if compare:
                 tensor = tensor._replace(runner_up=_section.runner_up(leaf, codebook))
             tensors.append(tensor)
-            used[leaf.codebook].update(np.unique(leaf.labels).tolist())
+            counts = bincount(leaf.labels.ravel())
+            used[leaf.codebook].update(np.flatnonzero(counts).tolist())
     described = sum(entry.header_bytes for entry in header.leaves)
     small = sum(e.size for e in header.leaves if not e.checksum_bytes)
     names = header.size - _header.CHECKSUM_BYTES - described - small

@@ -8,6 +8,7 @@ the errors. The header is read and written in `_header` and `_tree`, the section
 """
 
 import os
+import stat
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from deepcomp_jax import _codebook, _header, _section, _tree, _words, codings
+from deepcomp_jax import _codebook, _header, _section, _tree, _words, bits, codings
 from deepcomp_jax._dtypes import DTYPES as DTYPES
 from deepcomp_jax._dtypes import FLOATING, WORDS
+from deepcomp_jax._errors import FormatError, listed
 from deepcomp_jax._files import write as write
 from deepcomp_jax._header import Entry as Entry
 from deepcomp_jax._header import Header as Header
@@ -25,7 +27,8 @@ from deepcomp_jax._layout import Layout as Layout
 from deepcomp_jax._section import coded_words as coded_words
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 
-MAX_BYTES = 1 << 32  # of decoded values, if the caller does not say otherwise (C31)
+MAX_BYTES = 1 << 32  # of memory, if the caller does not say otherwise (C31)
+MAX_CLASS_INDICES = 1 << 22  # of a file: some microseconds each, and no bits (C46)
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -59,6 +62,7 @@ def dumps(compressed: Compressed) -> bytes:
         _section.put(name, leaf, compressed.codebooks)
         for name, leaf in zip(names, compressed.leaves, strict=True)
     ]
+    _check_classes(leaves)
     out = [_header.put(tree, compressed.codebooks, leaves)]
     for _, body in leaves:
         if len(body) >= _header.SMALL:
@@ -66,12 +70,21 @@ def dumps(compressed: Compressed) -> bytes:
     return b"".join(out)
 
 
+def _check_classes(leaves: Sequence[tuple[Layout, bytes]]) -> None:
+    total = sum(_section.class_indices(layout, body) for layout, body in leaves)
+    if total > MAX_CLASS_INDICES:
+        raise ValueError(
+            f"{total} indices of axes have classes, above {MAX_CLASS_INDICES}: name "
+            "the coding of some leaves, such as 'dense', or split the network"
+        )
+
+
 def _check_codebooks(compressed: Compressed) -> None:
     used = [leaf.codebook for leaf in compressed.leaves if isinstance(leaf, Shared)]
     if list(dict.fromkeys(used)) != list(range(len(compressed.codebooks))):
         raise ValueError(
             f"the {len(compressed.codebooks)} codebooks must be listed in order of "
-            f"first use and each be used, but leaves use {used}"
+            f"first use and each be used, but leaves use {listed(map(str, used))}"
         )
     for number, codebook in enumerate(compressed.codebooks):
         if codebook.ndim != 1 or codebook.dtype not in (*FLOATING, *WORDS):
@@ -95,8 +108,10 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
 
     Args:
         data: The bytes of a `.dcz` file.
-        max_bytes: The most memory that the values of all leaves may take together. No
-            array is made before it is known to fit.
+        max_bytes: The most memory that the values of all leaves may take together, and
+            decoding meanwhile: 8 bytes for each value of the largest leaf. No array is
+            made before it is known to fit. What does not count are at most 16 MiB, and
+            256 bytes for each byte of the file.
 
     Returns:
         The network. Labels have the narrowest unsigned dtype that holds them.
@@ -105,9 +120,7 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
         FormatError: The data break a clause of the specification, as every damaged or
             cut file does; says where.
     """
-    header = read_header(data)
-    _header.check_sizes(header, len(data))
-    _header.check_memory(header.leaves, max_bytes)
+    header = check(data, max_bytes)
     leaves = tuple(
         _section.get(entry, _section_of(entry, data), header.codebooks)
         for entry in header.leaves
@@ -137,9 +150,7 @@ def read_values(
     Raises:
         FormatError: As `loads` does.
     """
-    header = header or read_header(data)
-    _header.check_sizes(header, len(data))
-    _header.check_memory(header.leaves, max_bytes)
+    header = check(data, max_bytes, header)
     leaves = [
         _section.get_values(entry, _section_of(entry, data), header.codebooks, decode)
         for entry in header.leaves
@@ -159,6 +170,66 @@ def read_header(data: bytes) -> Header:
     return _header.get(data)
 
 
+def check(data: bytes, max_bytes: int, header: Header | None = None) -> Header:
+    """Reads a header, and checks what it says of the whole file.
+
+    Args:
+        data: The bytes of a `.dcz` file.
+        max_bytes: As for `loads`.
+        header: Of the file, if it was read already.
+
+    Returns:
+        The header of a file that can be decoded in that memory and in reasonable time.
+
+    Raises:
+        FormatError: As `read_header` does, or C31, C32, C46.
+    """
+    header = header or read_header(data)
+    _header.check_sizes(header, len(data))
+    _header.check_memory(header.leaves, max_bytes)
+    total = sum(
+        _section.class_indices(entry.layout, _first_of(entry, data))
+        for entry in header.leaves
+    )
+    if total > MAX_CLASS_INDICES:
+        raise FormatError(
+            f"{total} indices of axes have classes, above {MAX_CLASS_INDICES}",
+            offset=header.size,
+            clause="C46",
+        )
+    return header
+
+
+def _first_of(entry: Entry, data: bytes) -> bytes:
+    size = min(entry.size, bits.MAX_VARINT_BYTES)
+    return data[entry.offset : entry.offset + size]
+
+
+def read_file(path: str | PathLike[str]) -> tuple[bytes, Header]:
+    """Reads a file whole, if its first bytes and its size are those of a `.dcz` file.
+
+    Args:
+        path: Of the file. One that is not regular, such as a pipe, has no size.
+
+    Returns:
+        Its bytes and its header.
+
+    Raises:
+        FormatError: C1 to C6, or another clause of the header, or C32.
+    """
+    with Path(path).open("rb") as file:
+        front = file.read(_header.PREFIX_BYTES)
+        end = _header.end(front)
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            data = front + file.read()
+            return data, read_header(data)
+        front += file.read(max(min(end, status.st_size) - len(front), 0))
+        header = read_header(front)
+        _header.check_sizes(header, status.st_size)
+        return front + file.read(), header
+
+
 def load_leaf(
     path: str | PathLike[str],
     name: str,
@@ -171,7 +242,7 @@ def load_leaf(
     Args:
         path: Of the file.
         name: Of the leaf, such as "params/fc1/kernel".
-        max_bytes: The most memory that its values may take.
+        max_bytes: As for `loads`, of this leaf alone.
         decode: As for `read_values`.
 
     Raises:
@@ -186,7 +257,7 @@ def load_leaf(
         _header.check_sizes(header, file_bytes)
         named = {entry.name: entry for entry in header.leaves}
         if name not in named:
-            raise ValueError(f"{path} has no leaf {name!r}, only {', '.join(named)}")
+            raise ValueError(f"{path} has no leaf {name!r}, only {listed(named)}")
         _header.check_memory([named[name]], max_bytes)
         entry = named[name]
         file.seek(entry.offset)

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
@@ -24,6 +23,7 @@ from deepcomp_jax import (
     trees,
 )
 from deepcomp_jax._dtypes import FLOATING
+from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.prune import Method as PruningMethod
 from deepcomp_jax.share import Method as SharingMethod
@@ -233,7 +233,7 @@ def _check_arrays(named: Mapping[str, Any]) -> None:
     ]
     if strange:
         raise ValueError(
-            f"leaves that are no arrays: {trees.listed(strange)}; "
+            f"leaves that are no arrays: {listed(strange)}; "
             "leave them out, of Equinox by eqx.filter(model, eqx.is_array)"
         )
 
@@ -301,8 +301,8 @@ def load(
         device: Optional device or sharding to load to: weights are decoded there, and
             the result has JAX arrays. As always in JAX, 64-bit values are narrowed
             unless `jax_enable_x64` is set.
-        max_bytes: The most memory that the decoded arrays may take. Decoding may take
-            some bytes more for each of their values meanwhile: about ten at most.
+        max_bytes: The most memory that the decoded arrays may take, and decoding
+            meanwhile: 8 bytes for each value of the largest array.
 
     Returns:
         Arrays of NumPy, or of JAX if there is a device, in plain containers or in those
@@ -312,8 +312,7 @@ def load(
         FormatError: The file is damaged or too large.
         ValueError: `like` does not fit; says which leaves do not.
     """
-    data = Path(path).read_bytes()
-    header = container.read_header(data)
+    data, header = container.read_file(path)
     if like is not None:
         stored = {entry.name: entry.layout for entry in header.leaves}
         trees.check_like(trees.named_leaves(like), stored)
@@ -355,7 +354,7 @@ def report(
     Raises:
         FormatError: The file is damaged or too large.
     """
-    data = Path(path).read_bytes()
+    data, _ = container.read_file(path)
     return account.account(data, max_bytes=max_bytes, compare=compare)
 
 

@@ -226,7 +226,10 @@ def take(
     if certain is not None:
         if certain.size == 1:
             return state, np.full(chosen.size, colours[certain[0]])
-        return state, colours[certain][chosen]
+        found, only = np.empty(chosen.size, colours.dtype), colours[certain]
+        for part, _ in _rans_loops.blocks(chosen.size, 1):
+            only.take(chosen[part], out=found[part], mode="clip")
+        return state, found
     if state.lanes.size < _FEW_LANES:
         return take_slowly(state, table, chosen, palette)
     symbols, steps = tables(table)
@@ -250,23 +253,27 @@ def take_slowly(
     symbols_of, steps = (array.tolist() for array in tables(table))
     words, ends = state.words.tolist(), state.ends.tolist()
     lanes, here = state.lanes.tolist(), state.here.tolist()
-    found = np.empty(chosen.size, np.uint16)
-    for lane in range(state.lanes.size):
-        x, at, end = lanes[lane], here[lane], ends[lane]
-        symbols: list[int] = []
-        for model in chosen[lane :: state.lanes.size].tolist():
-            slot = (model << PRECISION) + (x & (TOTAL - 1))
-            step = steps[slot]
-            x = (step >> PRECISION) * (x >> PRECISION) + (step & (TOTAL - 1))
-            if x < LOW and at < end:
-                x, at = x << 16 | words[at], at + 1
-            symbols.append(symbols_of[slot])
-        lanes[lane], here[lane] = x, at
-        found[lane :: state.lanes.size] = symbols
+    colours = _colours(table, palette)
+    out = np.empty(chosen.size, colours.dtype)
+    for part, width in _rans_loops.blocks(chosen.size, state.lanes.size):
+        models, found = chosen[part], np.empty(part.stop - part.start, np.uint16)
+        for lane in range(width):
+            x, at, end = lanes[lane], here[lane], ends[lane]
+            symbols: list[int] = []
+            for model in models[lane::width].tolist():
+                slot = (model << PRECISION) + (x & (TOTAL - 1))
+                step = steps[slot]
+                x = (step >> PRECISION) * (x >> PRECISION) + (step & (TOTAL - 1))
+                if x < LOW and at < end:
+                    x, at = x << 16 | words[at], at + 1
+                symbols.append(symbols_of[slot])
+            lanes[lane], here[lane] = x, at
+            found[lane::width] = symbols
+        colours.take(found, out=out[part], mode="clip")
     after = state._replace(
         lanes=np.array(lanes, np.int64), here=np.array(here, np.int64)
     )
-    return after, _colours(table, palette)[found]
+    return after, out
 
 
 def take_each(

@@ -25,6 +25,7 @@ import numpy as np
 from jax.dtypes import float0
 
 from deepcomp_jax import _weights, share, trees
+from deepcomp_jax._errors import listed
 from deepcomp_jax.codings import Leaf, density, prices
 from deepcomp_jax.share import Method, SharedWeights
 
@@ -171,7 +172,7 @@ def _warn_of_zeros(counts: Mapping[str, np.ndarray]) -> None:
     mostly = [f"{n} ({part:.0%})" for n, part in zeros.items() if part > _MOSTLY]
     if mostly:
         warnings.warn(
-            f"importance is mostly zero in {trees.listed(mostly)}: the batches do not "
+            f"importance is mostly zero in {listed(mostly)}: the batches do not "
             "show what these weights are for; give more, and more various, ones",
             stacklevel=3,
         )

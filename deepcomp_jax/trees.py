@@ -3,7 +3,6 @@
 The containers are taken apart here as the file keeps them.
 """
 
-import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from jax.tree_util import (
 )
 
 from deepcomp_jax import _keys
+from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Structure
 
 
@@ -136,13 +136,6 @@ def check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:
             )
 
 
-def listed(names: Collection[str], limit: int = 20) -> str:
-    """Names for a message: the first ones, and how many more there are."""
-    first = ", ".join(itertools.islice(names, limit))
-    rest = len(names) - limit
-    return f"{first} and {rest} more" if rest > 0 else first
-
-
 def check_weights(name: str, leaf: Any) -> Any:
     """Returns a leaf that can be pruned and shared.
 
@@ -194,7 +187,7 @@ def check_like(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
             )
     if problems:
         raise ValueError(
-            "the file does not fit `like`:\n  " + "\n  ".join(sorted(problems))
+            "the file does not fit `like`:\n  " + listed(sorted(problems), "\n  ")
         )
 
 

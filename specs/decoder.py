@@ -71,11 +71,15 @@ def decode(data, max_bytes=2**32):
     need(pos == stop, "C6")
     need(data[4] == max([1] + [leaf.version for leaf in leaves]), "C2")
     need(start == len(data), "C32")
-    need(sum(leaf.size * leaf.width for leaf in leaves) <= max_bytes, "C31")
+    scratch = 8 * max((leaf.size for leaf in leaves), default=0)
+    need(sum(leaf.size * leaf.width for leaf in leaves) + scratch <= max_bytes, "C31")
+    for leaf in leaves:
+        if leaf.bytes >= SMALL:
+            leaf.body = data[leaf.start : leaf.start + leaf.bytes]
+    need(sum(map(class_indices, leaves)) <= 2**22, "C46")
     for leaf in leaves:
         if leaf.bytes >= SMALL:
             end = leaf.start + leaf.bytes
-            leaf.body = data[leaf.start : end]
             need(data[end : end + 4] == crc(leaf.body), "C33")
         leaf.raw = values(leaf.body, leaf)
     return structure, [(leaf.name, leaf.dtype, leaf.shape, leaf.raw) for leaf in leaves]
@@ -393,6 +397,8 @@ def dense_labels(body, shape, entries):
     need(len(entries) <= 1023, "L17")
     pos, model = frequencies(body, 0, len(entries) + 1)
     pos, lanes = begin(body, pos)
+    several = sum(frequency > 0 for frequency in model) > 1
+    need(not several or any(lane.state for lane in lanes), "L21")
     labels = decoded(lanes, [model] * math.prod(shape))
     finish(lanes)
     return pos, labels
@@ -436,6 +442,17 @@ def density(body, shape, entries):
     return pos, labelled(positions, indices, shape)
 
 
+def class_indices(leaf):
+    """Of the axes whose classes are there; 0 if the body does not say it."""
+    if leaf.coding != 5 or not leaf.size:
+        return 0
+    try:
+        _, axes = varint(leaf.body, 0)
+    except Broken:
+        return 0
+    return sum(size for axis, size in enumerate(leaf.shape) if axes >> axis & 1)
+
+
 def grouped(body, shape):
     """The groups: `places` are the positions of a group, by rank."""
     pos, axes = varint(body, 0)
@@ -455,6 +472,7 @@ def grouped(body, shape):
         for axis, own, context in said:
             classes[axis] = learned(lanes, shape[axis], own, context)
         finish(lanes)
+        need(all(max(classes[axis]) == own for axis, own, _ in said), "L20")
     groups = [SimpleNamespace(places=[], count=0) for _ in range(most + 1)]
     for position, index_classes in enumerate(itertools.product(*classes)):
         groups[sum(index_classes)].places.append(position)

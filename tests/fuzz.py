@@ -6,13 +6,15 @@ Takes the valid test vectors, and flips bits, cuts, splices, repeats, and sets b
 lengths to extremes; in most files the checksums are made right again, so that what is
 behind them is reached. A file whose checksums are left as they are must be
 rejected, or be the network that it was; or that of another vector, all of which may
-have been spliced in. Prints what happened, and every failure; of one run,
-`experiments/results/benchmarks/fuzz.txt` has it.
+have been spliced in. Every reader must make the same of a file (`readers`). Prints what
+happened, and every failure; of one run, `experiments/results/benchmarks/fuzz.txt` has
+it.
 """
 
 import argparse
 import random
 import resource
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,10 +22,11 @@ from pathlib import Path
 
 from deepcomp_jax import FormatError, container
 from deepcomp_jax.bits import put_varint as varint
+from tests import readers
 from tests.make_vectors import FOLDER, describe
 from tests.vector_parts import crc
 
-MAX_BYTES = 1 << 20  # of the decoded values
+MAX_BYTES = 1 << 18  # of memory
 MAX_SECONDS = 1.0  # for one file
 MEMORY = 1 << 30  # bytes that the process may take beyond what it has at first
 _EXTREMES = [0, 1, 127, 128, 255, 256, 2**15, 2**16, 2**31, 2**32, 2**62, 2**63 - 1]
@@ -36,7 +39,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     limit_memory()
-    outcomes, failures = run(args.count, args.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes, failures = run(args.count, args.seed, folder)
     for outcome, count in sorted(outcomes.items()):
         print(f"{count:>8}  {outcome}")
     for failure in failures:
@@ -51,8 +55,13 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def run(count: int, seed: int) -> tuple[Counter[str], list[str]]:
+def run(count: int, seed: int, folder: str) -> tuple[Counter[str], list[str]]:
     """Mutates and reads so many files.
+
+    Args:
+        count: Of files.
+        seed: Of the mutations.
+        folder: For files that are read from a path.
 
     Returns:
         How often each clause rejected a file or a network came out; and the failures,
@@ -62,6 +71,7 @@ def run(count: int, seed: int) -> tuple[Counter[str], list[str]]:
     corpus = [data for path in files if len(data := path.read_bytes()) < 5000]
     intact = [describe(container.loads(data)) for data in corpus]
     outcomes: Counter[str] = Counter()
+    scratch = Path(folder) / "fuzzed.dcz"
     failures: list[str] = []
     for number in range(count):
         source = random.Random(f"{seed} {number}")
@@ -72,35 +82,43 @@ def run(count: int, seed: int) -> tuple[Counter[str], list[str]]:
         else:
             damaged = mutate(source, original, corpus)
         data = repair(damaged) if repaired else damaged
-        outcome = read(data, None if repaired else intact)
+        outcome = read(data, None if repaired else intact, scratch)
         outcomes[outcome.split(":")[0]] += 1
         if outcome.startswith("failure"):
             failures.append(f"--seed {seed}, file {number}: {outcome}")
     return outcomes, failures
 
 
-def read(data: bytes, intact: list[dict[str, object]] | None) -> str:
-    """Reads a file; what came of it.
+def read(
+    data: bytes, intact: list[dict[str, object]] | None, scratch: Path | None = None
+) -> str:
+    """Reads a file with every reader; what came of it.
 
     Args:
         data: The file.
         intact: The networks that it may hold; None for any.
+        scratch: Where the file may be written, for the readers of files.
     """
     began = time.perf_counter()
+    found = network = None
     try:
         network = container.loads(data, max_bytes=MAX_BYTES)
+        found = readers.of_network(network)
+        outcome = "a network"
+        if intact is not None and describe(network) not in intact:
+            outcome = "failure: another network, its checksums right"
     except FormatError as error:
+        found = error.clause
         outcome = f"rejected by {error.clause}"
         if not 0 <= error.offset <= len(data):
             outcome = f"failure: offset {error.offset} of {len(data)}"
     except Exception as error:  # noqa: BLE001
-        outcome = f"failure: {type(error).__name__}: {error}"
-    else:
-        outcome = "a network"
-        if intact is not None and describe(network) not in intact:
-            outcome = "failure: another network, its checksums right"
+        return f"failure: {type(error).__name__}: {error}"
     seconds = time.perf_counter() - began
-    return f"failure: {seconds:.1f} s" if seconds > MAX_SECONDS else outcome
+    if seconds > MAX_SECONDS:
+        return f"failure: {seconds:.1f} s"
+    wrong = readers.differing(data, found, MAX_BYTES, scratch)
+    return f"failure: {outcome}, but {wrong}" if wrong else outcome
 
 
 def repair(data: bytes) -> bytes:

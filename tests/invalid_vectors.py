@@ -47,6 +47,7 @@ def invalid() -> Iterator[tuple[str, bytes]]:
     yield from _tree()
     yield from _codebooks()
     yield from _layouts()
+    yield "C46-65-leaves", many_classes(65)
     yield from _bodies()
     yield from _gaps()
     yield from _huffman()
@@ -249,6 +250,15 @@ def _layouts() -> Iterator[tuple[str, bytes]]:
     yield "C32-no-leaves", header() + b"\0"
 
 
+def many_classes(count: int) -> bytes:
+    """Leaves of 65536 indices with classes, whose bodies are damaged behind that."""
+    first = layout((2**16,), DENSITY, codebook=parts.ones(1), storage=FLOAT16)
+    again = layout((2**16,), DENSITY, codebook=b"\0") + b"\1"
+    tree = varint(8 * count + 3) + LEAF + (count - 1) * AGAIN
+    leaves = first + b"\1" + (count - 1) * again + count * b"\1"
+    return header(tree=tree, leaves=leaves)
+
+
 # ---- bodies -------------------------------------------------------------------------
 
 
@@ -364,6 +374,9 @@ def _models() -> Iterator[tuple[str, bytes]]:
     yield "L3-no-symbol", leaf(good[:2] + b"\0\0" + good[3:], (4,), DENSITY, k=1)
     yield "L3-no-entries", leaf(good, (4,), DENSITY, k=0)
     yield "L3-no-frequencies", leaf(good[:2] + b"\0" + good[3:], (4,), DENSITY, k=0)
+    for lanes in (1, 2, 30):
+        codes, zeros = parts.dense([0] * 8, 1, lanes=lanes)
+        yield f"L21-{lanes}-lanes", leaf(codes + zeros, (8,), DENSE, k=1)
     yield "L17-dense", leaf(b"\xff" * 768, (4,), DENSE, k=1024)
     yield "L17-density", leaf(b"\0\0", (4,), DENSITY, k=1025)
 
@@ -388,6 +401,21 @@ def _groups() -> Iterator[tuple[str, bytes]]:
     yield "E6-classes", leaf(classes[:-1], (2, 2), DENSITY, k=1)
     other = classes[:-1] + b"\1"
     yield "E8-classes", leaf(other + b"\0\0", (2, 2), DENSITY, k=1)
+    # Whether splits are there would depend on how groups are counted.
+    for name, own, more in [("all-of-class-0", [0, 0], 1), ("class-2", [0, 1], 1)]:
+        said = parts.classes(own, None, more=more)
+        groups = [(4 // (max(own) + 1), [0], [0])] * (max(own) + 1)
+        body = parts.density(groups, 1, front=said)
+        yield f"L20-{name}-without-splits", leaf(body, (2, 2), DENSITY, k=1)
+        empty = [(0, [], [])] * more
+        body = parts.density(groups + empty, 1, front=said)
+        yield f"L20-{name}-with-splits", leaf(body, (2, 2), DENSITY, k=1)
+    said = parts.classes(own, None, more=more)
+    body = parts.density([*groups, (0, [], [])], 1, front=said, splits=4, tables=(1, 1))
+    yield "L20-table-of-no-group", leaf(body, (2, 2), DENSITY, k=1)
+    second = parts.classes([0, 1], [0, 0], more=1)  # up to 2, and up to 1
+    body = parts.density([(2, [0], [0]), (2, [0], [0])], 1, front=second)
+    yield "L20-both-axes", leaf(body, (2, 2), DENSITY, k=1)
     two = [(2, [0], [0]), (2, [0], [0])]
     for name, splits in (("group-0", 1), ("no-group", 4)):
         body = parts.density(two, 1, front=classes, splits=splits, tables=(1, 1))

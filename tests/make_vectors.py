@@ -301,6 +301,20 @@ def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
         body = parts.density(groups, 1, front=classes)
         data = parts.leaf(body, (20, 2), parts.DENSITY, k=1)
         yield f"density-context-{context}", data
+    # No index is of class 0 or 1: groups 0 to 2 have no values, and no numbers of gaps.
+    some = [(0, [], [])] * 3 + [(2, [0], [0]), (2, [0, 0], [0, 0])]
+    for name, splits in {"one-table": 0, "a-table-for-the-last-group": 16}.items():
+        body = parts.density(
+            some,
+            1,
+            front=parts.classes([2, 3], [1, 1]),
+            splits=splits,
+            tables=(1,) * (1 + splits.bit_count()),
+        )
+        yield (
+            f"density-only-high-classes-{name}",
+            parts.leaf(body, (2, 2), parts.DENSITY, k=1),
+        )
     body = parts.classes(*([15, 15],) * 4, [2, 2]) + put_varint(0)
     yield "density-63-groups", parts.leaf(body, (2,) * 5, parts.DENSITY, k=1)
 

@@ -13,7 +13,7 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import Leaf, _fit, _groups, _models, relative
 from tests import laws, strategies
 from tests import vector_parts as parts
-from tests.test_vectors import DECODER
+from tests.readers import DECODER
 
 NAMES = list(codings.ALL)
 

@@ -1,5 +1,6 @@
 """The file: whole networks to bytes and back, damage, limits, and writing to disk."""
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -11,10 +12,9 @@ from hypothesis import strategies as st
 
 from deepcomp_jax import FormatError, _codebook, _tree, codings, container
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
-from deepcomp_jax.codings import relative
-from tests import strategies
+from tests import invalid_vectors, strategies
 from tests import vector_parts as parts
-from tests.test_vectors import DECODER
+from tests.readers import DECODER
 from tests.vector_parts import NONE, crc
 
 FLOAT32 = np.array([-1.5, 0.25, 2], np.float32)
@@ -302,9 +302,11 @@ def test_memory_is_limited_before_it_is_taken():
     zeros = np.zeros(1_000_000, np.uint8)
     data = container.dumps(shared(zeros))
     assert len(data) < 100
-    with pytest.raises(FormatError, match="4000000 bytes, above max_bytes=3999999"):
-        container.loads(data, max_bytes=3_999_999)
-    container.loads(data, max_bytes=4_000_000)
+    with pytest.raises(
+        FormatError, match="4000000 bytes, 12000000 with .* above max_bytes=11999999"
+    ):
+        container.loads(data, max_bytes=11_999_999)
+    container.loads(data, max_bytes=12_000_000)
 
     huge = (
         Path(__file__).parent / "../specs/vectors/invalid/C31-4-gib.dcz"
@@ -317,17 +319,60 @@ def test_memory_is_limited_before_it_is_taken():
     assert peak < 100_000
 
 
-@pytest.mark.spec("C35")
-def test_values_that_are_not_there_take_no_positions():
-    """A code of one symbol takes no bits, however many gaps there are."""
-    body = relative.put_positions(np.arange(2_000_000), None)
-    assert len(body) < 20
+@pytest.mark.spec("C46")
+def test_classes_of_all_leaves_are_counted(monkeypatch: pytest.MonkeyPatch):
+    most = invalid_vectors.many_classes(64)
+    assert len(container.check(most, 1 << 30).leaves) == 64
+    with pytest.raises(FormatError, match=r"4259840 indices .* clause C46"):
+        container.check(invalid_vectors.many_classes(65), 1 << 30)
+
+    rows = np.repeat(np.arange(2, dtype=np.uint8), 600).reshape(60, 20)
+    leaves = (Shared(rows, 0, "density"), Shared(rows, 0, "density"))
+    network = Compressed([0, 1], leaves, (np.ones(1, np.float32),))
+    monkeypatch.setattr(container, "MAX_CLASS_INDICES", 120)
+    data = container.dumps(network)
+    assert container.dumps(container.loads(data)) == data
+    monkeypatch.setattr(container, "MAX_CLASS_INDICES", 119)
+    with pytest.raises(ValueError, match="120 indices .* above 119: name the coding"):
+        container.dumps(network)
+    with pytest.raises(FormatError, match="120 indices .* above 119"):
+        container.loads(data)
+
+
+@pytest.mark.spec("C1", "C2", "C4", "C32")
+@pytest.mark.parametrize("first", [b"", b"\x89PNG", b"\x89DCZ\1\xff\xff\x7f", b"good"])
+def test_a_large_file_is_looked_at_before_it_is_read(tmp_path: Path, first: bytes):
+    path = tmp_path / "m.dcz"
+    path.write_bytes(
+        container.dumps(shared(np.ones(9, int))) if first == b"good" else first
+    )
+    os.truncate(path, 1 << 28)  # zeros that take no room on the disk
     tracemalloc.start()
-    with pytest.raises(FormatError, match="0 bytes for 2000000 weights"):
-        relative.get_positions(body, 2_000_000, each=1)
+    with pytest.raises(FormatError):
+        container.read_file(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 12e6  # the positions alone would take 16e6
+    assert peak < 1 << 23
+
+
+def test_a_pipe_is_read_as_a_file(tmp_path: Path):
+    data = container.dumps(shared(np.ones(9, int)))
+    (tmp_path / "m.dcz").write_bytes(data)
+    assert container.read_file(tmp_path / "m.dcz")[0] == data
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    os.close(writing)
+    assert container.read_file(f"/dev/fd/{reading}")[0] == data
+    os.close(reading)
+
+
+def test_messages_name_few_leaves(tmp_path: Path):
+    names = {f"leaf{number:05}": number for number in range(5000)}
+    network = Compressed(names, (Dense(np.zeros(1, np.int8)),) * 5000, ())
+    (tmp_path / "m.dcz").write_bytes(container.dumps(network))
+    with pytest.raises(ValueError, match="leaf00019, and 4980 more") as caught:
+        container.load_leaf(tmp_path / "m.dcz", "none")
+    assert len(str(caught.value)) < 1000
 
 
 @pytest.mark.spec("C17")

@@ -130,17 +130,20 @@ def dense(labels: Sequence[int], k: int, *, lanes: int = 1) -> tuple[bytes, byte
     return _models.put(codes), rans.encode([segment], lanes=lanes)
 
 
-def classes(*axes: Sequence[int] | None, context: int | None = None) -> bytes:
+def classes(
+    *axes: Sequence[int] | None, context: int | None = None, more: int = 0
+) -> bytes:
     """Classes of the axes of a leaf; None where all are 0.
 
     Args:
         axes: The classes of each.
         context: Of all axes; None takes the best of each.
+        more: What the greatest class said is above that which occurs.
     """
     present = [a for a, own in enumerate(axes) if own is not None]
     head, intervals = varint(sum(1 << a for a in present)), []
     for own in (own for own in axes if own is not None):
-        most, chosen = max(own), context
+        most, chosen = max(own) + more, context
         if chosen is None:
             chosen, _ = _classes.choose(np.array(own, np.uint8))
         learner = _classes.Learner(most, chosen)

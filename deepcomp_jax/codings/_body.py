@@ -1,7 +1,7 @@
 """What all codings of labels have in common: the leaf they hold, the bits they take."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from deepcomp_jax import _index, bits, huffman, rans
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax._measures import bincount
 
 _ALIGNMENT = 64  # bytes
 BLOCK = 1 << 16  # labels treated together: wide arrays of so many fit a cache
@@ -144,10 +145,37 @@ def positions(labels: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
 
 def counts(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> NDArray[np.int64]:
     """How often each label occurs, int64[entries + 1]."""
-    found = np.zeros(leaf.entries + 1, np.int64)
-    for first in range(0, labels.size, BLOCK):  # wide copies of labels stay small
-        found += np.bincount(labels[first : first + BLOCK], minlength=found.size)
-    return found
+    return bincount(labels, leaf.entries + 1)
+
+
+def ranks(
+    low: bytes, field: int, width: int, symbols: NDArray[np.unsignedinteger], cap: int
+) -> Iterator[NDArray[np.int64]]:
+    """Ranks of the weights that gaps lead to, some of them at a time.
+
+    Args:
+        low: The low bits.
+        field: Where those of these gaps begin, in bits.
+        width: Low bits of a gap.
+        symbols: Gap symbols, uint[g].
+        cap: The filler.
+    """
+    zeros, rank = 0, -1
+    for first in range(0, symbols.size, BLOCK):
+        own = symbols[first : first + BLOCK]
+        units = np.cumsum(own, dtype=np.int64) + zeros
+        zeros = int(units[-1])
+        units = units[own < cap]
+        rest = bits.unpack_fixed(low, units.size, width, offset=field, dtype=np.int64)
+        field += width * units.size
+        rest += 1
+        np.cumsum(rest, out=rest)
+        rest += rank
+        if rest.size:
+            rank = int(rest[-1])
+        units <<= width
+        units += rest
+        yield units
 
 
 def colours(leaf: Leaf, palette: np.ndarray | None) -> np.ndarray:

@@ -40,10 +40,12 @@ class Learner:
     """Models of the classes of an axis, which learn.
 
     Attributes:
+        most: The greatest class.
         seen: The classes so far.
     """
 
     def __init__(self, most: int, context: int) -> None:
+        self.most = most
         self.seen: list[int] = []
         self._distance, self._beside = divmod(context, 2)
         self._size = most + 1
@@ -144,6 +146,15 @@ def _price(own: NDArray[np.uint8], context: int) -> float:
 # ---- reading ------------------------------------------------------------------------
 
 
+def count(data: bytes, shape: tuple[int, ...]) -> int:
+    """The indices that have classes, from the start of a body; 0 if it is damaged."""
+    try:
+        _, axes = bits.get_varint(data, 0, clause="C3")
+    except FormatError:  # whoever reads the body says so
+        return 0
+    return sum(size for axis, size in enumerate(shape) if axes >> axis & 1)
+
+
 def get(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
     """Reads classes of the axes of a leaf from the start of a body.
 
@@ -151,7 +162,7 @@ def get(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
         The position after them, and what `put` was given.
 
     Raises:
-        FormatError: L1, L8, L9, L18, C3, or a clause of the stream (E).
+        FormatError: L1, L8, L9, L18, L20, C3, or a clause of the stream (E).
     """
     pos, axes = bits.get_varint(data, 0, clause="C3")
     if axes.bit_length() > len(shape):
@@ -163,12 +174,32 @@ def get(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
             offset=0,
             clause="L18",
         )
-    classes: list[NDArray[np.uint8] | None] = [None] * len(shape)
     if not present:
-        return pos, tuple(classes)
-    learners: list[Learner] = []
+        return pos, (None,) * len(shape)
+    pos, learners = _get_learners(data, pos, present)
+    end, state = rans.begin(data, pos)
+    for axis, learner in learners.items():
+        state = rans.take_each(state, learner.find, shape[axis])
+    rans.finish(state)
+    classes: list[NDArray[np.uint8] | None] = [None] * len(shape)
+    for axis, learner in learners.items():
+        if max(learner.seen) != learner.most:
+            raise FormatError(
+                f"no index of axis {axis} has class {learner.most}, its greatest",
+                offset=pos,
+                clause="L20",
+            )
+        classes[axis] = np.array(learner.seen, np.uint8)
+    return end, tuple(classes)
+
+
+def _get_learners(
+    data: bytes, pos: int, present: list[int]
+) -> tuple[int, dict[int, Learner]]:
+    """The position after what is said of the axes with classes, and their models."""
+    learners: dict[int, Learner] = {}
     groups = 1
-    for _ in present:
+    for axis in present:
         at, (pos, most) = pos, _body.get_byte(data, pos)
         groups += most
         if not 0 < most <= MAX_CLASS or groups > _groups.MAX_GROUPS:
@@ -178,10 +209,5 @@ def get(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
                 clause="L9",
             )
         pos, context = bits.get_varint(data, pos, clause="C3")
-        learners.append(Learner(most, context))
-    end, state = rans.begin(data, pos)
-    for axis, learner in zip(present, learners, strict=True):
-        state = rans.take_each(state, learner.find, shape[axis])
-        classes[axis] = np.array(learner.seen, np.uint8)
-    rans.finish(state)
-    return end, tuple(classes)
+        learners[axis] = Learner(most, context)
+    return pos, learners

@@ -91,7 +91,10 @@ def gap_models(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> rans.Models
 
 
 def positions(
-    low: bytes, front: Front, symbols: NDArray[np.uint16], kept: NDArray[np.int64]
+    low: bytes,
+    front: Front,
+    symbols: NDArray[np.unsignedinteger],
+    kept: NDArray[np.int64],
 ) -> Iterator[NDArray[np.int64]]:
     """Positions of the weights in the flattened tensor, some of them at a time.
 
@@ -110,40 +113,11 @@ def positions(
             raise _filler(front)
         width, size = int(front.widths[group]), int(front.groups.sizes[group])
         locate = _groups.locator(front.groups, group)
-        for ranks in _ranks(low, field, width, symbols[part]):
+        for ranks in _body.ranks(low, field, width, symbols[part], _models.CAP):
             if ranks.size and ranks[-1] >= size:
                 raise _beyond(front, group, int(ranks[-1]))
             yield locate(ranks)
         field += width * int(kept[group])
-
-
-def _ranks(
-    low: bytes, field: int, width: int, symbols: NDArray[np.uint16]
-) -> Iterator[NDArray[np.int64]]:
-    """Ranks of the weights of a group, some of them at a time.
-
-    Args:
-        low: The low bits of all groups.
-        field: Where those of this one begin, in bits.
-        width: Low bits of a gap.
-        symbols: Gap symbols of the group.
-    """
-    zeros, rank = 0, -1
-    for first in range(0, symbols.size, _body.BLOCK):
-        own = symbols[first : first + _body.BLOCK]
-        units = np.cumsum(own, dtype=np.int64) + zeros
-        zeros = int(units[-1])
-        units = units[own < _models.CAP]
-        rest = bits.unpack_fixed(low, units.size, width, offset=field, dtype=np.int64)
-        field += width * units.size
-        rest += 1
-        np.cumsum(rest, out=rest)
-        rest += rank
-        if rest.size:
-            rank = int(rest[-1])
-        units <<= width
-        units += rest
-        yield units
 
 
 def check_groups(

@@ -4,8 +4,8 @@ Each index of an axis has a class, and the group of a value is the sum of the cl
 its indices. The values of a group are numbered in C order: their *rank*.
 
 A tensor is seen as a matrix here: a row for all axes but the last, a column for the
-last. In a row, the columns of one class belong to one group; so ranks and positions
-follow from each other without a look at every value.
+last that has more than one index. In a row, the columns of one class belong to one
+group; so ranks and positions follow from each other without a look at every value.
 """
 
 import math
@@ -15,7 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from deepcomp_jax._measures import bincount
+
 MAX_GROUPS = 63  # a varint has a bit for each
+_BLOCK = 1 << 16  # rows treated together
 Classes = tuple[NDArray[np.uint8] | None, ...]  # of each axis; None: all are 0
 
 
@@ -26,7 +29,8 @@ class Groups(NamedTuple):
         rows: Group of each row, without that of the column; uint8[rows].
         columns: Class of each column, uint8[columns].
         ranks: Number of columns of the same class before each column, int64[columns];
-            this and the next two are empty if there are no classes.
+            this and the next are empty if all columns have one class, and `first` is
+            too if there are no classes at all.
         order: Columns by class, int64[columns].
         first: Where each class begins in `order`, and the last one ends.
         sizes: Number of values of each group, int64[groups].
@@ -50,18 +54,23 @@ def groups(shape: Sequence[int], classes: Classes) -> Groups:
         column = np.broadcast_to(np.uint8(0), shape[-1] if shape else 1)
         none, size = np.zeros(0, np.int64), np.array([math.prod(shape)])
         return Groups(zeros, column, none, none, none, size)
+    # Axes of one index may stand anywhere: in front they make rows no shorter.
+    axes = sorted(zip(shape, classes, strict=True), key=lambda axis: axis[0] != 1)
     rows = np.zeros(1, np.uint8)
-    for size, axis in zip(shape[:-1], classes[:-1], strict=True):
+    for size, axis in axes[:-1]:
         own = np.zeros(size, np.uint8) if axis is None else axis
         rows = (rows[:, None] + own).ravel()
-    width, last = shape[-1], classes[-1]
-    columns = np.zeros(width, np.uint8) if last is None else last
+    width, columns = axes[-1]
+    if columns is None:
+        columns, none = np.broadcast_to(np.uint8(0), width), np.zeros(0, np.int64)
+        sizes = bincount(rows) * width
+        return Groups(rows, columns, none, none, np.array([0, width]), sizes)
     order = np.argsort(columns, kind="stable")
     each = np.bincount(columns)
     first = np.append(0, np.cumsum(each))
     ranks = np.empty(width, np.int64)
     ranks[order] = np.arange(width) - first[columns[order]]
-    sizes = np.convolve(np.bincount(rows), each)
+    sizes = np.convolve(bincount(rows), each)
     return Groups(rows, columns, ranks, order, first, sizes)
 
 
@@ -89,7 +98,7 @@ def split(
     member = found.rows[row] + found.columns[column]
     order = np.argsort(member, kind="stable")
     member, row, column = member[order], row[order], column[order]
-    ranks = found.ranks[column]
+    ranks = found.ranks[column] if found.ranks.size else column
     for group, part in parts(np.bincount(member, minlength=found.sizes.size)):
         ranks[part] += before(found, group)[row[part]]
     return member, ranks, order
@@ -104,21 +113,35 @@ def locator(
     earlier = before(found, group)
 
     def locate(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        row = np.searchsorted(earlier, ranks, side="right") - 1
+        same = ranks.astype(earlier.dtype)  # else all of the table is copied
+        row = np.searchsorted(earlier, same, side="right") - 1
         at = found.first[group - found.rows[row].astype(np.int64)]
-        column = found.order[at + ranks - earlier[row]]
+        column = at + ranks - earlier[row]
+        if found.order.size:
+            column = found.order[column]
         return row * found.columns.size + column
 
     return locate
 
 
-def before(found: Groups, group: int) -> NDArray[np.int64]:
-    """How many values of a group are in the rows before each row, int64[rows]."""
-    widths = np.diff(found.first)
-    of_column = group - found.rows.astype(np.int64)
-    fits = (of_column >= 0) & (of_column < widths.size)
-    here = np.where(fits, widths[np.where(fits, of_column, 0)], 0)
-    return np.cumsum(here) - here
+def before(found: Groups, group: int) -> NDArray[np.integer]:
+    """How many values of a group are in the rows before each row, int[rows].
+
+    In the narrowest dtype and block by block: there may be half as many rows as values.
+    """
+    each = np.diff(found.first)
+    width_of = np.zeros(MAX_GROUPS, np.int64)  # by class of the row
+    for column_class, columns in enumerate(each[: group + 1].tolist()):
+        width_of[group - column_class] = columns
+    is_wide = int(found.sizes[group]) >> 32
+    earlier = np.empty(found.rows.size, np.int64 if is_wide else np.uint32)
+    total = 0
+    for start in range(0, earlier.size, _BLOCK):
+        here = width_of[found.rows[start : start + _BLOCK]]
+        ends = np.cumsum(here)
+        earlier[start : start + _BLOCK] = ends - here + total
+        total += int(ends[-1])
+    return earlier
 
 
 def parts(counts: NDArray[np.integer]) -> list[tuple[int, slice]]:

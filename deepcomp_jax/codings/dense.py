@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax import rans
+from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import _body, _models
 from deepcomp_jax.codings._body import Leaf, Loops, Measured
 
@@ -56,11 +57,12 @@ def decode(
         Labels, uint[size], or what they stand for.
 
     Raises:
-        FormatError: L1 to L3, L17, or a clause of the stream (E); the offset is that in
-            the body.
+        FormatError: L1 to L3, L17, L21, or a clause of the stream (E); the offset is
+            that in the body.
     """
     start, table = get_model(data, leaf)
     end, state = rans.begin(data, start)
+    check_states(state, table, start)
     one = np.broadcast_to(np.uint8(0), leaf.size)
     state, labels = loops.take(state, table, one, _body.colours(leaf, palette))
     rans.finish(state)
@@ -79,6 +81,23 @@ def get_model(data: bytes, leaf: Leaf) -> tuple[int, rans.Models]:
     return start, rans.models(_models.frequencies(codes[None]))
 
 
+def check_states(state: rans.State, table: rans.Models, pos: int) -> None:
+    """Rejects a stream that says nothing, though its table has several labels.
+
+    Args:
+        state: Where the decoder begins.
+        table: The model.
+        pos: Where the stream begins.
+
+    Raises:
+        FormatError: L21.
+    """
+    if rans.find_certain(table) is None and not state.lanes.any():
+        raise FormatError(
+            "all states are 0, so that all labels are one", offset=pos, clause="L21"
+        )
+
+
 def measure(data: bytes, leaf: Leaf) -> Measured:
     """What the bits of a valid body are spent on."""
     labels = decode(data, leaf)
@@ -92,5 +111,5 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
         tables=tables,
         lanes=8 * (len(data) - start) - words,
         padding=-tables % 8,
-        ideal=rans.estimate(np.bincount(labels, minlength=codes.size)[None], table),
+        ideal=rans.estimate(_body.counts(labels, leaf)[None], table),
     )

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax import bits, rans
+from deepcomp_jax._measures import bincount
 from deepcomp_jax.codings import _body, _classes, _fit, _gapped, _groups, _models
 from deepcomp_jax.codings._body import Leaf, Loops, Measured
 
@@ -141,25 +142,38 @@ def decode(
 
 def _get_stream(
     data: bytes, front: _gapped.Front, loops: Loops = _body.HOST
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.int64], int]:
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.int64], int]:
     """Gap symbols, indices, weights kept in each group, and where the stream ends."""
     count = front.gaps.size
     if not front.gaps.any():
         none = np.zeros(0, np.uint16)
-        return none, none, np.zeros(count, np.int64), front.stream_at
-    of_gaps = np.repeat(np.arange(count, dtype=np.uint8), front.gaps)
+        return none.astype(np.uint8), none, np.zeros(count, np.int64), front.stream_at
     end, state = rans.begin(data, front.stream_at)
+    # A byte for each symbol and its model: there may be as many as values.
     state, symbols = loops.take(
-        state, _gapped.gap_models(front.groups.sizes, front.gaps), of_gaps
+        state,
+        _gapped.gap_models(front.groups.sizes, front.gaps),
+        np.repeat(np.arange(count, dtype=np.uint8), front.gaps),
+        np.arange(_models.CAP + 1, dtype=np.uint8),
     )
     kept = np.zeros(count, np.int64)
     for group, part in _groups.parts(front.gaps):
-        kept[group] = np.count_nonzero(symbols[part] < _models.CAP)
+        kept[group] = bincount(symbols[part], _models.CAP + 1)[: _models.CAP].sum()
     chosen = np.repeat(front.tables, kept)
     table = rans.models(front.frequencies)
     state, indices = loops.take(state, table, chosen)
     rans.finish(state)
     return symbols, indices, kept, end
+
+
+def class_indices(data: bytes, shape: tuple[int, ...]) -> int:
+    """The indices of axes that have classes in a body, which may be damaged.
+
+    Args:
+        data: The body, or as much of it as a varint can take.
+        shape: Of the leaf.
+    """
+    return _classes.count(data, shape)
 
 
 def measure(data: bytes, leaf: Leaf) -> Measured:

@@ -14,6 +14,7 @@ Format notes:
 - There is an index for each such gap; it stands for label - 1.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -45,12 +46,12 @@ class Front(NamedTuple):
     stream: int
 
 
-class Positions(NamedTuple):
+class Gaps(NamedTuple):
     """The gaps of a body.
 
     Attributes:
-        positions: In the flattened leaf, ascending, int64[kept].
         symbols: Gap symbols, uint16[G].
+        kept: Number of weights.
         gap_bits: Width of a symbol.
         low_bits: Width of the low bits.
         stream: Where the stream of symbols begins.
@@ -58,8 +59,8 @@ class Positions(NamedTuple):
         end: Where they end.
     """
 
-    positions: NDArray[np.int64]
     symbols: NDArray[np.uint16]
+    kept: int
     gap_bits: int
     low_bits: int
     stream: int
@@ -151,16 +152,17 @@ def decode(
         FormatError: L1, L2, L4 to L7, or a clause of the gaps (G) or streams (H); the
             offset is that in the body.
     """
-    found = get_positions(data, leaf.size, loops)
-    end, indices = loops.decode(data, found.end, found.positions.size)
+    found = get_gaps(data, leaf.size, loops)
+    end, indices = loops.decode(data, found.end, found.kept)
     _body.check_end(data, end)
     if indices.size:
         _body.check_index(int(indices.max()), leaf, found.end)
     colours = _body.colours(leaf, palette)
     flat = _body.zeros(leaf.size, colours.dtype)
-    for first in range(0, indices.size, _body.BLOCK):
-        part = slice(first, first + _body.BLOCK)
-        flat[found.positions[part]] = colours[1:].take(indices[part])
+    first = 0
+    for where in positions(data, found):
+        flat[where] = colours[1:].take(indices[first : first + where.size])
+        first += where.size
     return flat
 
 
@@ -187,42 +189,59 @@ def get_front(data: bytes, size: int) -> Front:
     return Front(gap_bits, low_bits, count, start)
 
 
-def get_positions(
-    data: bytes, size: int, loops: Loops = _body.HOST, *, each: int = 0
-) -> Positions:
-    """Reads the gaps of a leaf of `size` values.
+def get_gaps(data: bytes, size: int, loops: Loops = _body.HOST) -> Gaps:
+    """Reads and checks the gaps of a leaf of `size` values.
 
     Args:
         data: The body.
         size: Of the leaf.
         loops: What decodes streams.
-        each: Bytes that a body has for each weight behind the gaps, at least.
 
     Raises:
-        FormatError: L1, L2, L5 to L7, a clause of the gaps or streams, or C35.
+        FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
     """
     gap_bits, low_bits, count, start = get_front(data, size)
     low_at, symbols = loops.decode(data, start, count)
-    kept = count - gaps.fillers(symbols, bits=gap_bits)
-    if low_at + kept * each > len(data):  # before positions take eight bytes each
-        raise FormatError(
-            f"{len(data) - low_at} bytes for {kept} weights",
-            offset=low_at,
-            clause="C35",
-        )
-    end, low = _body.get_fields(data, low_at, kept, low_bits)
-    positions = gaps.decode(
-        symbols, low, size=size, bits=gap_bits, low_bits=low_bits, offset=start
-    )
-    return Positions(positions, symbols, gap_bits, low_bits, start, low_at, end)
+    cap = (1 << gap_bits) - 1
+    kept, units = 0, 0
+    for first in range(0, symbols.size, _body.BLOCK):
+        own = symbols[first : first + _body.BLOCK]
+        kept += int(np.count_nonzero(own != cap))
+        units += int(own.sum(dtype=np.uint64))
+    end = _body.after_bits(data, low_at, kept * low_bits)
+    if symbols.size:
+        gaps.check(int(symbols.max()), int(symbols[-1]), cap, start)
+    # In Python's integers: hostile gaps would overflow others.
+    rests = sum(_rests(data[low_at:end], kept, low_bits))
+    gaps.check_end((units << low_bits) + rests + kept, size, start)
+    return Gaps(symbols, kept, gap_bits, low_bits, start, low_at, end)
+
+
+def _rests(low: bytes, kept: int, width: int) -> Iterator[int]:
+    """Sums of the low bits of some gaps at a time."""
+    for first in range(0, kept if width else 0, _body.BLOCK):
+        count = min(_body.BLOCK, kept - first)
+        fields = bits.unpack_fixed(low, count, width, offset=first * width)
+        yield int(fields.sum(dtype=np.uint64))
+
+
+def positions(data: bytes, found: Gaps) -> Iterator[NDArray[np.int64]]:
+    """Positions of the weights in the flattened leaf, some of them at a time.
+
+    Args:
+        data: The body.
+        found: Its gaps.
+    """
+    low, cap = data[found.low : found.end], (1 << found.gap_bits) - 1
+    return _body.ranks(low, 0, found.low_bits, found.symbols, cap)
 
 
 def measure(data: bytes, leaf: Leaf) -> Measured:
     """What the bits of a valid body are spent on."""
-    found = get_positions(data, leaf.size)
-    _, indices = huffman.decode(data, found.end, found.positions.size)
+    found = get_gaps(data, leaf.size)
+    _, indices = huffman.decode(data, found.end, found.kept)
     measured = measure_positions(data, found)
-    _, parts = huffman.parts(data, found.end, found.positions.size)
+    _, parts = huffman.parts(data, found.end, found.kept)
     return measured._replace(
         indices=parts.words,
         tables=measured.tables + parts.table,
@@ -232,10 +251,10 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
     )
 
 
-def measure_positions(data: bytes, found: Positions) -> Measured:
+def measure_positions(data: bytes, found: Gaps) -> Measured:
     """What the bits of the gaps are spent on."""
     _, parts = huffman.parts(data, found.stream, found.symbols.size)
-    low = found.positions.size * found.low_bits
+    low = found.kept * found.low_bits
     return Measured(
         positions=parts.words + low,
         tables=parts.table,
@@ -244,6 +263,6 @@ def measure_positions(data: bytes, found: Positions) -> Measured:
         padding=parts.padding + -low % 8,
         ideal=entropy(found.symbols) + low,
         gaps=found.symbols.size,
-        fillers=found.symbols.size - found.positions.size,
+        fillers=found.symbols.size - found.kept,
         gap_bits=found.gap_bits + found.low_bits,
     )

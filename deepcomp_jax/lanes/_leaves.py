@@ -117,6 +117,7 @@ def _dense(
 ) -> jax.Array | None:
     start, table = dense.get_model(body, leaf)
     end, host = rans.begin(body, start)
+    dense.check_states(host, table, start)
     if host.lanes.size < _rans.WORTH_LOCK_STEP:
         return None
     state = _rans.begin(host, place)

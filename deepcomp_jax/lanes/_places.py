@@ -149,7 +149,8 @@ def matrix(found: Groups, place: Any) -> Matrix:
         column = group - found.rows.astype(np.int64)
         column = np.clip(column, 0, found.first.size - 1)
         at[group, : found.rows.size] = found.first[column]
-    order = found.order.astype(np.int32)
+    order = found.order if found.order.size else np.arange(found.columns.size)
+    order = order.astype(np.int32)
     return Matrix(*jax.device_put((befores, at, order), place))
 
 
