@@ -212,7 +212,8 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
     if not leaves:
         return []
     sizes = [leaf.size for leaf in leaves]
-    scores = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in leaves])
+    scores = [jnp.abs(leaf).ravel() for leaf in trees.together(leaves)]
+    scores = jnp.concatenate(scores)
     kept = round(sum(sizes) * (1.0 - sparsity))
     # A stable sort by falling magnitude gives exactly `kept` weights, whatever ties.
     order = jnp.argsort(-scores, stable=True)
@@ -220,7 +221,10 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
     first = jnp.arange(scores.size) < kept
     mask = jnp.zeros(scores.shape, bool).at[order].set(first) & (scores > 0)
     parts = jnp.split(mask, np.cumsum(sizes)[:-1])
-    return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    return [
+        trees.beside(part.reshape(leaf.shape), leaf)
+        for part, leaf in zip(parts, leaves, strict=True)
+    ]
 
 
 def _check_sparsity(sparsity: float) -> None:

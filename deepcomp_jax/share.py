@@ -258,7 +258,6 @@ def _boundaries(codebook: np.ndarray) -> np.ndarray:
     return np.where(too_high, below, rounded)
 
 
-@jax.jit
 def lookup(shared: SharedWeights) -> Any:
     """The network's variables, every weight the entry that its label names.
 
@@ -268,13 +267,18 @@ def lookup(shared: SharedWeights) -> Any:
     group_of = dict(shared.groups)
     named = dict(shared.rest)
     for name, labels in shared.labels.items():
-        codebook = shared.codebooks[group_of[name]]
-        # Thousands of derivatives are added up here: half precision cannot hold them.
-        wide = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
-        with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
-        named[name] = with_zero[labels].astype(codebook.dtype)
+        codebook = trees.near(shared.codebooks[group_of[name]], labels)
+        named[name] = _entries(codebook, labels)
     in_order = [named[name] for name in trees.names(shared.treedef)]
     return jax.tree.unflatten(shared.treedef, in_order)
+
+
+@jax.jit
+def _entries(codebook: jax.Array, labels: jax.Array) -> jax.Array:
+    # Thousands of derivatives are added up here: half precision cannot hold them.
+    wide = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
+    with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
+    return with_zero[labels].astype(codebook.dtype)
 
 
 def with_codebooks(

@@ -25,8 +25,8 @@ def values(
     """Reads a leaf, like `codings.ALL[coding].decode`, straight into a device array.
 
     On a CPU the loops are compiled, and NumPy does the rest, in memory that JAX takes
-    over. On other devices all is done there, but for small leaves, those of few lanes, of
-    very wide gaps, or of 2**28 values and more.
+    over. On other devices all is done there, but for small leaves, those of few lanes,
+    of very wide gaps, or of 2**28 values and more.
 
     Args:
         coding: A name in `codings.ALL`.
