@@ -12,7 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import account, codings, container, gaps, lanes, prune, share, trees
+from deepcomp_jax import (
+    _devices,
+    account,
+    codings,
+    container,
+    gaps,
+    lanes,
+    prune,
+    share,
+    trees,
+)
 from deepcomp_jax._dtypes import FLOATING
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.prune import Method as PruningMethod
@@ -239,13 +249,13 @@ def load(
         decode = functools.partial(lanes.values, place=_one_device(device))
         variables = container.read_values(data, max_bytes=max_bytes, decode=decode)
         named = trees.named_leaves(variables)
-        named = trees.place(named, trees.places(named, device))
+        named = _devices.place(named, _devices.places(named, device))
         variables = trees.rebuild(variables, named)
     if like is None:
         return variables
     named = trees.named_leaves(variables)
     if device is None:
-        named = trees.place(named, trees.places_of(trees.named_leaves(like)))
+        named = _devices.place(named, _devices.places_of(trees.named_leaves(like)))
     return trees.rebuild(like, named)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from deepcomp_jax import trees
+from deepcomp_jax import _devices, trees
 
 Method: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
@@ -212,7 +212,7 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
     if not leaves:
         return []
     sizes = [leaf.size for leaf in leaves]
-    scores = [jnp.abs(leaf).ravel() for leaf in trees.together(leaves)]
+    scores = [jnp.abs(leaf).ravel() for leaf in _devices.together(leaves)]
     scores = jnp.concatenate(scores)
     kept = round(sum(sizes) * (1.0 - sparsity))
     # A stable sort by falling magnitude gives exactly `kept` weights, whatever ties.
@@ -222,7 +222,7 @@ def _smallest_out(leaves: Sequence[jax.Array], sparsity: float) -> list[jax.Arra
     mask = jnp.zeros(scores.shape, bool).at[order].set(first) & (scores > 0)
     parts = jnp.split(mask, np.cumsum(sizes)[:-1])
     return [
-        trees.beside(part.reshape(leaf.shape), leaf)
+        _devices.beside(part.reshape(leaf.shape), leaf)
         for part, leaf in zip(parts, leaves, strict=True)
     ]
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import _codebook, trees
+from deepcomp_jax import _codebook, _devices, trees
 from deepcomp_jax import kmeans as _kmeans
 
 # Maps non-zero values `[n]` and their importance `[n]` (or None) to centroids.
@@ -267,7 +267,7 @@ def lookup(shared: SharedWeights) -> Any:
     group_of = dict(shared.groups)
     named = dict(shared.rest)
     for name, labels in shared.labels.items():
-        codebook = trees.near(shared.codebooks[group_of[name]], labels)
+        codebook = _devices.near(shared.codebooks[group_of[name]], labels)
         named[name] = _entries(codebook, labels)
     in_order = [named[name] for name in trees.names(shared.treedef)]
     return jax.tree.unflatten(shared.treedef, in_order)

@@ -14,7 +14,7 @@ LAYERS = [
     {"_types", "_errors"},
     {"bits", "_code", "_dtypes", "_measures", "_report", "_rans_loops", "lanes._sizes"},
     {"_index", "_runs", "_tree", "trees", "_rans_models"},
-    {"_codebook", "_stream", "rans", "gaps", "kmeans"},
+    {"_codebook", "_devices", "_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
     {"codings._classes", "codings._models"},
@@ -34,7 +34,7 @@ LAYERS = [
     {"__init__"},
 ]
 DEVICE = {
-    "trees", "fold", "prune", "share", "lanes", "lanes._sizes", "lanes._huffman",
+    "_devices", "trees", "fold", "prune", "share", "lanes", "lanes._sizes", "lanes._huffman",
     "lanes._places", "lanes._rans", "lanes._leaves", "retrain", "rate", "soft_rate",
     "pipeline", "budget", "__init__",
 }  # fmt: skip
