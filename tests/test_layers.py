@@ -34,7 +34,8 @@ LAYERS = [
     {"__init__"},
 ]
 DEVICE = {
-    "_devices", "trees", "fold", "prune", "share", "lanes", "lanes._sizes", "lanes._huffman",
+    "_devices", "trees", "fold", "prune", "share", "lanes", "lanes._sizes",
+    "lanes._huffman",
     "lanes._places", "lanes._rans", "lanes._leaves", "retrain", "rate", "soft_rate",
     "pipeline", "budget", "__init__",
 }  # fmt: skip
