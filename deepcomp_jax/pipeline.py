@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import (
+    _devices,
     _weights,
     account,
     codings,
@@ -298,19 +299,21 @@ def load(
             result gets: to load into a NNX state, a `FrozenDict` or a dataclass. Its
             leaves must have the names, shapes and dtypes of those in the file; numbers
             of Python, and arrays of a weak type, stand for every width of their kind.
-        device: Optional device or sharding to load to: weights are decoded there, and
-            the result has JAX arrays. As always in JAX, 64-bit values are narrowed
-            unless `jax_enable_x64` is set.
+        device: Optional device or sharding to load to, or a pytree of them, one for
+            each leaf: weights are decoded there, and the result has JAX arrays. Leaves
+            that one sharding for all cannot divide are whole on each of its devices.
+            None puts leaves where those of `like` were placed. As always in JAX,
+            64-bit values are narrowed unless `jax_enable_x64` is set.
         max_bytes: The most memory that the decoded arrays may take, and decoding
             meanwhile: 8 bytes for each value of the largest array.
 
     Returns:
-        Arrays of NumPy, or of JAX if there is a device, in plain containers or in those
-        of `like`.
+        Arrays of NumPy, or of JAX if there is a device or place for them, in plain
+        containers or in those of `like`.
 
     Raises:
         FormatError: The file is damaged or too large.
-        ValueError: `like` does not fit; says which leaves do not.
+        ValueError: `like` or `device` does not fit; says which leaves do not.
     """
     data, header = container.read_file(path)
     if like is not None:
@@ -323,18 +326,23 @@ def load(
         variables = container.read_values(
             data, header, max_bytes=max_bytes, decode=decode
         )
-        named = jax.device_put(trees.named_leaves(variables), device)
+        named = trees.named_leaves(variables)
+        named = _devices.place(named, _devices.places(named, device))
         variables = trees.rebuild(variables, named)
     if like is None:
         return variables
-    return trees.rebuild(like, trees.named_leaves(variables))
+    named = trees.named_leaves(variables)
+    if device is None:
+        named = _devices.place(named, _devices.places_of(trees.named_leaves(like)))
+    return trees.rebuild(like, named)
 
 
 def _one_device(place: Place) -> Any:
     """The device that decodes what is to be placed there."""
-    if isinstance(place, jax.Device):
-        return place
-    return min(place.addressable_devices, key=lambda device: device.id)
+    first = next(iter(jax.tree.leaves(place)), None)
+    if first is None or isinstance(first, jax.Device):
+        return first
+    return min(first.addressable_devices, key=lambda device: device.id)
 
 
 def report(

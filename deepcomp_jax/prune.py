@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from deepcomp_jax import trees
+from deepcomp_jax import _devices, trees
 
 Method: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
@@ -234,7 +234,8 @@ def _smallest_out(
     if not leaves:
         return []
     sizes = [leaf.size for leaf in leaves]
-    scores = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in leaves])
+    scores = [jnp.abs(leaf).ravel() for leaf in _devices.together(leaves)]
+    scores = jnp.concatenate(scores)
     traced = isinstance(sparsity, Tracer)
     wanted = sum(sizes) * (1.0 - (sparsity if traced else float(sparsity)))
     kept = jnp.round(wanted) if traced else round(wanted)
@@ -244,7 +245,10 @@ def _smallest_out(
     first = jnp.arange(scores.size) < kept
     mask = jnp.zeros(scores.shape, bool).at[order].set(first) & (scores > 0)
     parts = jnp.split(mask, np.cumsum(sizes)[:-1])
-    return [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    return [
+        _devices.beside(part.reshape(leaf.shape), leaf)
+        for part, leaf in zip(parts, leaves, strict=True)
+    ]
 
 
 def _check_sparsity(sparsity: float | jax.Array) -> None:

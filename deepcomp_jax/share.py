@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import _codebook, trees
+from deepcomp_jax import _codebook, _devices, trees
 from deepcomp_jax import kmeans as _kmeans
 
 PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
@@ -339,7 +339,8 @@ def lookup(shared: SharedWeights) -> Any:
         for name, leaf in shared.rest.items()
     }
     for name, labels in shared.labels.items():
-        named[name] = _entries(shared.codebooks[group_of[name]], labels)
+        codebook = _devices.near(shared.codebooks[group_of[name]], labels)
+        named[name] = _entries(codebook, labels)
     in_order = [named[name] for name in trees.names(shared.treedef)]
     return jax.tree.unflatten(shared.treedef, in_order)
 

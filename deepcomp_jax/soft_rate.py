@@ -56,7 +56,6 @@ def steps(params: Any, factor: float, *, of_vectors: float) -> Any:
     return jax.tree.map(step, params)
 
 
-@jax.jit
 def prices(params: Any, steps: Any) -> Any:
     """What the position of one more weight would cost, in bits, where each weight is.
 
@@ -75,6 +74,7 @@ def prices(params: Any, steps: Any) -> Any:
     return jax.tree.map(_prices, params, steps)
 
 
+@jax.jit
 def _prices(leaf: jax.Array, step: jax.Array) -> jax.Array:
     kept = (jnp.abs(leaf) > 0.5 * step).astype(jnp.float32)
     mean = (kept.sum() + 0.5) / (kept.size + 1.0)
@@ -116,7 +116,6 @@ def bits(params: Any, steps: Any, prices: Any, *, width: float = 0.1) -> jax.Arr
     return sum(jax.tree.leaves(costs), jnp.zeros(()))
 
 
-@jax.jit
 def quantised(params: Any, steps: Any) -> Any:
     """The nearest multiples of the steps, with the derivative of the weights.
 
@@ -129,12 +128,14 @@ def quantised(params: Any, steps: Any) -> Any:
         steps: In its structure.
     """
 
-    def round_to(leaf: jax.Array, step: jax.Array) -> jax.Array:
-        nothing = leaf - jax.lax.stop_gradient(leaf)  # but its derivative is 1
-        nearest = (step * jnp.round(leaf / step)).astype(leaf.dtype)
-        return jax.lax.stop_gradient(nearest) + nothing
+    return jax.tree.map(_round_to, params, steps)
 
-    return jax.tree.map(round_to, params, steps)
+
+@jax.jit
+def _round_to(leaf: jax.Array, step: jax.Array) -> jax.Array:
+    nothing = leaf - jax.lax.stop_gradient(leaf)  # but its derivative is 1
+    nearest = (step * jnp.round(leaf / step)).astype(leaf.dtype)
+    return jax.lax.stop_gradient(nearest) + nothing
 
 
 def shared(params: Any, steps: Any) -> SharedWeights:

@@ -9,7 +9,7 @@ import pytest
 
 from deepcomp_jax import codings, huffman, lanes, rans
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.lanes import _huffman, _leaves, _rans
+from deepcomp_jax.lanes import _huffman, _leaves, _rans, _sizes
 from tests import laws
 
 
@@ -125,6 +125,8 @@ def labels(shape: tuple[int, ...], entries: int, kept: float, seed: int) -> np.n
 def even_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves of few lanes are decoded on the device too."""
     monkeypatch.setattr(_rans, "WORTH_LOCK_STEP", 1)
+    monkeypatch.setattr(_sizes, "WORTH_COMPILING", 1)
+    monkeypatch.setattr(_sizes, "BLOCK", 1 << 12)
 
 
 @pytest.fixture(params=["cpu", "gpu"])
@@ -220,3 +222,69 @@ def test_leaves_of_about_one_size_share_the_long_programs(
         lanes.values("density", body, leaf, np.arange(8, dtype=np.float32))
         before = before or _rans._lock_step._cache_size()
     assert _rans._lock_step._cache_size() == before
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many programs the loops of the CPU's path have compiled since."""
+    monkeypatch.setattr(_leaves, "_platform", lambda place: "cpu")
+    loops = _rans._lock_step, _huffman._lock_step
+    before = sum(loop._cache_size() for loop in loops)
+    return lambda: sum(loop._cache_size() for loop in loops) - before
+
+
+@pytest.mark.parametrize("name", codings.ALL)
+def test_small_leaves_compile_nothing(
+    name: str, compiled: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_rans, "WORTH_LOCK_STEP", 1)
+    for rows in range(1, 400, 57):
+        leaf = codings.Leaf((rows, 300), 7, 3)
+        own = labels(leaf.shape, 7, 0.3, rows)
+        body = codings.encode(own, leaf, name)[1]
+        lanes.values(name, body, leaf, np.arange(8, dtype=np.float32))
+    assert compiled() == 0
+
+
+@pytest.mark.parametrize("name", ["dense", "density", "relative"])
+def test_leaves_of_many_sizes_and_dtypes_share_few_programs(
+    name: str, compiled: Callable[[], int], even_few_lanes: None
+) -> None:
+    """At most one for each pair of rounded lanes and words, and one or many models."""
+    for number, rows in enumerate(range(20, 420, 40)):
+        leaf = codings.Leaf((rows, 301), 7, 3)
+        own = labels(leaf.shape, 7, 0.3, rows)
+        body = codings.encode(own, leaf, name)[1]
+        dtype = (np.float32, np.float16, jnp.bfloat16)[number % 3]
+        palette = np.arange(8).astype(dtype)
+        back = lanes.values(name, body, leaf, palette)
+        assert np.asarray(back).tobytes() == palette[own].tobytes()
+    assert compiled() <= 4
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+)
+def test_loops_carry_bits_and_no_narrow_floats(
+    dtype: str, platform: None, even_few_lanes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loops over narrow floats take as long for a step as for the whole array."""
+    carried: list[str] = []
+    for module in (_rans, _huffman):
+        loop = module._lock_step
+
+        def noted(*args: Any, loop: Any = loop, **kwargs: Any) -> Any:
+            out = loop(*args, **kwargs)
+            carried.append(out[0].dtype.kind)
+            return out
+
+        monkeypatch.setattr(module, "_lock_step", noted)
+    leaf = codings.Leaf((100, 301), 7, 3)
+    own = labels(leaf.shape, 7, 0.3, 1)
+    palette = np.arange(8).astype(dtype)
+    for name in ("dense", "density", "relative"):
+        body = codings.encode(own, leaf, name)[1]
+        back = lanes.values(name, body, leaf, palette)
+        assert back.dtype == dtype
+        assert np.asarray(back).tobytes() == palette[own].tobytes()
+    assert set(carried) == {"u"}

@@ -24,7 +24,8 @@ LAYERS = [
         "lanes._sizes",
     },
     {"_index", "_runs", "_tree", "trees", "_rans_models"},
-    {"_weights", "_codebook", "_words", "_stream", "rans", "gaps", "kmeans"},
+    {"_codebook", "_devices", "_weights", "_words"},
+    {"_stream", "rans", "gaps", "kmeans"},
     {"huffman", "codings._groups", "fold", "prune", "share"},
     {"codings._body"},
     {"codings._classes", "codings._models"},
@@ -44,9 +45,9 @@ LAYERS = [
     {"__init__"},
 ]
 DEVICE = {
-    "_keys", "trees", "_weights", "fold", "prune", "share", "lanes", "lanes._sizes",
-    "lanes._huffman", "lanes._places", "lanes._rans", "lanes._leaves", "retrain",
-    "rate", "soft_rate", "pipeline", "budget", "__init__",
+    "_devices", "_keys", "trees", "_weights", "fold", "prune", "share", "lanes",
+    "lanes._sizes", "lanes._huffman", "lanes._places", "lanes._rans", "lanes._leaves",
+    "retrain", "rate", "soft_rate", "pipeline", "budget", "__init__",
 }  # fmt: skip
 
 

@@ -4,8 +4,8 @@
     values    a whole leaf, from the body in the file to its values
 
 The host reads what is small: numbers, models, where lanes begin. Words are decoded,
-gaps added up and values put in their places on the device. Sizes are rounded up, so
-that streams of about one size share a compiled program.
+gaps added up and values put in their places on the device. Small leaves are decoded by
+NumPy, and sizes are rounded up, so that streams of about one size share a program.
 """
 
 from deepcomp_jax.lanes._huffman import decode as decode

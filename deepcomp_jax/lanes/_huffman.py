@@ -40,9 +40,33 @@ def decode(data: bytes, pos: int, count: int) -> tuple[int, jax.Array]:
 
 
 def decode_on_cpu(data: bytes, pos: int, count: int) -> tuple[int, np.ndarray]:
-    """The same as `huffman.decode`, with the loop compiled."""
-    end, symbols = padded(data, pos, count, jax.local_devices(backend="cpu")[0])
-    return end, np.asarray(symbols)[:count]
+    """The same as `huffman.decode`, with the loop compiled if there is much to decode.
+
+    Blocks of symbols are decoded one after the other, so that the shapes of the program
+    are those of lanes, words and tables only: at most 11 x 9 x 2 programs for all
+    streams, of which those of one network need a few.
+    """
+    if count < _sizes.WORTH_COMPILING:
+        return huffman.decode(data, pos, count)
+    stream = huffman.read(data, pos, count)
+    real = stream.starts.size - 1
+    if real < huffman.WORTH_LOCK_STEP or stream.starts[-1] > _MAX_BITS:
+        return huffman.decode(data, pos, count)
+    place = jax.local_devices(backend="cpu")[0]
+    ahead = huffman.windows(data[stream.words : stream.end])
+    ahead = _sizes.extended(ahead, _sizes.words(ahead.size), place)
+    starts = stream.starts[:-1].astype(np.uint32)
+    here = _sizes.extended(starts, _sizes.lanes(real), place)
+    lookup = jax.device_put(_lookup(stream.lengths), place)
+    found = np.empty(count, np.uint16)
+    for first, whole, left in _sizes.blocks(count, real):
+        until = first + whole * real + left
+        sizes = jnp.array([whole, left, real], jnp.int32)
+        room = max(_sizes.BLOCK, here.size) + here.size
+        block, here = _lock_step(ahead, lookup, here, sizes, size=room)
+        found[first:until] = np.asarray(block)[: until - first]
+    huffman.check_ends(stream, np.asarray(here)[:real].astype(np.int64))
+    return stream.end, found
 
 
 def padded(data: bytes, pos: int, count: int, place: Any) -> tuple[int, jax.Array]:

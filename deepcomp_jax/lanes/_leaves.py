@@ -25,8 +25,8 @@ def values(
     """Reads a leaf, like `codings.ALL[coding].decode`, straight into a device array.
 
     On a CPU the loops are compiled, and NumPy does the rest, in memory that JAX takes
-    over. On other devices all is done there, but for leaves of few lanes, of very wide
-    gaps, or of 2**28 values and more.
+    over. On other devices all is done there, but for small leaves, those of few lanes,
+    of very wide gaps, or of 2**28 values and more.
 
     Args:
         coding: A name in `codings.ALL`.
@@ -41,13 +41,17 @@ def values(
     Raises:
         FormatError: The body breaks a clause; the same as on the host.
     """
-    found = None
-    if _platform(place) != "cpu":
-        found = on_device(coding, body, leaf, palette, place)
-    if found is None:
-        flat = codings.ALL[coding].decode(body, leaf, palette, _COMPILED)
-        found = jax.device_put(flat.reshape(leaf.shape), place, may_alias=True)
-    return found
+    # Bits are carried about: XLA computes with narrow floats in wider ones, and a loop
+    # over an array of them would convert the whole of it at every step.
+    dtype = jax.dtypes.canonicalize_dtype(palette.dtype)
+    own = palette.astype(dtype)
+    own = own.view(f"u{own.itemsize}")
+    if leaf.size >= _sizes.WORTH_COMPILING and _platform(place) != "cpu":
+        found = on_device(coding, body, leaf, own, place)
+        if found is not None:
+            return jax.lax.bitcast_convert_type(found, dtype)
+    flat = codings.ALL[coding].decode(body, leaf, own, _COMPILED).view(dtype)
+    return jax.device_put(flat.reshape(leaf.shape), place, may_alias=True)
 
 
 def _platform(place: Any) -> str:

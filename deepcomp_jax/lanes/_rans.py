@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import rans
+from deepcomp_jax.codings._body import zeros
 from deepcomp_jax.lanes import _sizes
 
 WORTH_LOCK_STEP = 64  # lanes; with fewer, the host is about as fast
@@ -98,19 +99,55 @@ def take_on_cpu(
     chosen: np.ndarray,
     palette: np.ndarray | None = None,
 ) -> tuple[rans.State, np.ndarray]:
-    """The same as `rans.take`, with the loop compiled."""
-    if state.lanes.size < WORTH_LOCK_STEP or rans.find_certain(table) is not None:
+    """The same as `rans.take`, with the loop compiled if there is much to decode.
+
+    Blocks of symbols are decoded one after the other, so that the shapes of the program
+    are those of lanes, words and tables only: at most 11 x 9 x 2 programs for all
+    streams, of which those of one network need a few.
+    """
+    real, count = state.lanes.size, chosen.size
+    few = count < _sizes.WORTH_COMPILING or real < WORTH_LOCK_STEP
+    if few or rans.find_certain(table) is not None:
         return rans.take(state, table, chosen, palette)
-    here = begin(state, jax.local_devices(backend="cpu")[0])
     if palette is None:
         palette = np.arange(table.frequencies.shape[1], dtype=np.uint16)
-    models = None
-    if len(table.frequencies) > 1:
-        models = np.zeros(room(here, chosen.size), np.uint8)
-        models[: chosen.size] = chosen
-        models = jax.device_put(models, here.place)
-    here, values = take(here, table, chosen.size, models, palette)
-    return back(here, state), np.asarray(values)[: chosen.size]
+    here = _begin_on_cpu(state)
+    symbols, steps = rans.tables(table)
+    slots = _sizes.power(steps.size, base=64, least=rans.TOTAL)
+    tables = tuple(
+        _sizes.extended(values, slots, here.place)
+        for values in (steps, symbols.astype(np.uint16))
+    )
+    size = max(_sizes.BLOCK, here.lanes.size) + here.lanes.size
+    found = zeros(count, palette.dtype)
+    for first, whole, left in _sizes.blocks(count, real):
+        until = first + whole * real + left
+        models = None
+        if len(table.frequencies) > 1:
+            models = _sizes.extended(chosen[first:until], size, here.place)
+        block, lanes, at = _lock_step(
+            (here.words, here.ends),
+            tables,
+            models,
+            (here.lanes, here.here),
+            jnp.array([whole, left, real], jnp.int32),
+            size=size,
+        )
+        here = here._replace(lanes=lanes, here=at)
+        own = np.asarray(block)[: until - first]
+        palette.take(own, out=found[first:until], mode="clip")
+    return back(here, state), found
+
+
+def _begin_on_cpu(state: rans.State) -> State:
+    """A decoder in arrays of few sizes, on the CPU."""
+    place = jax.local_devices(backend="cpu")[0]
+    size = _sizes.lanes(state.lanes.size)
+    lanes = _sizes.extended(state.lanes.astype(np.uint32), size, place)
+    here = _sizes.extended(state.here.astype(np.int32), size, place)
+    ends = _sizes.extended(state.ends.astype(np.int32), size, place)
+    words = _sizes.extended(state.words, _sizes.words(state.words.size), place)
+    return State(words, lanes, here, ends, state.lanes.size, place)
 
 
 def back(state: State, host: rans.State) -> rans.State:

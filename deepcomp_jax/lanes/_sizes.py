@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
+BLOCK = 1 << 18  # symbols that a compiled loop on the CPU decodes at a time
+WORTH_COMPILING = 1 << 18  # symbols; NumPy decodes fewer sooner than a loop compiles
 _ROUNDINGS = 8  # sizes, of those with as many bits, that have a program
 
 
@@ -15,6 +17,20 @@ def rounded(size: int) -> int:
     return -(-size // grain) * grain
 
 
+def power(size: int, *, base: int, least: int) -> int:
+    """The next of `least`, `least * base`, `least * base**2` and so on."""
+    while least < size:
+        least *= base
+    return least
+
+
+def extended(values: np.ndarray, size: int, place: Any) -> jax.Array:
+    """Values on the device, and zeros up to `size`."""
+    whole = np.zeros(size, values.dtype)
+    whole[: values.size] = values
+    return jax.device_put(whole, place)
+
+
 def padded(values: np.ndarray, place: Any, *, more: int = 0) -> jax.Array:
     """Values on the device, with at least `more` zeros after them.
 
@@ -23,6 +39,34 @@ def padded(values: np.ndarray, place: Any, *, more: int = 0) -> jax.Array:
         place: Device or sharding; None takes the default.
         more: Zeros.
     """
-    whole = np.zeros(rounded(values.size + more), values.dtype)
-    whole[: values.size] = values
-    return jax.device_put(whole, place)
+    return extended(values, rounded(values.size + more), place)
+
+
+def lanes(count: int) -> int:
+    """Lanes, rounded to those of a compiled loop on the CPU: 64, 128, 256 and so on."""
+    return power(count, base=2, least=64)
+
+
+def words(count: int) -> int:
+    """Words of a stream, rounded to those of a compiled loop on the CPU."""
+    return power(count, base=4, least=1 << 14)
+
+
+def blocks(count: int, lanes: int) -> list[tuple[int, int, int]]:
+    """How a compiled loop on the CPU divides symbols: into blocks of whole steps.
+
+    Args:
+        count: Of the symbols.
+        lanes: Each step decodes one symbol of each.
+
+    Returns:
+        Of each block the first symbol, the steps that all lanes take, and the number
+        of lanes that take one more, which is 0 but in the last block.
+    """
+    most = max(BLOCK // lanes, 1)
+    steps, left = divmod(count, lanes)
+    firsts = range(0, max(steps, 1), most)
+    return [
+        (first * lanes, min(most, steps - first), left if first == firsts[-1] else 0)
+        for first in firsts
+    ]

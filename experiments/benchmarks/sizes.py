@@ -9,12 +9,14 @@ tensors: Laplacian weights, as they are or with log-normal scales (sigma 0.6) of
 and columns as trained layers have, pruned to 90 % or 97 %, 16 centroids by k-means; and
 of 4096 x 4096 Laplacian weights, pruned to 90 %, for the speeds.
 
-Prints a table of bytes; the bytes of the whole VGG19 file; and million labels a second.
+Prints a table of bytes; the bytes of the whole VGG19 file; million labels a second; and
+the same of decoding 1500 x 1500 labels in every coding to values of every dtype.
 Ours are encoded with the choice of a coding, on the host, and decoded to float32 values
 by NumPy and by JAX. Those of NNCodec are decoded to labels. Each coder runs alone.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import lzma
@@ -39,6 +41,8 @@ _SHAPE = (512, 4608)
 _LARGE = (4096, 4096)
 _SLOW = 1 << 20  # labels from which a tensor is timed
 _ROUNDS = 3
+_SIDE = 1500  # rows and columns of the labels that are decoded to every dtype
+_DTYPES = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 Tensors = dict[str, np.ndarray]
 
@@ -69,6 +73,7 @@ def main() -> None:
     _print_sizes(vgg | made, rows)
     _print_file(peers["vgg"].get("whole"))
     _print_speeds(made, rows)
+    _print_dtypes(made["large-iid-90%"][:_SIDE, :_SIDE])
 
 
 # ---- labels -------------------------------------------------------------------------
@@ -232,6 +237,22 @@ def seconds(labels: Message) -> list[float]:
         lambda: lanes.values(coding, body, leaf, palette),
     ]
     return [_time(coder) for coder in coders]
+
+
+def _print_dtypes(labels: np.ndarray) -> None:
+    """Speeds of decoding by JAX, of all codings and dtypes."""
+    flat, leaf = message(labels)
+    print("\nmillion labels a second, decoded by JAX")
+    print(f"{'dtype':<20}" + "".join(f"{name:>18}" for name in codings.ALL))
+    bodies = {name: codings.encode(flat, leaf, name)[1] for name in codings.ALL}
+    for dtype in _DTYPES:
+        palette = np.arange(leaf.entries + 1).astype(dtype)
+        taken = [
+            _time(functools.partial(lanes.values, name, body, leaf, palette))
+            for name, body in bodies.items()
+        ]
+        speeds = "".join(f"{labels.size / 1e6 / each:>18.1f}" for each in taken)
+        print(f"{dtype:<20}{speeds}")
 
 
 def _time(coder: Callable[[], Any]) -> float:
