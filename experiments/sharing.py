@@ -37,8 +37,9 @@ def coding_rules(config: Config) -> list[pipeline.Rule]:
 
 
 def file_bytes(config: Config, shared: share.SharedWeights) -> int:
-    """Size of the file that a network would have."""
-    return len(container.dumps(pipeline.pack(shared, coding_rules(config))))
+    """Size of the file that a network would have, whether any weights are shared."""
+    rules = coding_rules(config) if shared.labels else []
+    return len(container.dumps(pipeline.pack(shared, rules)))
 
 
 def linear_kmeans(bits: int) -> share.Method:
