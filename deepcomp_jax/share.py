@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from deepcomp_jax import _codebook, _devices, trees
 from deepcomp_jax import kmeans as _kmeans
@@ -294,12 +295,24 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
     size = max(256, 1 << boundaries.size.bit_length())
     padded = np.full(size, np.inf, boundaries.dtype)
     padded[: boundaries.size] = boundaries
-    return _assign(weights, jnp.asarray(padded), wide=len(codebook) > 255)
+    find = partial(_assign, boundaries=jnp.asarray(padded), wide=len(codebook) > 255)
+    if isinstance(weights, Tracer) or weights.committed or _on_accelerator(weights):
+        return find(weights)
+    # So do leaves of most shapes: a network has hundreds, and a program takes longer
+    # to compile than to run. Where there are no copies to make, arrays are NumPy's.
+    flat = np.asarray(weights).ravel()
+    quarter = 1 << max(flat.size.bit_length() - 3, 8)
+    filled = np.pad(flat, (0, -flat.size % quarter))
+    return jnp.asarray(np.asarray(find(filled))[: flat.size].reshape(weights.shape))
+
+
+def _on_accelerator(array: jax.Array) -> bool:
+    return any(device.platform != "cpu" for device in array.devices())
 
 
 @partial(jax.jit, static_argnames="wide")
-def _assign(weights: jax.Array, boundaries: jax.Array, *, wide: bool) -> jax.Array:
-    ranks = _ranks(weights)
+def _assign(weights: Any, boundaries: jax.Array, *, wide: bool) -> jax.Array:
+    ranks = _ranks(jnp.asarray(weights))
     index = jnp.searchsorted(_ranks(boundaries), ranks, side="left")
     is_zero = (ranks == 0) | (ranks == -1)  # +0.0 and -0.0
     return jnp.where(is_zero, 0, index + 1).astype(jnp.uint16 if wide else jnp.uint8)

@@ -229,3 +229,16 @@ def test_sharing_is_a_pytree_that_passes_through_jit():
     jax.tree.map(
         np.testing.assert_array_equal, share.lookup(shared), share.lookup(again)
     )
+
+
+def test_leaves_of_many_shapes_share_few_programs():
+    """Compiling one for each took longer than everything else, 200 leaves 30 s."""
+    before = share._assign._cache_size()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        shape = tuple(rng.integers(1, 40, size=2))
+        weights = rng.normal(size=shape).astype(np.float32)
+        labels = share.assign(jnp.asarray(weights), np.array([-1, 0.5], np.float32))
+        assert labels.shape == shape
+        assert np.array_equal(labels, 1 + (weights > -0.25))
+    assert share._assign._cache_size() <= before + 8
