@@ -154,7 +154,7 @@ def check_weights(name: str, leaf: Any) -> Any:
             f"leaf {name!r} is {dtype}, which JAX would cut to 32 bits: set "
             "jax_enable_x64, convert the leaf, or leave it out by a rule"
         )
-    if not bool(jnp.isfinite(leaf).all()):
+    if not _all_finite(leaf):
         raise ValueError(
             f"leaf {name!r} holds NaN or infinity: weights must be finite to be "
             "pruned or shared; repair the training, or leave it out by a rule"
@@ -204,6 +204,17 @@ def _kind(dtype: Any) -> Any:
     """What numbers are, but for their width; other dtypes are of no kind but theirs."""
     kinds = jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating
     return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
+
+
+def _all_finite(leaf: Any) -> bool:
+    """Whether no value is NaN or infinite, found where the leaf is.
+
+    What the host can see it looks at without a program, which is compiled anew for each
+    shape.
+    """
+    if isinstance(leaf, jax.Array) and any(d.platform != "cpu" for d in leaf.devices()):
+        return bool(jnp.isfinite(leaf).all())
+    return bool(np.isfinite(np.asarray(leaf)).all())
 
 
 def structure(tree: Any) -> tuple[Structure, list[Any]]:
