@@ -11,6 +11,8 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import share
@@ -258,6 +260,52 @@ def test_the_slides_learning_rates():
     ]
     expected = 3 * [1e-2] + 9 * [1e-3] + 6 * [1e-4] + 7 * [1e-5]
     np.testing.assert_allclose(within, expected, rtol=1e-5)
+
+
+@given(times=st.integers(1, 40), rate=st.floats(1e-4, 1.0))
+def test_a_phase_of_any_length_drops_where_one_of_25_epochs_does(
+    times: int, rate: float
+):
+    seed = vgg19_cifar10.PRESETS["seed"]
+    epochs = 25 * times
+    rates = [
+        seed.learning_rates(rate, epoch=e, epochs=epochs, steps=1)[0]
+        for e in range(epochs)
+    ]
+    lengths = [3 * times, 9 * times, 6 * times, 7 * times]
+    expected = np.repeat([rate, rate / 10, rate / 100, rate / 1000], lengths)
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+@given(epochs=st.integers(1, 24))
+def test_a_short_phase_begins_at_its_rate_and_drops_little_by_little(epochs: int):
+    seed = vgg19_cifar10.PRESETS["seed"]
+    rates = [
+        seed.learning_rates(0.1, epoch=e, epochs=epochs, steps=1)[0]
+        for e in range(epochs)
+    ]
+    assert rates[0] == np.float32(0.1)
+    assert (np.diff(rates) <= 0).all()
+
+
+@pytest.mark.parametrize("drop", [3, 1.0, 0.0, -0.1, float("nan")])
+def test_drops_that_are_no_parts_of_a_phase(drop: float):
+    with pytest.raises(ValueError, match=r"drops=.*: give parts of a phase"):
+        dataclasses.replace(TINY, drops=(0.5, drop))
+
+
+def test_the_slides_first_training_is_mostly_at_its_high_rates():
+    """Of its 100 epochs, not of the first 25 of them."""
+    seed = vgg19_cifar10.PRESETS["seed"]
+    epochs = seed.dense_epochs
+    rates = np.array(
+        [
+            seed.learning_rates(seed.dense_rate, epoch=e, epochs=epochs, steps=1)[0]
+            for e in range(epochs)
+        ]
+    )
+    assert epochs == 100
+    assert np.count_nonzero(rates > seed.dense_rate / 500) == 72
 
 
 def test_a_cosine_falls_to_zero():
