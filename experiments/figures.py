@@ -150,10 +150,8 @@ def accuracy_against(log: Log, measure: Measure) -> Figure | None:
     ]
     tuned = {m: r for m in METHODS if (r := log.result(f"{m}-end")) and r["unique"]}
     x = [measure.of(unique, kept, log.parameters) for unique, kept, _ in shared]
-    ends = [
-        measure.of(row["unique"], row["nonzero"], log.parameters)
-        for row in tuned.values()
-    ]
+    counts = [(row["unique"], row["nonzero"]) for row in tuned.values()]
+    ends = [measure.of(*count, log.parameters) for count in counts]
     if len(set(x or ends)) < 2:
         return None
     figure = plotting.figure(

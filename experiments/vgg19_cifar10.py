@@ -49,7 +49,9 @@ _READERS.append(Axis("params/fc1/kernel", 0))
 ROLES = Roles(
     network="VGG19_BN_drop_10",
     # The slides' groups besides the kernels: each convolution's bias and BatchNorm
-    # values together. They have none for the dense layers' biases; here each has one.
+    # values together. So here, but BatchNorm is folded first, and then the bias of the
+    # convolution is in that of BatchNorm (`study.folded`): it counts no points of its
+    # own. They have no group for the dense layers' biases; here each has one.
     # What is left of the running statistics is one constant.
     groups=[
         (r"(?:conv|bn)(\d+_\d+)/(?:bias|scale)$", r"bn\1"),

@@ -238,9 +238,7 @@ def test_accuracy_against_the_slides_measures(
     assert ax.get_ylabel() == "accuracy on validation data (%)"
 
 
-COUNTS = st.lists(
-    st.tuples(st.integers(1, 50), st.sampled_from((60, 600))), max_size=4
-)
+COUNTS = st.lists(st.tuples(st.integers(1, 50), st.sampled_from((60, 600))), max_size=4)
 
 
 @given(

@@ -29,6 +29,7 @@ from experiments import (
 )
 from experiments.config import Config
 from experiments.data import Dataset
+from experiments.report import clusters
 from tests.killing import run_killed
 from tests.small import ROLES, Small
 
@@ -107,6 +108,9 @@ def test_every_output_is_there(finished: Path):
     }
     text = (finished / "report.txt").read_text()
     assert text.count("Initial clusters") == 7
+    # The width of the settings, whatever network is made of it.
+    assert report["network"] == "small of width 0.03125"
+    assert text.startswith("small of width 0.03125 on noise, preset tiny\n")
 
 
 def test_sparsity_and_codebooks_are_as_asked(finished: Path):
@@ -227,6 +231,38 @@ def test_channels_that_nothing_reaches_survive_sharing():
     assert np.abs(answers(shared) - before).max() < 0.1 * np.abs(before).max()
 
 
+def test_groups_hold_the_biases_of_convolutions_added_to_those_of_batchnorm():
+    """Each convolution's bias and BatchNorm are one group, in which nothing is lost."""
+    roles, epsilon = vgg19_cifar10.ROLES, 1e-5
+    model = vgg.of_width(1 / 32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda x: jnp.asarray(rng.uniform(0.5, 1.5, x.shape), jnp.float32), shapes
+    )
+    # More entries than a group has values, so that each value is one.
+    config = dataclasses.replace(TINY, other_bits=7)
+    current: Any = study.Study(config, None, model, None, None, roles)
+    rules = sharing.rules(config, roles, "kmeans")
+    shared = share.share(study.folded(current, variables), rules)
+    points = {group: count for group, count, *_ in clusters(shared)}
+    values = share.lookup(shared)["params"]
+    for name in (name for name in values if name.startswith("bn")):
+        conv, norm = name.replace("bn", "conv"), variables["params"][name]
+        mean, var = (
+            np.asarray(variables["batch_stats"][name][role], np.float64)
+            for role in ("mean", "var")
+        )
+        scale = np.asarray(norm["scale"], np.float64) / np.sqrt(var + epsilon)
+        center = mean - np.asarray(variables["params"][conv]["bias"], np.float64)
+        bias = np.asarray(norm["bias"], np.float64) - center * scale
+        np.testing.assert_allclose(values[name]["scale"], scale, rtol=1e-5)
+        np.testing.assert_allclose(values[name]["bias"], bias, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(values[conv]["bias"], 0)
+        assert dict(shared.groups)[f"params/{conv}/bias"] == name
+        assert points[name] == scale.size + np.count_nonzero(bias)
+
+
 def test_another_configuration_is_not_mixed_in(finished: Path):
     other = dataclasses.replace(TINY, l2=0.0)
     with pytest.raises(ValueError, match="other settings: give another --work-dir"):
@@ -246,6 +282,7 @@ def test_vgg19_from_the_command_line_and_its_file_evaluated(
     vgg19_cifar10.main(["--evaluate", str(tmp_path / "model.dcz")])
 
     report = json.loads((tmp_path / "report.json").read_text())
+    assert report["network"] == "VGG19_BN_drop_10 of width 0.03125"
     assert len(report["per_tensor"]) == 16 * 6 + 3 * 2
     assert f"test error {report['test_error']:.2f} %" in capsys.readouterr().out
     assert (tmp_path / "report.txt").read_text().count("Initial clusters") == 39
