@@ -28,8 +28,9 @@ class Config:
             training before any pruning; 0 for none.
         l2: Weight of half the sum of squares of the kernels in the loss.
         schedule: Of the learning rate within a phase: "cosine" to zero, or "steps", a
-            tenth after each epoch in `drops`.
-        drops: Epochs after which the rate drops.
+            tenth after each part in `drops`.
+        drops: Parts of a phase, of any length, after which the rate drops: 3, 12 and
+            18 of 25 epochs are 0.12, 0.48 and 0.72.
         dense_epochs: Of the training before any pruning.
         dense_rate: Initial learning rate of that training.
         dense_optimizer: Of that training: "sgd" (Nesterov's method) or "adam".
@@ -83,7 +84,7 @@ class Config:
     cut_out: int = 0
     l2: float = 5e-4
     schedule: Literal["cosine", "steps"] = "cosine"
-    drops: tuple[int, ...] = (3, 12, 18)
+    drops: tuple[float, ...] = (0.12, 0.48, 0.72)
     dense_epochs: int = 10
     dense_rate: float = 0.05
     dense_optimizer: Literal["sgd", "adam"] = "sgd"
@@ -111,6 +112,11 @@ class Config:
         """Rejects what only the end of a run would show."""
         if not self.target_bytes:
             raise ValueError("target_bytes is empty: give one size at least")
+        if not all(0 < drop < 1 for drop in self.drops):
+            raise ValueError(
+                f"drops={self.drops}: give parts of a phase, between 0 and 1, as 0.12 "
+                "for 3 epochs of 25"
+            )
         if (self.pruning == "rate") != (self.sharing == "grid"):
             raise ValueError(
                 f"pruning={self.pruning!r} with sharing={self.sharing!r}: 'rate' and "
@@ -156,7 +162,7 @@ class Config:
             steps: Of an epoch.
         """
         if self.schedule == "steps":
-            factor = 0.1 ** sum(epoch >= drop for drop in self.drops)
+            factor = 0.1 ** sum(epoch / epochs >= drop for drop in self.drops)
             return np.full(steps, rate * factor, np.float32)
         done = (epoch + np.arange(steps) / steps) / epochs
         # The first steps of a phase, when moments are empty, are taken more gently.

@@ -1,6 +1,7 @@
 """The figures of a run, drawn from what it logged, its weights and its file.
 
-Figures 1 to 5 answer to those of the slides. Errors are logged in percent; the figures
+Figures 1 to 5 answer to those of the slides, whose Figures 1 and 2 have one caption and
+are one figure here. Errors are logged in percent; the figures
 show accuracy, 100 - error. The functions that make a figure return None where what they
 show is not logged, such as a method of sharing that was not run.
 """
@@ -73,12 +74,7 @@ class Measure(NamedTuple):
 
 
 MEASURES = {
-    "fig1_unique_per_nonzero": Measure(
-        "Accuracy against unique values per non-zero weight",
-        "unique non-zero values / non-zero weights (%)",
-        lambda unique, nonzero, _: 100 * unique / nonzero,
-    ),
-    "fig2_unique_per_parameters": Measure(
+    "fig1_2_unique_per_parameters": Measure(
         "Accuracy against unique values per parameter",
         "unique non-zero values / all parameters (%)",
         lambda unique, _, parameters: 100 * unique / parameters,
@@ -88,6 +84,11 @@ MEASURES = {
         '(the slides\' "compression rate", no ratio of stored bytes)',
         "all parameters / unique non-zero values",
         lambda unique, _, parameters: parameters / unique,
+    ),
+    "fig_unique_per_nonzero": Measure(
+        "Accuracy against unique values per non-zero weight",
+        "unique non-zero values / non-zero weights (%)",
+        lambda unique, nonzero, _: 100 * unique / nonzero,
     ),
 }
 
@@ -137,19 +138,26 @@ def draw(
 
 
 def accuracy_against(log: Log, measure: Measure) -> Figure | None:
-    """Figures 1 to 3: accuracy after sharing against a measure of compression."""
+    """Accuracy after sharing against a measure of compression, as Figures 1 to 3.
+
+    Codebooks of fixed sizes have as many distinct values after each iteration: where
+    the measure does not vary over the iterations, or over the fine-tuned networks if
+    there are none, nothing depends on it, and no figure is made.
+    """
     shared = [
         (r["shared_unique"], r["nonzero"], r["shared_watch_error"])
         for r in log.iterations()
     ]
     tuned = {m: r for m in METHODS if (r := log.result(f"{m}-end")) and r["unique"]}
-    if len(shared) + len(tuned) < 2:  # one point compares with nothing
+    x = [measure.of(unique, kept, log.parameters) for unique, kept, _ in shared]
+    counts = [(row["unique"], row["nonzero"]) for row in tuned.values()]
+    ends = [measure.of(*count, log.parameters) for count in counts]
+    if len(set(x or ends)) < 2:
         return None
     figure = plotting.figure(
         f"{measure.title}\nafter weight sharing, {log.watched_on} data"
     )
     ax = figure.subplots()
-    x = [measure.of(unique, kept, log.parameters) for unique, kept, _ in shared]
     if shared:
         y = [100 - error for *_, error in shared]
         ax.plot(x, y, color=GREY, linewidth=0.8, alpha=0.6)
@@ -157,21 +165,19 @@ def accuracy_against(log: Log, measure: Measure) -> Figure | None:
         points = ax.scatter(
             x, y, s=45, c=range(1, len(x) + 1), cmap="cividis", zorder=3, label=label
         )
-        points.set_clim(1, max(len(x), 2))
-        if len(x) > 1:
-            bar = figure.colorbar(points, ax=ax, label="iteration of pruning")
-            bar.locator = MaxNLocator(integer=True)
-    for method, row in tuned.items():
+        points.set_clim(1, len(x))
+        bar = figure.colorbar(points, ax=ax, label="iteration of pruning")
+        bar.locator = MaxNLocator(integer=True)
+    for (method, row), end in zip(tuned.items(), ends, strict=True):
         _, name, color, marker = METHODS[method]
-        x.append(measure.of(row["unique"], row["nonzero"], log.parameters))
         ax.plot(
-            x[-1], 100 - row["watch_error"], marker, color=color, markersize=9,
+            end, 100 - row["watch_error"], marker, color=color, markersize=9,
             markeredgecolor="white", linestyle="", zorder=4,
             label=f"{name}, fine-tuned: {100 - row['watch_error']:.2f} %",
         )  # fmt: skip
     _horizontal(ax, log.result("dense-end"), "dense network", GREY, ":")
     plotting.label(ax, measure.label, _accuracy(log))
-    plotting.log_axis(ax.xaxis, x)
+    plotting.log_axis(ax.xaxis, [*x, *ends])
     return plotting.with_legend(figure)
 
 

@@ -93,8 +93,9 @@ def _facts(
     study: Study, dataset: str, rows: Iterable[Row], measured: Row
 ) -> dict[str, Any]:
     """What a report says of the run."""
+    network, width = study.roles.network, study.config.width
     return {
-        "network": study.roles.network,
+        "network": network if width == 1 else f"{network} of width {width:g}",
         "dataset": dataset,
         "preset": study.config.preset,
         "seed": study.config.seed,

@@ -205,6 +205,11 @@ def folded(study: Study, variables: Any, *, kernels: bool = False) -> Any:
     its folded scale, hundreds of times as large as others: it becomes zero where it
     multiplies nothing.
 
+    The bias of a convolution goes into that of the BatchNorm behind it, with which it
+    is one number in use: a group has it once, in its effect on the output. Shared as a
+    value of its own it would be rounded before the scale multiplies it, and its error
+    with it; and where the scale becomes zero it would be lost.
+
     Args:
         study: The run.
         variables: Of the network, which may be without BatchNorm.

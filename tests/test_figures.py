@@ -3,10 +3,13 @@
 import math
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -191,7 +194,7 @@ def _crowded() -> tuple[Log, dict[str, dict[str, np.ndarray]], list[TensorRow]]:
     rows = _epochs("dense", *100 * [(30.0, 20.0)])
     for i in range(1, 26):
         rows += _epochs(f"prune-{i:02d}", *25 * [(25.0, 22.0)])
-        rows.append(_pruned(i, round(PARAMETERS * 0.9**i), 20 + i / 10, 50, 20 + i))
+        rows.append(_pruned(i, round(PARAMETERS * 0.9**i), 20 + i / 10, 75 - i, 20 + i))
     rows += [r for r in ROWS if r["phase"].startswith(("kmeans", "nonparametric"))]
     names = [f"{layer}{i}_{j}" for layer in ("conv", "bn") for i in range(1, 5)
              for j in range(1, 5)]  # fmt: skip
@@ -214,8 +217,8 @@ def test_no_text_lies_on_another_or_sticks_out(
     ("name", "iterations", "kmeans", "nonparametric"),
     [
         # 50 unique of 1000 kept, then 40 of 200; of 2000 parameters
-        ("fig1_unique_per_nonzero", (5.0, 20.0), 20.0, 5.0),
-        ("fig2_unique_per_parameters", (2.5, 2.0), 2.0, 0.5),
+        ("fig_unique_per_nonzero", (5.0, 20.0), 20.0, 5.0),
+        ("fig1_2_unique_per_parameters", (2.5, 2.0), 2.0, 0.5),
         ("fig3_parameters_per_unique", (40.0, 50.0), 50.0, 200.0),
     ],
 )
@@ -233,6 +236,30 @@ def test_accuracy_against_the_slides_measures(
     assert _points(ax, "dense network: 80.00 %") == [(0.0, 80.0), (1.0, 80.0)]
     assert ax.get_xscale() == "log"
     assert ax.get_ylabel() == "accuracy on validation data (%)"
+
+
+COUNTS = st.lists(st.tuples(st.integers(1, 50), st.sampled_from((60, 600))), max_size=4)
+
+
+@given(
+    iterations=COUNTS,
+    ends=st.dictionaries(
+        st.sampled_from(("kmeans", "nonparametric")), st.sampled_from((40, 50))
+    ),
+    name=st.sampled_from(sorted(MEASURES)),
+)
+def test_a_measure_that_does_not_vary_is_not_drawn(
+    iterations: list[tuple[int, int]], ends: dict[str, int], name: str
+):
+    """Neither for one x of all iterations, nor for one of all fine-tuned networks."""
+    rows = [_pruned(i, n, 20.0, u, 25.0) for i, (u, n) in enumerate(iterations, 1)]
+    rows += [_shared(f"{m}-end", 200, unique, 25.0) for m, unique in ends.items()]
+    per_nonzero = name == "fig_unique_per_nonzero"
+    measured = {Fraction(u, n if per_nonzero else 1) for u, n in iterations}
+    varies = len(measured or set(ends.values())) > 1
+
+    log = Log(rows, PARAMETERS, "test")
+    assert (figures.accuracy_against(log, MEASURES[name]) is not None) == varies
 
 
 def test_figure_3_says_that_it_counts_no_stored_bytes():

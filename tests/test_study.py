@@ -11,6 +11,8 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import share
@@ -27,6 +29,7 @@ from experiments import (
 )
 from experiments.config import Config
 from experiments.data import Dataset
+from experiments.report import clusters
 from tests.killing import run_killed
 from tests.small import ROLES, Small
 
@@ -105,6 +108,9 @@ def test_every_output_is_there(finished: Path):
     }
     text = (finished / "report.txt").read_text()
     assert text.count("Initial clusters") == 7
+    # The width of the settings, whatever network is made of it.
+    assert report["network"] == "small of width 0.03125"
+    assert text.startswith("small of width 0.03125 on noise, preset tiny\n")
 
 
 def test_sparsity_and_codebooks_are_as_asked(finished: Path):
@@ -225,6 +231,38 @@ def test_channels_that_nothing_reaches_survive_sharing():
     assert np.abs(answers(shared) - before).max() < 0.1 * np.abs(before).max()
 
 
+def test_groups_hold_the_biases_of_convolutions_added_to_those_of_batchnorm():
+    """Each convolution's bias and BatchNorm are one group, in which nothing is lost."""
+    roles, epsilon = vgg19_cifar10.ROLES, 1e-5
+    model = vgg.of_width(1 / 32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda x: jnp.asarray(rng.uniform(0.5, 1.5, x.shape), jnp.float32), shapes
+    )
+    # More entries than a group has values, so that each value is one.
+    config = dataclasses.replace(TINY, other_bits=7)
+    current: Any = study.Study(config, None, model, None, None, roles)
+    rules = sharing.rules(config, roles, "kmeans")
+    shared = share.share(study.folded(current, variables), rules)
+    points = {group: count for group, count, *_ in clusters(shared)}
+    values = share.lookup(shared)["params"]
+    for name in (name for name in values if name.startswith("bn")):
+        conv, norm = name.replace("bn", "conv"), variables["params"][name]
+        mean, var = (
+            np.asarray(variables["batch_stats"][name][role], np.float64)
+            for role in ("mean", "var")
+        )
+        scale = np.asarray(norm["scale"], np.float64) / np.sqrt(var + epsilon)
+        center = mean - np.asarray(variables["params"][conv]["bias"], np.float64)
+        bias = np.asarray(norm["bias"], np.float64) - center * scale
+        np.testing.assert_allclose(values[name]["scale"], scale, rtol=1e-5)
+        np.testing.assert_allclose(values[name]["bias"], bias, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(values[conv]["bias"], 0)
+        assert dict(shared.groups)[f"params/{conv}/bias"] == name
+        assert points[name] == scale.size + np.count_nonzero(bias)
+
+
 def test_another_configuration_is_not_mixed_in(finished: Path):
     other = dataclasses.replace(TINY, l2=0.0)
     with pytest.raises(ValueError, match="other settings: give another --work-dir"):
@@ -244,6 +282,7 @@ def test_vgg19_from_the_command_line_and_its_file_evaluated(
     vgg19_cifar10.main(["--evaluate", str(tmp_path / "model.dcz")])
 
     report = json.loads((tmp_path / "report.json").read_text())
+    assert report["network"] == "VGG19_BN_drop_10 of width 0.03125"
     assert len(report["per_tensor"]) == 16 * 6 + 3 * 2
     assert f"test error {report['test_error']:.2f} %" in capsys.readouterr().out
     assert (tmp_path / "report.txt").read_text().count("Initial clusters") == 39
@@ -258,6 +297,52 @@ def test_the_slides_learning_rates():
     ]
     expected = 3 * [1e-2] + 9 * [1e-3] + 6 * [1e-4] + 7 * [1e-5]
     np.testing.assert_allclose(within, expected, rtol=1e-5)
+
+
+@given(times=st.integers(1, 40), rate=st.floats(1e-4, 1.0))
+def test_a_phase_of_any_length_drops_where_one_of_25_epochs_does(
+    times: int, rate: float
+):
+    seed = vgg19_cifar10.PRESETS["seed"]
+    epochs = 25 * times
+    rates = [
+        seed.learning_rates(rate, epoch=e, epochs=epochs, steps=1)[0]
+        for e in range(epochs)
+    ]
+    lengths = [3 * times, 9 * times, 6 * times, 7 * times]
+    expected = np.repeat([rate, rate / 10, rate / 100, rate / 1000], lengths)
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+@given(epochs=st.integers(1, 24))
+def test_a_short_phase_begins_at_its_rate_and_drops_little_by_little(epochs: int):
+    seed = vgg19_cifar10.PRESETS["seed"]
+    rates = [
+        seed.learning_rates(0.1, epoch=e, epochs=epochs, steps=1)[0]
+        for e in range(epochs)
+    ]
+    assert rates[0] == np.float32(0.1)
+    assert (np.diff(rates) <= 0).all()
+
+
+@pytest.mark.parametrize("drop", [3, 1.0, 0.0, -0.1, float("nan")])
+def test_drops_that_are_no_parts_of_a_phase(drop: float):
+    with pytest.raises(ValueError, match=r"drops=.*: give parts of a phase"):
+        dataclasses.replace(TINY, drops=(0.5, drop))
+
+
+def test_the_slides_first_training_is_mostly_at_its_high_rates():
+    """Of its 100 epochs, not of the first 25 of them."""
+    seed = vgg19_cifar10.PRESETS["seed"]
+    epochs = seed.dense_epochs
+    rates = np.array(
+        [
+            seed.learning_rates(seed.dense_rate, epoch=e, epochs=epochs, steps=1)[0]
+            for e in range(epochs)
+        ]
+    )
+    assert epochs == 100
+    assert np.count_nonzero(rates > seed.dense_rate / 500) == 72
 
 
 def test_a_cosine_falls_to_zero():
