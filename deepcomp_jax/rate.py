@@ -229,8 +229,8 @@ def quantise_leaves(
         weights = np.asarray(trees.check_weights(name, leaf))
         counts = None if importance is None else importance[name]
         codebook = share.fit(name, {name: weights}, suited(penalty), importance)
-        codebooks[name] = jnp.asarray(codebook)
-        labels[name] = jnp.asarray(_labels(weights, counts, codebook, penalty))
+        codebooks[name] = jax.device_put(codebook)
+        labels[name] = jax.device_put(_labels(weights, counts, codebook, penalty))
     rest = {n: x for n, x in trees.named_leaves(variables).items() if n not in labels}
     groups = tuple((name, name) for name in leaves)
     return SharedWeights(codebooks, labels, rest, groups, trees.treedef(variables))
@@ -282,7 +282,7 @@ def optimise(
         weights = np.where(old == 0, 0, np.asarray(named[name]))
         counts = None if importances is None else importances[name]
         new = _labels(weights, counts, np.asarray(shared.codebooks[group]), penalty)
-        labels[name] = jnp.asarray(new.astype(old.dtype))
+        labels[name] = jax.device_put(new.astype(old.dtype))
     return replace(shared, labels=labels)
 
 

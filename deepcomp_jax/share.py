@@ -232,9 +232,9 @@ def share(
         leaves = {name: trees.check_weights(name, named[name]) for name in names}
         counts = weighted(leaves, importance)
         codebook = fit(group, leaves, chosen[group], counts)
-        codebooks[group] = jnp.asarray(codebook)
+        codebooks[group] = jax.device_put(codebook)
         for name in names:
-            labels[name] = assign(jnp.asarray(named[name]), codebook)
+            labels[name] = assign(jax.device_put(named[name]), codebook)
     rest = {name: leaf for name, leaf in named.items() if name not in labels}
     groups = tuple((name, group) for group, ns in members.items() for name in ns)
     return SharedWeights(codebooks, labels, rest, groups, trees.treedef(variables))
@@ -303,7 +303,7 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
     flat = np.asarray(weights).ravel()
     quarter = 1 << max(flat.size.bit_length() - 3, 8)
     filled = np.pad(flat, (0, -flat.size % quarter))
-    return jnp.asarray(np.asarray(find(filled))[: flat.size].reshape(weights.shape))
+    return jax.device_put(np.asarray(find(filled))[: flat.size].reshape(weights.shape))
 
 
 def _on_accelerator(array: jax.Array) -> bool:
