@@ -227,7 +227,7 @@ def test_channels_that_nothing_reaches_survive_sharing():
 
 def test_another_configuration_is_not_mixed_in(finished: Path):
     other = dataclasses.replace(TINY, l2=0.0)
-    with pytest.raises(ValueError, match="other settings: give another --work-dir"):
+    with pytest.raises(ValueError, match="other settings, or is damaged: give another"):
         _run(other, finished)
 
 
