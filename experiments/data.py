@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -71,3 +71,23 @@ def download(url: str, *, name: str, remedy: str) -> Path:
             f"tensorflow-datasets could not provide {name} ({error}): {remedy} and "
             "give its folder as --data-dir"
         ) from error
+
+
+def read_at_most(file: BinaryIO, limit: int, name: str) -> bytes:
+    """All of a file that may unpack to much more than the data can be.
+
+    Args:
+        file: Is read to its end, or to one byte more than allowed.
+        limit: In bytes.
+        name: Of the file, for the error.
+
+    Raises:
+        ValueError: There are more bytes.
+    """
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(
+            f"{name} holds more than {limit:,} bytes, which no published file does: get"
+            " it again"
+        )
+    return content
