@@ -15,7 +15,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -164,13 +164,13 @@ def _members(archive: Path) -> dict[str, bytes]:
     return found
 
 
-class _Limited:
+class _Limited(io.RawIOBase):
     """A stream that ends in an error after `UNPACKED` bytes."""
 
-    def __init__(self, file: IO[bytes], archive: Path) -> None:
+    def __init__(self, file: gzip.GzipFile, archive: Path) -> None:
         self._file, self._archive, self._left = file, archive, UNPACKED
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """At most `size` bytes."""
         content = self._file.read(size)
         self._left -= len(content)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -73,7 +73,15 @@ def download(url: str, *, name: str, remedy: str) -> Path:
         ) from error
 
 
-def read_at_most(file: BinaryIO, limit: int, name: str) -> bytes:
+class Readable(Protocol):
+    """A file that is open to be read."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes."""
+        ...
+
+
+def read_at_most(file: Readable, limit: int, name: str) -> bytes:
     """All of a file that may unpack to much more than the data can be.
 
     Args:
