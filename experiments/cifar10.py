@@ -7,6 +7,7 @@ containers, and nothing else. Every batch is checked against its published diges
 it is used.
 """
 
+import gzip
 import hashlib
 import io
 import pickle
@@ -18,10 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data import Dataset, download
+from experiments.data import Dataset, download, read_at_most
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar.html"
 ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+LARGEST = 32 << 20  # bytes of a batch; those of the binary version have 30,730,000
+UNPACKED = 200 << 20  # bytes of all that an archive may unpack to; theirs have 185 MB
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 SHA256 = dict(
     zip(
@@ -76,7 +79,8 @@ def cifar10(data_dir: Path | None, *, digests: Digests = Digests()) -> Dataset:
     Raises:
         FileNotFoundError: The folder holds no version of the data, or a batch is
             missing.
-        ValueError: A batch is truncated or altered.
+        ValueError: A batch is truncated, altered or too large, or an archive would
+            unpack to much more than the published ones.
         RuntimeError: `tensorflow-datasets` could not provide the data.
     """
     found = _downloaded() if data_dir is None else _find(data_dir)
@@ -125,21 +129,61 @@ def _reader(folder: Path) -> Callable[[str], bytes | None]:
 
     def read(name: str) -> bytes | None:
         path = folder / name
-        return path.read_bytes() if path.is_file() else None
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return read_at_most(file, LARGEST, str(path))
 
     return read
 
 
 def _members(archive: Path) -> dict[str, bytes]:
-    """Files of an archive by their last name, read in memory."""
+    """Batches of an archive by their last name, read in memory.
+
+    An archive is unpacked as a stream and no further than `UNPACKED`; what is no batch
+    is skipped.
+    """
+    found: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            files = [(m.name, tar.extractfile(m)) for m in tar if m.isfile()]
-            return {Path(name).name: f.read() for name, f in files if f is not None}
+        with (
+            gzip.open(archive) as unpacked,
+            tarfile.open(fileobj=_Limited(unpacked, archive), mode="r|") as tar,
+        ):
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # or millions of empty ones would be kept
+                name = Path(member.name).name
+                if member.size > LARGEST:
+                    raise _too_large(archive)
+                file = tar.extractfile(member) if member.isfile() else None
+                if file is not None and name.removesuffix(".bin") in BATCHES:
+                    found[name] = file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(
             f"{archive} is truncated or damaged ({error}): get it again from {URL}"
         ) from error
+    return found
+
+
+class _Limited(io.RawIOBase):
+    """A stream that ends in an error after `UNPACKED` bytes."""
+
+    def __init__(self, file: gzip.GzipFile, archive: Path) -> None:
+        self._file, self._archive, self._left = file, archive, UNPACKED
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most `size` bytes."""
+        content = self._file.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise _too_large(self._archive)
+        return content
+
+
+def _too_large(archive: Path) -> ValueError:
+    return ValueError(
+        f"{archive} would unpack to more than the published archives do: get it again "
+        f"from {URL}"
+    )
 
 
 def _read_batch(

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -71,3 +71,31 @@ def download(url: str, *, name: str, remedy: str) -> Path:
             f"tensorflow-datasets could not provide {name} ({error}): {remedy} and "
             "give its folder as --data-dir"
         ) from error
+
+
+class Readable(Protocol):
+    """A file that is open to be read."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes."""
+        ...
+
+
+def read_at_most(file: Readable, limit: int, name: str) -> bytes:
+    """All of a file that may unpack to much more than the data can be.
+
+    Args:
+        file: Is read to its end, or to one byte more than allowed.
+        limit: In bytes.
+        name: Of the file, for the error.
+
+    Raises:
+        ValueError: There are more bytes.
+    """
+    content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(
+            f"{name} holds more than {limit:,} bytes, which no published file does: get"
+            " it again"
+        )
+    return content

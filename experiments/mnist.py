@@ -6,15 +6,17 @@ against the published digest of its unpacked bytes before it is used.
 
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from experiments.data import Dataset, download
+from experiments.data import Dataset, download, read_at_most
 
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+LARGEST = 48 << 20  # bytes of a file, unpacked; that of the images has 47,040,016
 IMAGES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 LABELS = ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte")
 MD5 = {
@@ -35,7 +37,7 @@ def mnist(data_dir: Path | None, *, digests: Mapping[str, str] = MD5) -> Dataset
 
     Raises:
         FileNotFoundError: The folder lacks a file.
-        ValueError: A file is truncated or altered.
+        ValueError: A file is truncated, altered or too large.
         RuntimeError: `tensorflow-datasets` could not provide a file.
     """
     files = {name: _read(name, data_dir, digest) for name, digest in digests.items()}
@@ -54,10 +56,12 @@ def mnist(data_dir: Path | None, *, digests: Mapping[str, str] = MD5) -> Dataset
 def _read(name: str, data_dir: Path | None, expected: str) -> bytes:
     """The unpacked bytes of a file, after a check."""
     path = _find(name, data_dir)
-    content = path.read_bytes()
+    with path.open("rb") as file:
+        content = read_at_most(file, LARGEST, str(path))
     if content.startswith(b"\x1f\x8b"):
         try:
-            content = gzip.decompress(content)
+            with gzip.open(io.BytesIO(content)) as file:
+                content = read_at_most(file, LARGEST, str(path))
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(
                 f"{path} is truncated or damaged ({error}): get it again from {URL}"

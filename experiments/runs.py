@@ -7,6 +7,9 @@ killed goes on about that many seconds and one epoch back.
 What happens between two phases (pruning, sharing) is a pure function of what the phase
 before left behind and is simply done again.
 
+Whatever a run reads again is sealed by a digest (`states`), and a directory is used by
+one process at a time.
+
 A run with a deadline stops by itself before it: it begins nothing that may not end in
 time, judged by what took longest so far.
 """
@@ -22,12 +25,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import flax.serialization
-import jax
-import numpy as np
 from tqdm import tqdm
 
 from deepcomp_jax import container
+from experiments import states
 
 Row = dict[str, Any]
 
@@ -68,6 +69,7 @@ class Run:
 
         Raises:
             ValueError: The directory holds a run of another configuration.
+            RuntimeError: Another process uses the directory.
         """
         self.directory = directory
         self._phases = directory / "phases"
@@ -75,8 +77,13 @@ class Run:
         self._rows: list[Row] = []
         self._deadline = deadline
         self._further = False  # than where this process began
+        self._lock = states.lock(directory)
+        try:
+            self._check_config(config)
+        except BaseException:
+            self._lock.close()
+            raise
         self._bar = tqdm(total=epochs, unit="epoch", dynamic_ncols=True)
-        self._check_config(config)
 
     def phase(
         self,
@@ -99,13 +106,12 @@ class Run:
 
         Raises:
             OutOfTime: The next epoch may not end before the deadline.
+            ValueError: The file of the phase is damaged, or of another state.
         """
         path = self._phases / f"{name}.msgpack"
         start, rows = 0, []
         if path.exists():
-            saved: Any = flax.serialization.msgpack_restore(path.read_bytes())
-            start, rows = int(saved["epoch"]), json.loads(saved["rows"])
-            state = _like(state, saved["leaves"])
+            start, rows, state = states.restore(path, state)
         self._rows += rows
         self._bar.update(start)
         on_disk, when, wait = start, time.monotonic(), SAVE_EVERY
@@ -113,7 +119,7 @@ class Run:
         for epoch in range(start, epochs):
             if self._too_late(expected):
                 if on_disk < epoch:
-                    self._save(path, epoch, rows, state)
+                    states.save(path, states.Saved(epoch, rows, state))
                 raise self._stopped()
             began = time.monotonic()
             state, row = train_epoch(state, epoch)
@@ -128,7 +134,7 @@ class Run:
             first = epoch <= start + 1
             expected = row["seconds"] if first else max(expected, row["seconds"])
             if epoch + 1 == epochs or now - when >= wait:
-                self._save(path, epoch + 1, rows, state)
+                states.save(path, states.Saved(epoch + 1, rows, state))
                 on_disk, when = epoch + 1, time.monotonic()
                 wait = max(SAVE_EVERY, (when - now) / _SAVING)
         return state
@@ -142,6 +148,7 @@ class Run:
 
         Raises:
             OutOfTime: It may not end before the deadline.
+            ValueError: The file of the row is damaged.
         """
         path = self._phases / f"{name}.json"
         if not path.exists():
@@ -152,9 +159,9 @@ class Run:
             began = time.monotonic()
             row = {"phase": name} | compute()
             row["seconds"] = round(time.monotonic() - began, 3)
-            container.write(path, json.dumps(row).encode())
+            states.write(path, json.dumps(row).encode())
             self._further = True
-        row = json.loads(path.read_text())
+        row = json.loads(states.read(path))
         self._log(row)
         return row
 
@@ -176,8 +183,9 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends the progress bar."""
+        """Ends the progress bar and gives the directory back."""
         self._bar.close()
+        self._lock.close()
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
@@ -186,20 +194,13 @@ class Run:
     def _check_config(self, config: Any) -> None:
         path = self.directory / "config.json"
         text = json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n"
-        if path.exists() and path.read_text() != text:
+        # Bytes are compared, so that a damaged file is refused like any other.
+        if path.exists() and path.read_bytes() != text.encode():
             raise ValueError(
-                f"{path} belongs to a run with other settings: give another --work-dir,"
-                " or the settings of that run"
+                f"{path} belongs to a run with other settings, or is damaged: give "
+                "another --work-dir, or the settings of that run"
             )
         container.write(path, text.encode())
-
-    def _save(self, path: Path, epoch: int, rows: list[Row], state: Any) -> None:
-        saved = {
-            "epoch": epoch,
-            "rows": json.dumps(rows),
-            "leaves": [np.asarray(leaf) for leaf in jax.tree.leaves(state)],
-        }
-        container.write(path, flax.serialization.msgpack_serialize(saved))
 
     def _longest(self, field: str, pattern: str) -> float:
         """Seconds of the longest step whose row has a field that looks as asked."""
@@ -234,16 +235,6 @@ class Run:
     def _write_metrics(self) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in self._rows)
         container.write(self.directory / "metrics.jsonl", lines.encode())
-
-
-def _like(state: Any, leaves: list[np.ndarray]) -> Any:
-    """Puts saved leaves where those of `state` are: containers and devices."""
-    now, treedef = jax.tree.flatten(state)
-    placed = [
-        jax.device_put(saved, leaf.sharding)
-        for saved, leaf in zip(leaves, now, strict=True)
-    ]
-    return jax.tree.unflatten(treedef, placed)
 
 
 def versions() -> dict[str, str]:

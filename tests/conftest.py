@@ -33,7 +33,13 @@ if "PYTEST_XDIST_TESTRUNUID" in os.environ:
     )
 
 # Flax adds biases by broadcasting, and so do the experiments.
-_BROADCASTING = {"test_lenet", "test_study", "test_train"}
+_BROADCASTING = {
+    "test_forward",
+    "test_lenet",
+    "test_steps",
+    "test_study",
+    "test_train",
+}
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,12 @@
 """Reading CIFAR-10 from every form it is published in, and refusing damaged data."""
 
+import gzip
 import hashlib
 import io
 import os
 import pickle
 import tarfile
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,6 +160,62 @@ def test_a_truncated_archive(tmp_path: Path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match="cifar-10-python.tar.gz is truncated"):
         cifar10.cifar10(tmp_path, digests=_digests())
+
+
+def _archive(path: Path, members: list[tuple[str, int]]) -> None:
+    """Writes an archive of zeros, a megabyte at a time, by names and sizes."""
+    with gzip.open(path, "wb", compresslevel=1) as out:
+        for name, size in members:
+            info = tarfile.TarInfo(name)
+            info.size = size
+            out.write(info.tobuf())
+            for first in range(0, size, 1 << 20):
+                out.write(bytes(min(1 << 20, size - first)))
+            out.write(bytes(-size % 512))
+
+
+LIMIT = 1 << 20  # for the tests, in place of 200 MiB
+
+
+@pytest.mark.parametrize("version", ["binary", "python"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("data_batch_1", 64 << 20)],
+        [("notes", 64 << 20)],
+        [(f"notes-{i}", 1 << 18) for i in range(256)],
+        [(f"data_batch_{1 + i % 5}.bin", 1 << 18) for i in range(256)],
+        [("empty", 0)] * (4 << 11),
+    ],
+    ids=["batch", "other", "others", "batches", "headers"],
+)
+def test_an_archive_that_unpacks_to_too_much_is_refused_early(
+    version: str,
+    members: list[tuple[str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(cifar10, "UNPACKED", LIMIT)
+    monkeypatch.setattr(cifar10, "LARGEST", LIMIT // 2)
+    path = tmp_path / f"cifar-10-{version}.tar.gz"
+    _archive(path, members)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"{path.name} would unpack to more than"):
+            cifar10.cifar10(tmp_path, digests=_digests())
+        assert tracemalloc.get_traced_memory()[1] < 8 * LIMIT
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_batch_larger_than_any_is_not_read(tmp_path: Path):
+    folder = _write("binary folder itself", tmp_path)
+    with (folder / "data_batch_1.bin").open("r+b") as file:
+        file.truncate(1 << 36)  # without blocks on the disk
+    with pytest.raises(
+        ValueError, match=r"data_batch_1.bin holds more than 33,554,432"
+    ):
+        cifar10.cifar10(folder, digests=_digests())
 
 
 @pytest.mark.parametrize("fortran", [False, True])

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -117,3 +118,22 @@ def test_without_a_folder_the_files_are_downloaded(
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", fake)
 
     assert len(_read(None).train_images) == COUNTS["train"]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_larger_than_any_is_refused_in_little_memory(
+    zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(mnist, "LARGEST", 1 << 20)
+    _write(tmp_path, zipped=zipped)
+    name = mnist.LABELS[0]
+    zeros = bytes(64 << 20)
+    path = tmp_path / (f"{name}.gz" if zipped else name)
+    path.write_bytes(gzip.compress(zeros, 1) if zipped else zeros)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"{name}.* holds more than 1,048,576"):
+            _read(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

@@ -265,7 +265,7 @@ def test_groups_hold_the_biases_of_convolutions_added_to_those_of_batchnorm():
 
 def test_another_configuration_is_not_mixed_in(finished: Path):
     other = dataclasses.replace(TINY, l2=0.0)
-    with pytest.raises(ValueError, match="other settings: give another --work-dir"):
+    with pytest.raises(ValueError, match="other settings, or is damaged: give another"):
         _run(other, finished)
 
 

@@ -1,0 +1,151 @@
+"""Files that a run reads again: sealed by a digest, in a directory of one process.
+
+    sealed file = SHA-256 of the content in hexadecimal, "\n", content
+    state       = a sealed file of msgpack: "epoch", "rows" (JSON), "leaves", "names"
+
+Notes:
+
+- A file whose digest is another's is refused, so that a flipped bit, a truncation or an
+  older version never trains on.
+- The lock of a directory goes with its process, however that ends.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import flax.serialization
+import jax
+import numpy as np
+
+from deepcomp_jax import container
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: two runs there are not noticed
+    fcntl = None
+
+_DRAFT = re.compile(r"\.[0-9a-f]{8}\.[0-9a-f]{8}\.draft")
+_DIGEST = 64  # hexadecimal digits
+
+
+class Saved(NamedTuple):
+    """A phase as it was left.
+
+    Attributes:
+        epoch: Epochs done.
+        rows: Logged by them.
+        state: After them.
+    """
+
+    epoch: int
+    rows: list[dict[str, Any]]
+    state: Any
+
+
+def lock(directory: Path) -> BinaryIO:
+    """Takes a directory for this process and removes what killed ones left there.
+
+    Args:
+        directory: Of a run.
+
+    Returns:
+        An open file; closing it gives the directory back.
+
+    Raises:
+        RuntimeError: Another run has it.
+    """
+    file = (directory / "lock").open("ab")
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RuntimeError(
+                f"another run is using {directory}: wait until it ends, or give another"
+                " --work-dir"
+            ) from None
+        # Drafts are written by this process alone from here on.
+        for path in directory.rglob(".*.draft"):
+            if _DRAFT.fullmatch(path.name):
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+    return file
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a sealed file, whole or not at all."""
+    digest = hashlib.sha256(content).hexdigest().encode()
+    container.write(path, digest + b"\n" + content)
+
+
+def read(path: Path) -> bytes:
+    """The content of a sealed file.
+
+    Raises:
+        ValueError: It is not as it was written.
+    """
+    data = path.read_bytes()
+    content = data[_DIGEST + 1 :]
+    if data[: _DIGEST + 1] != hashlib.sha256(content).hexdigest().encode() + b"\n":
+        raise ValueError(
+            f"{path} is damaged or was written by another version: delete it, and the "
+            "same command does that step again"
+        )
+    return content
+
+
+def save(path: Path, saved: Saved) -> None:
+    """Writes what a phase goes on from."""
+    leaves = jax.tree.leaves(saved.state)
+    fields = {
+        "epoch": saved.epoch,
+        "rows": json.dumps(saved.rows),
+        "leaves": [np.asarray(leaf) for leaf in leaves],
+        "names": _names(saved.state),
+    }
+    write(path, flax.serialization.msgpack_serialize(fields))
+
+
+def restore(path: Path, like: Any) -> Saved:
+    """Reads what a phase goes on from.
+
+    Args:
+        path: Of a file of `save`.
+        like: The state where the phase began: its containers and devices are taken.
+
+    Raises:
+        ValueError: The file is damaged, or is of a state of other leaves, shapes or
+            dtypes.
+    """
+    fields: Any = flax.serialization.msgpack_restore(read(path))
+    now, treedef = jax.tree.flatten(like)
+    leaves, names = fields["leaves"], fields["names"]
+    found = dict(zip(names, map(_kind, leaves), strict=True))
+    expected = dict(zip(_names(like), map(_kind, now), strict=True))
+    for name in expected | found:
+        if found.get(name) != expected.get(name):
+            raise ValueError(
+                f"{path} is of another network: {name or 'the state'} is "
+                f"{found.get(name, 'missing')} there and "
+                f"{expected.get(name, 'missing')} here; delete it, and the same "
+                "command does that phase again"
+            )
+    placed = [
+        jax.device_put(leaf, own.sharding)
+        for leaf, own in zip(leaves, now, strict=True)
+    ]
+    rows = json.loads(fields["rows"])
+    return Saved(int(fields["epoch"]), rows, jax.tree.unflatten(treedef, placed))
+
+
+def _names(state: Any) -> list[str]:
+    paths = jax.tree_util.tree_flatten_with_path(state)[0]
+    return [jax.tree_util.keystr(path) for path, _ in paths]
+
+
+def _kind(leaf: Any) -> str:
+    return f"{leaf.dtype}{list(leaf.shape)}"
