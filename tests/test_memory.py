@@ -10,7 +10,16 @@ import pytest
 
 from deepcomp_jax import account, container, huffman
 from tests import vector_parts as parts
-from tests.vector_parts import BFLOAT16, DENSE, DENSITY, LEAF, RELATIVE, header, layout
+from tests.vector_parts import (
+    BFLOAT16,
+    DENSE,
+    DENSITY,
+    LEAF,
+    RELATIVE,
+    SPARSE,
+    header,
+    layout,
+)
 
 COUNTED = 2 + 8  # bytes that C31 counts for a bfloat16 value
 ONE = huffman.encode(np.zeros(1, np.uint8))  # a stream of one symbol, at no bits
@@ -55,7 +64,13 @@ def grouped(shape: tuple[int, ...], axis: int) -> bytes:
     return file(body, DENSITY, shape)
 
 
+def sparse(n: int) -> bytes:
+    """All values are zero."""
+    return parts.leaf(parts.gaps(b"\0", 0), (n,), SPARSE, dtype=BFLOAT16)
+
+
 FILES: dict[str, Callable[[int], bytes]] = {
+    "sparse": sparse,
     "relative": relative,
     "dense": dense,
     "density": density,
