@@ -150,7 +150,7 @@ def _members(archive: Path) -> dict[str, bytes]:
             tarfile.open(fileobj=_Limited(unpacked, archive), mode="r|") as tar,
         ):
             while (member := tar.next()) is not None:
-                tar.members.clear()  # or millions of empty ones would be kept
+                vars(tar)["members"].clear()  # or millions of empty ones would be kept
                 name = Path(member.name).name
                 if member.size > LARGEST:
                     raise _too_large(archive)

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.serialization
 import jax
 import jax.monitoring
 import jax.numpy as jnp
@@ -20,8 +22,10 @@ from experiments import (
     command,
     figures,
     protocol,
+    report,
     runs,
     sharing,
+    states,
     study,
     train,
     vgg,
@@ -111,6 +115,54 @@ def test_every_output_is_there(finished: Path):
     # The width of the settings, whatever network is made of it.
     assert report["network"] == "small of width 0.03125"
     assert text.startswith("small of width 0.03125 on noise, preset tiny\n")
+
+
+def test_the_dense_error_is_of_the_network_before_any_pruning(finished: Path):
+    fields: Any = flax.serialization.msgpack_restore(
+        states.read(finished / "phases" / "dense.msgpack")
+    )
+    saved = dict(zip(fields["names"], fields["leaves"], strict=True))
+    model, dataset = Small(), _dataset()
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    params, rest = train.split(shapes)
+    like = train.TrainState(params, rest, ())
+    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
+    leaves = [saved[jax.tree_util.keystr(path)] for path, _ in paths]
+    dense = study.trained_variables(treedef.unflatten(leaves))
+    assert np.count_nonzero(dense["params"]["conv2"]["kernel"]) == 9 * 8 * 8
+    test = dataset.test_images, dataset.test_labels
+    rows = (finished / "metrics.jsonl").read_text().splitlines()
+    found = json.loads(rows[-1])["dense_test_error"]
+    assert found == train.evaluate(model, dense, *test)[0]
+
+
+def test_what_the_report_evaluates_as_dense_is_the_trained_network(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Told apart by identity, for errors of few images may agree by chance."""
+    seen: list[Any] = []
+    evaluate = report.evaluate
+
+    def watch(model: Any, variables: Any, *test: Any) -> tuple[float, float]:
+        seen.append(variables)
+        return evaluate(model, variables, *test)
+
+    monkeypatch.setattr(report, "evaluate", watch)
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "phases" / "test.json").unlink()
+    _run(TINY, tmp_path)
+    kept = [np.count_nonzero(v["params"]["conv2"]["kernel"]) for v in seen]
+    assert kept[0] == 9 * 8 * 8
+    assert kept[1] < kept[0]
+
+
+def test_entries_that_became_equal_are_fewer_clusters_than_at_first():
+    values = jnp.array([[1.0, 2.0, 3.0, 4.0]])
+    shared = share.share({"kernel": values}, [("kernel", share.distinct, None)])
+    ((group, codebook),) = shared.codebooks.items()
+    merged = share.with_codebooks(shared, {group: jnp.maximum(codebook, 2.0)})
+    ((_, points, initial, final),) = report.clusters(merged)
+    assert (points, initial, final) == (4, 4, 3)
 
 
 def test_sparsity_and_codebooks_are_as_asked(finished: Path):
