@@ -151,7 +151,7 @@ def test_every_epoch_of_every_phase_and_seed_has_a_key_of_its_own():
 
 @pytest.mark.parametrize("schedule", ["cosine", "steps"])
 def test_the_rates_of_the_schedule_reach_the_steps(schedule: Any):
-    config = Config("x", "digits", schedule=schedule, drops=(1, 2))
+    config = Config("x", "digits", schedule=schedule, drops=(1 / 3, 2 / 3))
     found = _epochs(config, ["prune-01"]).rates
     if schedule == "steps":
         expected = np.repeat([[1], [0.1], [0.01]], 4, axis=1)
