@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from deepcomp_jax import trees
+from deepcomp_jax._errors import listed
 
 
 def together(leaves: Sequence[jax.Array]) -> list[jax.Array]:
@@ -71,7 +72,7 @@ def places(named: Mapping[str, Any], device: Any) -> dict[str, Any]:
     found = trees.named_leaves(device)
     if strange := sorted(found.keys() ^ named.keys()):
         raise ValueError(
-            f"`device` and the network differ in {', '.join(strange[:20])}: give one "
+            f"`device` and the network differ in {listed(strange)}: give one "
             "device or sharding, or one for each leaf"
         )
     return found

@@ -296,7 +296,11 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
     padded = np.full(size, np.inf, boundaries.dtype)
     padded[: boundaries.size] = boundaries
     find = partial(_assign, boundaries=jnp.asarray(padded), wide=len(codebook) > 255)
-    if isinstance(weights, Tracer) or weights.committed or _on_accelerator(weights):
+    if (
+        isinstance(weights, Tracer)
+        or weights.committed
+        or trees.on_accelerator(weights)
+    ):
         return find(weights)
     # So do leaves of most shapes: a network has hundreds, and a program takes longer
     # to compile than to run. Where there are no copies to make, arrays are NumPy's.
@@ -304,10 +308,6 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
     quarter = 1 << max(flat.size.bit_length() - 3, 8)
     filled = np.pad(flat, (0, -flat.size % quarter))
     return jax.device_put(np.asarray(find(filled))[: flat.size].reshape(weights.shape))
-
-
-def _on_accelerator(array: jax.Array) -> bool:
-    return any(device.platform != "cpu" for device in array.devices())
 
 
 @partial(jax.jit, static_argnames="wide")

@@ -206,13 +206,18 @@ def _kind(dtype: Any) -> Any:
     return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
 
 
+def on_accelerator(array: jax.Array) -> bool:
+    """Whether an array, which is not traced, is where the host cannot see it."""
+    return any(device.platform != "cpu" for device in array.devices())
+
+
 def _all_finite(leaf: Any) -> bool:
     """Whether no value is NaN or infinite, found where the leaf is.
 
     What the host can see it looks at without a program, which is compiled anew for each
     shape.
     """
-    if isinstance(leaf, jax.Array) and any(d.platform != "cpu" for d in leaf.devices()):
+    if isinstance(leaf, jax.Array) and on_accelerator(leaf):
         return bool(jnp.isfinite(leaf).all())
     return bool(np.isfinite(np.asarray(leaf)).all())
 
