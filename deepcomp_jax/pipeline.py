@@ -96,7 +96,8 @@ def default_rules(variables: Any) -> list[Rule]:
     and shapes whether stacked or not, are rounded to multiples of a step: no weight of
     a product moves by more than 3.5 % of the root mean square of its leaf, none of a
     table by more than 8 %. Everything else stays as it is, bit for bit: biases, scales,
-    statistics of normalizations, the state of optimizers, and leaves of other names.
+    statistics of normalizations, the state of optimizers, and leaves of other names; a
+    warning says so where that is most of the network.
 
     Args:
         variables: Any pytree of arrays.
@@ -105,6 +106,7 @@ def default_rules(variables: Any) -> list[Rule]:
         At most two rules: of tables, and of other weights.
     """
     found = _weights.weights(variables)
+    _weights.warn_of_others(variables, found)
     rules = []
     for error, tables in ((TABLE_ERROR, True), (WEIGHT_ERROR, False)):
         names = [re.escape(name) for name, table in found.items() if table == tables]
@@ -141,7 +143,6 @@ def compress(
     _check_arrays(named)
     if rules is None:
         rules = default_rules(variables)
-        _weights.warn_of_others(variables, _weights.weights(variables))
     masks = prune.masks(named, [(rule.pattern, rule.prune) for rule in rules])
     leaves = {n: named[n] for n in named if (rule := _rule(rules, n)) and rule.prune}
     # The others stay what they are, which need not be arrays that JAX can have.
