@@ -161,10 +161,10 @@ class Config:
             epochs: Of the phase.
             steps: Of an epoch.
         """
-        if self.schedule == "steps":
-            factor = 0.1 ** sum(epoch / epochs >= drop for drop in self.drops)
-            return np.full(steps, rate * factor, np.float32)
         done = (epoch + np.arange(steps) / steps) / epochs
+        if self.schedule == "steps":
+            dropped = sum((done >= drop).astype(int) for drop in self.drops)
+            return (rate * 0.1**dropped).astype(np.float32)
         # The first steps of a phase, when moments are empty, are taken more gently.
         gentle = min(100, epochs * steps // 10 + 1)
         warm = np.minimum(1.0, (epoch * steps + np.arange(steps) + 1) / gentle)

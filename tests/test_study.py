@@ -366,15 +366,17 @@ def test_a_phase_of_any_length_drops_where_one_of_25_epochs_does(
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
-@given(epochs=st.integers(1, 24))
-def test_a_short_phase_begins_at_its_rate_and_drops_little_by_little(epochs: int):
+@given(epochs=st.integers(1, 24), rate=st.floats(1e-4, 1.0))
+def test_a_short_phase_drops_within_its_epochs(epochs: int, rate: float):
     seed = vgg19_cifar10.PRESETS["seed"]
+    steps = 25
     rates = [
-        seed.learning_rates(0.1, epoch=e, epochs=epochs, steps=1)[0]
+        seed.learning_rates(rate, epoch=e, epochs=epochs, steps=steps)
         for e in range(epochs)
     ]
-    assert rates[0] == np.float32(0.1)
-    assert (np.diff(rates) <= 0).all()
+    lengths = [3 * epochs, 9 * epochs, 6 * epochs, 7 * epochs]
+    expected = np.repeat([rate, rate / 10, rate / 100, rate / 1000], lengths)
+    np.testing.assert_allclose(np.concatenate(rates), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("drop", [3, 1.0, 0.0, -0.1, float("nan")])
