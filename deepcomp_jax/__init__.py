@@ -1,8 +1,8 @@
 """Deep Compression for JAX: prune, share and entropy-code a network into one file.
 
 The five verbs are `compress`, `decompress`, `save`, `load` and `report`. Modules are
-loaded when first used, so that a program that only reads files (`container`) or counts
-bits (`account`) needs NumPy and `ml_dtypes` alone.
+loaded when first used, so that a program that only reads files (`format.container`) or
+counts bits (`account`) needs NumPy and `ml_dtypes` alone.
 """
 
 from importlib import import_module
@@ -10,26 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deepcomp_jax import (
-        account,
-        bits,
         budget,
-        container,
         fold,
-        gaps,
-        huffman,
         kmeans,
-        lanes,
-        pipeline,
         prune,
         rate,
+        rate_loss,
         retrain,
         share,
-        soft_rate,
-        trees,
     )
     from deepcomp_jax._errors import FormatError
     from deepcomp_jax._types import Compressed, Dense, Shared
-    from deepcomp_jax.pipeline import (
+    from deepcomp_jax.api import (
         Rule,
         compress,
         decompress,
@@ -43,36 +35,28 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = (
-    "account",
-    "bits",
     "budget",
-    "container",
     "fold",
-    "gaps",
-    "huffman",
     "kmeans",
-    "lanes",
-    "pipeline",
     "prune",
     "rate",
+    "rate_loss",
     "retrain",
     "share",
-    "soft_rate",
-    "trees",
 )
 _NAMES = {
     "Compressed": "_types",
     "Dense": "_types",
     "FormatError": "_errors",
-    "Rule": "pipeline",
+    "Rule": "api",
     "Shared": "_types",
-    "compress": "pipeline",
-    "decompress": "pipeline",
-    "default_rules": "pipeline",
-    "load": "pipeline",
-    "pack": "pipeline",
-    "report": "pipeline",
-    "save": "pipeline",
+    "compress": "api",
+    "decompress": "api",
+    "default_rules": "api",
+    "load": "api",
+    "pack": "api",
+    "report": "api",
+    "save": "api",
 }
 
 __all__ = (
@@ -81,29 +65,21 @@ __all__ = (
     "FormatError",
     "Rule",
     "Shared",
-    "account",
-    "bits",
     "budget",
     "compress",
-    "container",
     "decompress",
     "default_rules",
     "fold",
-    "gaps",
-    "huffman",
     "kmeans",
-    "lanes",
     "load",
     "pack",
-    "pipeline",
     "prune",
     "rate",
+    "rate_loss",
     "report",
     "retrain",
     "save",
     "share",
-    "soft_rate",
-    "trees",
 )
 
 
@@ -113,3 +89,7 @@ def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(import_module(f"deepcomp_jax.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'deepcomp_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import container, pipeline, rate, trees
+from deepcomp_jax import api, rate, trees
 from deepcomp_jax._types import Compressed
+from deepcomp_jax.format import container
 
 _USED = 0.995  # fraction of the bytes at which a search for them ends
 _CLOSE = 1e-3  # logarithm of the penalties' ratio at which any search ends
@@ -37,7 +38,7 @@ class Point(NamedTuple):
     data: bytes
 
     def save(self, path: str | PathLike[str]) -> int:
-        """Writes the file, as `pipeline.save` does, without making it anew."""
+        """Writes the file, as `api.save` does, without making it anew."""
         container.write(path, self.data)
         return self.file_bytes
 
@@ -61,7 +62,7 @@ class _Search(NamedTuple):
         shared = rate.quantise_leaves(
             self.variables, self.leaves, self.importance, penalty
         )
-        compressed = pipeline.pack(shared)
+        compressed = api.pack(shared)
         data = container.dumps(compressed)
         return Point(penalty, len(data), compressed, data)
 
@@ -193,7 +194,7 @@ def within_error(
     good, bad = span.least, span.greatest
 
     def fits(at: Point) -> bool:
-        return error(pipeline.decompress(at.compressed)) <= max_error
+        return error(api.decompress(at.compressed)) <= max_error
 
     best = search.point(good)
     if not fits(best):

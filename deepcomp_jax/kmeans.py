@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepcomp_jax import _runs
-from deepcomp_jax._runs import MAX_BINS as MAX_BINS
-from deepcomp_jax._runs import Floats
+from deepcomp_jax import _kmeans_dp
+from deepcomp_jax._kmeans_dp import MAX_BINS as MAX_BINS
+from deepcomp_jax._kmeans_dp import Floats
 
 
 class Path(NamedTuple):
@@ -49,13 +49,13 @@ def optimal(
             `values` or `importance` are not as described.
     """
     _check_count(k)
-    runs = _runs.summed(values, importance)
+    runs = _kmeans_dp.summed(values, importance)
     if k >= runs.distinct.size:
         return runs.values[runs.distinct]
     _check_bins(k)
-    borders = _runs.bins(runs)
-    _, starts = _runs.table(runs, borders, k)
-    return _runs.best(runs, borders, starts, k)
+    borders = _kmeans_dp.bins(runs)
+    _, starts = _kmeans_dp.table(runs, borders, k)
+    return _kmeans_dp.best(runs, borders, starts, k)
 
 
 def optimal_path(
@@ -75,17 +75,17 @@ def optimal_path(
     Raises:
         ValueError: As `optimal`.
     """
-    return _path(_runs.summed(values, importance), k_max)
+    return _path(_kmeans_dp.summed(values, importance), k_max)
 
 
-def _path(runs: _runs.Runs, k_max: int) -> Path:
+def _path(runs: _kmeans_dp.Runs, k_max: int) -> Path:
     _check_count(k_max)
     distinct = runs.distinct.size
     count = min(k_max, distinct)
     if count < distinct:
         _check_bins(count)
-    borders = _runs.bins(runs)
-    gains, starts = _runs.table(runs, borders, count)
+    borders = _kmeans_dp.bins(runs)
+    gains, starts = _kmeans_dp.table(runs, borders, count)
     errors = np.maximum(runs.energy - gains, 0.0)
     errors[distinct - 1 :] = 0.0
 
@@ -95,7 +95,7 @@ def _path(runs: _runs.Runs, k_max: int) -> Path:
             raise ValueError(f"codebook of {k} centroids asked of a path up to {count}")
         if k >= distinct:
             return runs.values[runs.distinct]
-        return _runs.best(runs, borders, starts, k)
+        return _kmeans_dp.best(runs, borders, starts, k)
 
     return Path(np.minimum.accumulate(errors) * runs.unit, codebook)
 
@@ -131,10 +131,10 @@ def lloyd(
     _check_count(k)
     if iterations < 0:
         raise ValueError(f"iterations must not be negative, got {iterations}")
-    runs = _runs.summed(values, importance)
+    runs = _kmeans_dp.summed(values, importance)
     if k >= runs.distinct.size:
         return runs.values[runs.distinct]
-    return _runs.descend(runs, _initial(runs, k, init, seed), iterations)
+    return _kmeans_dp.descend(runs, _initial(runs, k, init, seed), iterations)
 
 
 def nonparametric(
@@ -170,7 +170,7 @@ def nonparametric(
     """
     if not (np.isfinite(penalty) and penalty >= 0):
         raise ValueError(f"penalty must be finite and not negative, got {penalty}")
-    runs = _runs.summed(values, importance)
+    runs = _kmeans_dp.summed(values, importance)
     path = _path(runs, k_max)
     if path.sse.size == 0:
         return path.codebook(1)
@@ -226,13 +226,13 @@ def sse(
     Raises:
         ValueError: As `optimal`, or `centroids` is empty or not strictly ascending.
     """
-    ordered, weights = _runs.ordered(values, importance)
+    ordered, weights = _kmeans_dp.ordered(values, importance)
     points = np.asarray(centroids, np.float64).ravel()
     if ordered.size == 0:
         return 0.0
     if points.size == 0 or not (points[1:] > points[:-1]).all():
         raise ValueError("centroids must be strictly ascending and at least one")
-    edges = _runs.nearest(ordered, points)
+    edges = _kmeans_dp.nearest(ordered, points)
     errors = ordered - np.repeat(points, np.diff(edges))
     return float(np.dot(errors, errors if weights is None else errors * weights))
 
@@ -251,7 +251,7 @@ def _check_bins(k: int) -> None:
         )
 
 
-def _initial(runs: _runs.Runs, k: int, init: str, seed: int) -> Floats:
+def _initial(runs: _kmeans_dp.Runs, k: int, init: str, seed: int) -> Floats:
     x = runs.values
     if init == "linear":
         start = 2 * np.linspace(x[0] / 2, x[-1] / 2, k)

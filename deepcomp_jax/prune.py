@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from deepcomp_jax import _devices, trees
+from deepcomp_jax import trees
+from deepcomp_jax.trees import placement
 
 Method: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
@@ -234,7 +235,7 @@ def _smallest_out(
     if not leaves:
         return []
     sizes = [leaf.size for leaf in leaves]
-    scores = [jnp.abs(leaf).ravel() for leaf in _devices.together(leaves)]
+    scores = [jnp.abs(leaf).ravel() for leaf in placement.together(leaves)]
     scores = jnp.concatenate(scores)
     traced = isinstance(sparsity, Tracer)
     wanted = sum(sizes) * (1.0 - (sparsity if traced else float(sparsity)))
@@ -246,7 +247,7 @@ def _smallest_out(
     mask = jnp.zeros(scores.shape, bool).at[order].set(first) & (scores > 0)
     parts = jnp.split(mask, np.cumsum(sizes)[:-1])
     return [
-        _devices.beside(part.reshape(leaf.shape), leaf)
+        placement.beside(part.reshape(leaf.shape), leaf)
         for part, leaf in zip(parts, leaves, strict=True)
     ]
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.dtypes import float0
 
-from deepcomp_jax import _weights, share, trees
+from deepcomp_jax import rules, share, trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax.codings import Leaf, density, prices
 from deepcomp_jax.share import Method, SharedWeights
@@ -117,15 +117,15 @@ def chosen(variables: Any, patterns: str | Sequence[str] | None) -> dict[str, An
     """
     named = trees.named_leaves(variables)
     if patterns is None:
-        found = _weights.weights(variables)
-        _weights.warn_of_others(variables, found)
+        found = rules.weights(variables)
+        rules.warn_of_others(variables, found)
         return {name: named[name] for name in found}
     patterns = (patterns,) if isinstance(patterns, str) else patterns
     trees.check_patterns(patterns, named)
     return {
         name: leaf
         for name, leaf in named.items()
-        if _weights.is_floating(leaf)
+        if rules.is_floating(leaf)
         and any(trees.matches(pattern, name) for pattern in patterns)
     }
 

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from deepcomp_jax import _codebook, _devices, trees
 from deepcomp_jax import kmeans as _kmeans
+from deepcomp_jax import trees
+from deepcomp_jax.format import codebook_header
+from deepcomp_jax.trees import placement
 
 PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
 
@@ -352,7 +354,7 @@ def lookup(shared: SharedWeights) -> Any:
         for name, leaf in shared.rest.items()
     }
     for name, labels in shared.labels.items():
-        codebook = _devices.near(shared.codebooks[group_of[name]], labels)
+        codebook = placement.near(shared.codebooks[group_of[name]], labels)
         named[name] = _entries(codebook, labels)
     in_order = [named[name] for name in trees.names(shared.treedef)]
     return jax.tree.unflatten(shared.treedef, in_order)
@@ -451,9 +453,9 @@ def fit(
         )
     found = found.clip(float(limits.min), float(limits.max))
     codebook = np.unique(found.astype(values.dtype))
-    if len(codebook) > _codebook.MAX_ENTRIES:
+    if len(codebook) > codebook_header.MAX_ENTRIES:
         raise ValueError(
             f"the codebook of group {group!r} has {len(codebook)} entries, above "
-            f"{_codebook.MAX_ENTRIES}: share with fewer clusters"
+            f"{codebook_header.MAX_ENTRIES}: share with fewer clusters"
         )
     return codebook

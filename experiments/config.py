@@ -163,7 +163,7 @@ class Config:
         """
         done = (epoch + np.arange(steps) / steps) / epochs
         if self.schedule == "steps":
-            dropped = sum((done >= drop).astype(int) for drop in self.drops)
+            dropped = np.sum(done[:, None] >= np.array(self.drops), axis=1)
             return (rate * 0.1**dropped).astype(np.float32)
         # The first steps of a phase, when moments are empty, are taken more gently.
         gentle = min(100, epochs * steps // 10 + 1)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import budget, pipeline, rate, share
+from deepcomp_jax import api, budget, rate, share
 from experiments import sharing
 from experiments.runs import Row
 from experiments.study import Study, folded
@@ -47,7 +47,7 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
         return {
             "penalty": penalty,
             "bytes": found.file_bytes,
-            "watch_error": study.error(pipeline.decompress(found.compressed)),
+            "watch_error": study.error(api.decompress(found.compressed)),
         }
 
     for step in steps:

@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deepcomp_jax import container
+from deepcomp_jax.format import container
 from experiments import comparison, frontier_figure, seeds
 from experiments.published import FRONTIERS, Frontier, Size
 from experiments.seeds import Preset

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import share, soft_rate, trees
+from deepcomp_jax import rate_loss, share, trees
 from experiments import narrowing, sharing
 from experiments.config import Config
 from experiments.runs import Row
@@ -79,7 +79,7 @@ class RateLoss:
         wanted = jax.nn.log_softmax(seen.answers / _TEMPERATURE)
         found = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
         apart = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1).mean()
-        bits = soft_rate.bits(params, rest.steps, rest.prices)
+        bits = rate_loss.bits(params, rest.steps, rest.prices)
         own = cross_entropy(seen, params, rest)
         return (
             (1 - self.distilled) * own
@@ -105,15 +105,15 @@ def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]
     # what a BatchNorm divides by its deviation can shrink to nothing and do the same.
     # The scales go into the kernels: what a weight does is then in its size alone.
     params, statistics = split(folded(study, trained, kernels=True))
-    steps = soft_rate.steps(
+    steps = rate_loss.steps(
         params, config.grid_step, of_vectors=config.vector_grid_step
     )
-    prices = soft_rate.prices(params, steps)
+    prices = rate_loss.prices(params, steps)
     bit = jnp.float32(config.bit_price)
     rest = Rest(statistics, steps, prices, bit, each=jnp.float32(0))
     answers = logits(study.model, trained, study.train.images)
     loss = RateLoss(config.distilled)
-    optimizer = soft_rate.in_steps(adam(), steps)
+    optimizer = rate_loss.in_steps(adam(), steps)
     full = _of_units(study, trained)
     trainer = full.trainer(optimizer, expand=_sparse, move=None, loss=loss, l2=0.0)
     state = TrainState(params, rest, trainer.optimizer.init(params))
@@ -157,11 +157,11 @@ def train_on_grids(
     variables = narrowing.narrow(sparse, kinds, kept)
     slim = _of_units(study, variables)
     loss = RateLoss(config.distilled)
-    optimizer = soft_rate.in_steps(adam(), rest.steps)
+    optimizer = rate_loss.in_steps(adam(), rest.steps)
     trainer = slim.trainer(optimizer, expand=_on_grids, move=None, loss=loss, l2=0.0)
     params, statistics = split(variables)
     rest = rest._replace(
-        statistics=statistics, prices=soft_rate.prices(params, rest.steps)
+        statistics=statistics, prices=rate_loss.prices(params, rest.steps)
     )
 
     def wide(state: TrainState) -> share.SharedWeights:
@@ -219,7 +219,7 @@ def _sparse(params: Any, rest: Rest) -> Any:
 
 def _on_grids(params: Any, rest: Rest) -> Any:
     return {
-        "params": soft_rate.quantised(params, rest.steps),
+        "params": rate_loss.quantised(params, rest.steps),
         **rest.statistics,
     }
 
@@ -267,7 +267,7 @@ def _adapted(
 
 
 def _priced(state: TrainState, bit: float) -> TrainState:
-    prices = soft_rate.prices(state.params, state.rest.steps)
+    prices = rate_loss.prices(state.params, state.rest.steps)
     rest = state.rest._replace(prices=prices, bit=jnp.float32(bit))
     return state._replace(rest=rest)
 

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 import deepcomp_jax as dc
-from deepcomp_jax import account, container, trees
+from deepcomp_jax import account, trees
+from deepcomp_jax.format import container
 from deepcomp_jax.share import SharedWeights, lookup
 from experiments import comparison, figures, sharing
 from experiments.data import Dataset

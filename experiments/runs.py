@@ -27,7 +27,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from deepcomp_jax import container
+from deepcomp_jax.format import container
 from experiments import states
 
 Row = dict[str, Any]

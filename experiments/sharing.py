@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from deepcomp_jax import container, pipeline, share
+from deepcomp_jax import api, share
+from deepcomp_jax.format import container
 from experiments.config import Config
 from experiments.roles import Roles
 
@@ -31,15 +32,15 @@ def rules(config: Config, roles: Roles, method: str) -> Rules:
     return [*kernels, *((pattern, others, group) for pattern, group in roles.groups)]
 
 
-def coding_rules(config: Config) -> list[pipeline.Rule]:
+def coding_rules(config: Config) -> list[api.Rule]:
     """How labels are written: as the paper does, or in whatever is smallest."""
-    return [pipeline.Rule(".", coding="relative")] if config.sharing == "paper" else []
+    return [api.Rule(".", coding="relative")] if config.sharing == "paper" else []
 
 
 def file_bytes(config: Config, shared: share.SharedWeights) -> int:
     """Size of the file that a network would have, whether any weights are shared."""
     rules = coding_rules(config) if shared.labels else []
-    return len(container.dumps(pipeline.pack(shared, rules)))
+    return len(container.dumps(api.pack(shared, rules)))
 
 
 def linear_kmeans(bits: int) -> share.Method:

@@ -21,7 +21,7 @@ import flax.serialization
 import jax
 import numpy as np
 
-from deepcomp_jax import container
+from deepcomp_jax.format import container
 
 try:
     import fcntl

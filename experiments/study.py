@@ -15,7 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import Shared, fold, pipeline, prune, retrain, share, trees
+from deepcomp_jax import (
+    Shared,
+    api,
+    fold,
+    prune,
+    retrain,
+    share,
+    trees,
+)
 from experiments import sharing
 from experiments.config import Config
 from experiments.data import Dataset
@@ -348,7 +356,7 @@ def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
 
 def measure_shared(study: Study, shared: share.SharedWeights) -> Row:
     """Weights kept, distinct values and error of a network, as a file would have it."""
-    packed = pipeline.pack(shared)
+    packed = api.pack(shared)
     labels = [leaf.labels for leaf in packed.leaves if isinstance(leaf, Shared)]
     return {
         "nonzero": sum(int(np.count_nonzero(own)) for own in labels),

@@ -8,22 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import (
-    _tree,
     account,
-    bits,
     codings,
-    container,
     fold,
-    gaps,
-    huffman,
     kmeans,
     prune,
-    rans,
     share,
 )
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax._layout import CODINGS
-from deepcomp_jax.codings import _classes, _models
+from deepcomp_jax.codings import axis_classes, symbol_models
+from deepcomp_jax.format import container, tree_header
+from deepcomp_jax.format.leaf_header import CODINGS
+from deepcomp_jax.streams import bits, gaps, huffman, rans
 
 
 def run_kmeans(text: str) -> str:
@@ -210,7 +206,7 @@ def run_varint(text: str) -> str:
 
 def run_tree(text: str) -> str:
     """A structure as a Python literal to the `hex ...` of its strings and tree."""
-    return f"hex {_tree.put(ast.literal_eval(text.strip())).hex(' ')}"
+    return f"hex {tree_header.put(ast.literal_eval(text.strip())).hex(' ')}"
 
 
 def run_header(text: str) -> str:
@@ -320,7 +316,7 @@ def run_intervals(text: str) -> str:
     """`most`, `context` and `classes ...` to `starts ...` and `frequencies ...`."""
     fields = _numbers(text)
     (most,), (context,) = fields["most"], fields["context"]
-    reader, writer = (_classes.Learner(most, context) for _ in range(2))
+    reader, writer = (axis_classes.Learner(most, context) for _ in range(2))
     found = [writer.interval(symbol) for symbol in fields["classes"]]
     assert [reader.find(start + size - 1) for start, size in found] == found
     assert reader.seen == fields["classes"]
@@ -332,21 +328,23 @@ def run_gap_model(text: str) -> str:
     """`size N` and `gaps g` to `low_bits` and `frequencies`."""
     fields = _numbers(text)
     (size,), (count,) = fields["size"], fields["gaps"]
-    low_bits = _models.low_bits(size, count)
-    frequencies = _line("frequencies", _models.gap_frequencies(size, count))
+    low_bits = symbol_models.low_bits(size, count)
+    frequencies = _line("frequencies", symbol_models.gap_frequencies(size, count))
     return f"low_bits {low_bits}\n{frequencies}"
 
 
 def run_frequencies(text: str) -> str:
     """`codes ...` to `frequencies ...`."""
     codes = np.array(_numbers(text)["codes"], np.uint8)
-    return _line("frequencies", _models.frequencies(codes[None])[0])
+    return _line("frequencies", symbol_models.frequencies(codes[None])[0])
 
 
 def run_falling(text: str) -> str:
     """`code`, `negatives` and `entries` to `frequencies ...`."""
     fields = {name: values[0] for name, values in _numbers(text).items()}
-    found = _models.falling(fields["code"], fields["entries"], fields["negatives"])
+    found = symbol_models.falling(
+        fields["code"], fields["entries"], fields["negatives"]
+    )
     return _line("frequencies", found)
 
 

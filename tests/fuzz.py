@@ -20,8 +20,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deepcomp_jax import FormatError, container
-from deepcomp_jax.bits import put_varint as varint
+from deepcomp_jax import FormatError
+from deepcomp_jax.format import container
+from deepcomp_jax.streams.bits import put_varint as varint
 from tests import readers
 from tests.make_vectors import FOLDER, describe
 from tests.vector_parts import crc

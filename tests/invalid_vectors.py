@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from deepcomp_jax import huffman
-from deepcomp_jax.bits import put_varint as varint
+from deepcomp_jax.streams import huffman
+from deepcomp_jax.streams.bits import put_varint as varint
 from tests import vector_parts as parts
 from tests.vector_parts import (
     AGAIN,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deepcomp_jax import container
+from deepcomp_jax.format import container
 
 
 class Killed(BaseException):

@@ -15,9 +15,10 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from deepcomp_jax import codings, container
+from deepcomp_jax import codings
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
-from deepcomp_jax.bits import pack, put_varint
+from deepcomp_jax.format import container
+from deepcomp_jax.streams.bits import pack, put_varint
 from tests import vector_parts as parts
 from tests.invalid_vectors import invalid
 

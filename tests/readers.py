@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from deepcomp_jax import FormatError, account, container, lanes
+from deepcomp_jax import FormatError, account, device
 from deepcomp_jax._types import Compressed
+from deepcomp_jax.format import container
 
 Leaves = list[tuple[str, tuple[int, ...], bytes]]  # dtype, shape, values
 Found = Leaves | str  # the leaves in tree order, or the clause that is broken
@@ -82,7 +83,7 @@ def _values(data: bytes, most: int, decode: Any = None) -> Leaves:
 
 def _on_device(data: bytes, most: int) -> Leaves:
     with jax.enable_x64(True):  # else JAX narrows values of 64 bits
-        return _values(data, most, lanes.values)
+        return _values(data, most, device.values)
 
 
 def _flat(node: Any) -> Leaves:

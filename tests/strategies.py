@@ -6,9 +6,11 @@ from collections import defaultdict
 import numpy as np
 from hypothesis import strategies as st
 
-from deepcomp_jax import codings, container, rans
+from deepcomp_jax import codings
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
-from deepcomp_jax.codings import _models
+from deepcomp_jax.codings import symbol_models
+from deepcomp_jax.format import container
+from deepcomp_jax.streams import rans
 
 # ---- kmeans -------------------------------------------------------------------------
 
@@ -101,7 +103,7 @@ def models(draw: st.DrawFn) -> rans.Models:
     code = st.integers(0, 63) | st.just(0) | st.just(63)
     row = st.lists(code, min_size=alphabet, max_size=alphabet).filter(any)
     codes = draw(st.lists(row, min_size=count, max_size=count))
-    return rans.models(_models.frequencies(np.array(codes, np.uint8)))
+    return rans.models(symbol_models.frequencies(np.array(codes, np.uint8)))
 
 
 @st.composite

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepcomp_jax import FormatError, account, codings, container
+from deepcomp_jax import FormatError, account, codings
 from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax.format import container
 from tests import strategies
 
 SIXTEEN = np.arange(1, 17, dtype=np.float32)

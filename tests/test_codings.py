@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.codings import Leaf, _fit, _groups, _models, relative
+from deepcomp_jax.codings import (
+    Leaf,
+    group_search,
+    grouping,
+    relative,
+    symbol_models,
+)
 from tests import laws, strategies
 from tests import vector_parts as parts
 from tests.readers import DECODER
@@ -91,9 +97,9 @@ def test_many_axes_have_a_bounded_number_of_groups(seed: int):
         for b in range(8)
     )
     labels = (rng.logistic(loc=6, size=shape) < odds).astype(np.uint8).ravel()
-    classes = _fit.classes(np.flatnonzero(labels), shape)
+    classes = group_search.classes(np.flatnonzero(labels), shape)
     most = sum(int(own.max()) for own in classes if own is not None)
-    assert 0 < most < _groups.MAX_GROUPS
+    assert 0 < most < grouping.MAX_GROUPS
     check_body("density", labels, Leaf(shape, 1, 0))
 
 
@@ -162,7 +168,7 @@ def test_a_codebook_that_is_too_large(name: str, most: int):
 @pytest.mark.spec("E1", "L12", "L13")
 @given(st.lists(st.integers(0, 63), min_size=1, max_size=1024).filter(any))
 def test_frequencies_add_up(codes: list[int]):
-    (found,) = _models.frequencies(np.array([codes], np.uint8))
+    (found,) = symbol_models.frequencies(np.array([codes], np.uint8))
     assert found.sum() == 4096
     assert ((found > 0) == (np.array(codes) > 0)).all()
     assert codes[int(found.argmax())] == max(codes)
@@ -174,7 +180,7 @@ def test_falling_frequencies_add_up(sizes: tuple[int, int]):
     entries, negatives = sizes
     before = 0.0
     for code in range(1, 65):
-        found = _models.falling(code, entries, negatives).astype(int)
+        found = symbol_models.falling(code, entries, negatives).astype(int)
         assert found.sum() == 4096
         assert found.min() > 0
         below, above = found[:negatives][::-1], found[negatives:]
@@ -195,11 +201,11 @@ def test_falling_frequencies_add_up(sizes: tuple[int, int]):
 )
 def test_frequencies_of_gaps_add_up(sizes: tuple[int, int]):
     size, gaps = sizes
-    found = _models.gap_frequencies(size, gaps)
+    found = symbol_models.gap_frequencies(size, gaps)
     assert found.size == 33
     assert found.sum() == 4096
     assert found.min() > 0
-    low_bits = _models.low_bits(size, gaps)
+    low_bits = symbol_models.low_bits(size, gaps)
     # A unit is at most a quarter of a mean gap, and more than an eighth if it can be.
     assert 4 * gaps << low_bits <= size or low_bits == 0
     assert size < 8 * gaps << low_bits
@@ -231,17 +237,17 @@ def test_rows_and_columns_of_unequal_density_make_a_smaller_body():
 
 
 def test_quantised_counts_keep_what_is_used():
-    codes = _models.quantise(np.array([0, 1, 2, 4, 2**40]))
+    codes = symbol_models.quantise(np.array([0, 1, 2, 4, 2**40]))
     assert codes.tolist() == [0, 1, 1, 1, 63]
-    assert _models.quantise(np.array([4, 2, 1, 0])).tolist() == [63, 59, 55, 0]
-    assert _models.quantise(np.zeros(3, int)).tolist() == [0, 0, 0]
+    assert symbol_models.quantise(np.array([4, 2, 1, 0])).tolist() == [63, 59, 55, 0]
+    assert symbol_models.quantise(np.zeros(3, int)).tolist() == [0, 0, 0]
 
 
 # ---- groups -------------------------------------------------------------------------
 
 
 @st.composite
-def grouped(draw: st.DrawFn) -> tuple[tuple[int, ...], _groups.Classes]:
+def grouped(draw: st.DrawFn) -> tuple[tuple[int, ...], grouping.Classes]:
     """A shape and classes of some of its axes."""
     shape = tuple(draw(st.lists(st.integers(1, 7), max_size=4)))
     classes: list[np.ndarray | None] = []
@@ -254,13 +260,13 @@ def grouped(draw: st.DrawFn) -> tuple[tuple[int, ...], _groups.Classes]:
 
 @given(grouped(), st.data())
 def test_groups_split_and_join(
-    drawn: tuple[tuple[int, ...], _groups.Classes], data: st.DataObject
+    drawn: tuple[tuple[int, ...], grouping.Classes], data: st.DataObject
 ):
     shape, classes = drawn
-    found = _groups.groups(shape, classes)
+    found = grouping.groups(shape, classes)
     kept = data.draw(st.sets(st.integers(0, math.prod(shape) - 1)))
     positions = np.array(sorted(kept), np.int64)
-    member, ranks, order = _groups.split(positions, found)
+    member, ranks, order = grouping.split(positions, found)
     # By hand: the members of each group in C order.
     of_axes = [
         np.zeros(size, int) if own is None else own.astype(int)
@@ -278,9 +284,9 @@ def test_groups_split_and_join(
         if place in kept
     ]
     assert list(zip(member.tolist(), ranks.tolist(), strict=True)) == expected
-    assert np.array_equal(_groups.members(positions, found)[order], member)
-    for group, part in _groups.parts(np.bincount(member, minlength=found.sizes.size)):
-        back = _groups.locator(found, group)(ranks[part])
+    assert np.array_equal(grouping.members(positions, found)[order], member)
+    for group, part in grouping.parts(np.bincount(member, minlength=found.sizes.size)):
+        back = grouping.locator(found, group)(ranks[part])
         assert np.array_equal(back, positions[order][part])
 
 

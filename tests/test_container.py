@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepcomp_jax import FormatError, _codebook, _tree, codings, container
+from deepcomp_jax import FormatError, codings
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+from deepcomp_jax.format import codebook_header, container, tree_header
 from tests import invalid_vectors, strategies
 from tests import vector_parts as parts
 from tests.readers import DECODER
@@ -165,8 +166,8 @@ def test_labels_come_back_in_the_narrowest_dtype(k: int):
 @given(strategies.stored_codebooks())
 def test_codebooks_come_back_exactly(codebook: np.ndarray):
     """Grids with and without gaps, of all dtypes and in all narrower ones."""
-    storage, data = _codebook.put(codebook)
-    end, back = _codebook.get(data, 0, codebook.dtype, storage)
+    storage, data = codebook_header.put(codebook)
+    end, back = codebook_header.get(data, 0, codebook.dtype, storage)
     assert end == len(data) <= 3 + codebook.nbytes
     assert_same_bits(back, codebook)
     codes = map(container.DTYPES.index, (codebook.dtype, storage))
@@ -185,10 +186,10 @@ def test_a_grid_takes_a_few_bytes():
     for size, factors in sizes.items():
         for dtype in container.DTYPES[9:13]:
             entries = np.array(factors, dtype) / dtype.type(8)
-            assert len(_codebook.put(entries)[1]) == size
+            assert len(codebook_header.put(entries)[1]) == size
     # A step of 0.1 is in no narrower dtype.
     tenths = np.float32(0.1) * np.arange(1, 9, dtype=np.float32)
-    assert len(_codebook.put(tenths)[1]) == 6
+    assert len(codebook_header.put(tenths)[1]) == 6
 
 
 @pytest.mark.spec("C40")
@@ -395,9 +396,9 @@ def test_repeated_nodes_are_counted():
 def test_equal_nodes_are_written_once(network: Compressed):
     size = len(network.leaves)
     thrice: Structure = [shifted(network.structure, size * i) for i in range(3)]
-    written = _tree.put(thrice)
-    assert len(written) == len(_tree.put(network.structure)) + 3
-    pos, structure, _ = _tree.get(written, 0)
+    written = tree_header.put(thrice)
+    assert len(written) == len(tree_header.put(network.structure)) + 3
+    pos, structure, _ = tree_header.get(written, 0)
     assert (pos, repr(structure)) == (len(written), repr(thrice))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax import container
+from deepcomp_jax.format import container
 
 ROOT = os.geteuid() == 0
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepcomp_jax import huffman
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax.streams import huffman
 from tests import laws, strategies
 
 FIBONACCI = [1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584]

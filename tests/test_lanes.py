@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deepcomp_jax import codings, huffman, lanes, rans
+from deepcomp_jax import codings, device
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.lanes import _huffman, _leaves, _rans, _sizes
+from deepcomp_jax.device import huffman_lanes, leaves, rans_lanes, rounding
+from deepcomp_jax.streams import huffman, rans
 from tests import laws
 
 
@@ -28,7 +29,7 @@ def outcome(read: Callable[[], Any]) -> tuple[Any, ...]:
 def check_stream(symbols: np.ndarray, count: int | None) -> bytes:
     return laws.check_codec(
         lambda value: huffman.encode(value, lanes=count),
-        lambda data, pos: lanes.decode(data, pos, symbols.size),
+        lambda data, pos: device.decode(data, pos, symbols.size),
         symbols,
     )
 
@@ -50,10 +51,10 @@ def test_streams_of_few_lanes_come_back(symbols: list[int]) -> None:
 
 def test_streams_of_about_one_size_share_a_program() -> None:
     rng = np.random.default_rng(1)
-    before = _huffman._lock_step._cache_size()
+    before = huffman_lanes._lock_step._cache_size()
     for size in (6250, 6300, 6350, 6400):
         check_stream(rng.permutation(size).astype(np.uint16) % 7, 130)
-    assert _huffman._lock_step._cache_size() <= before + 1
+    assert huffman_lanes._lock_step._cache_size() <= before + 1
 
 
 @pytest.mark.spec("H16", "H17")
@@ -66,11 +67,11 @@ def test_damage_is_found_as_on_the_host() -> None:
         damaged[place] ^= 0x10
         found, expected = (
             outcome(lambda read=read, raw=bytes(damaged): read(raw, 0, 5000)[1])
-            for read in (lanes.decode, huffman.decode)
+            for read in (device.decode, huffman.decode)
         )
         assert found == expected
     laws.check_prefixes(
-        lambda data, pos: lanes.decode(data, pos, symbols.size), data, most=20
+        lambda data, pos: device.decode(data, pos, symbols.size), data, most=20
     )
 
 
@@ -95,15 +96,15 @@ def test_segments_come_back(sizes: tuple[int, ...], count: int) -> None:
     rng = np.random.default_rng(count)
     parts = [segment(rng, size, models) for models, size in enumerate(sizes, 1)]
     _, host = rans.begin(rans.encode(parts, lanes=count), 0)
-    state, palette = _rans.begin(host, None), np.arange(20, dtype=np.uint16)
+    state, palette = rans_lanes.begin(host, None), np.arange(20, dtype=np.uint16)
     for models, part in enumerate(parts, 1):
         chosen, size = None, part.symbols.size
         if models > 1:
-            missing = _rans.room(state, size) - size
+            missing = rans_lanes.room(state, size) - size
             chosen = jnp.asarray(np.append(part.chosen, np.zeros(missing, np.uint8)))
-        state, symbols = _rans.take(state, part.models, size, chosen, palette)
+        state, symbols = rans_lanes.take(state, part.models, size, chosen, palette)
         assert symbols[:size].tolist() == part.symbols.tolist()
-    _rans.finish(state, host)
+    rans_lanes.finish(state, host)
 
 
 # ---- leaves -------------------------------------------------------------------------
@@ -124,15 +125,15 @@ def labels(shape: tuple[int, ...], entries: int, kept: float, seed: int) -> np.n
 @pytest.fixture
 def even_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves of few lanes are decoded on the device too."""
-    monkeypatch.setattr(_rans, "WORTH_LOCK_STEP", 1)
-    monkeypatch.setattr(_sizes, "WORTH_COMPILING", 1)
-    monkeypatch.setattr(_sizes, "BLOCK", 1 << 12)
+    monkeypatch.setattr(rans_lanes, "WORTH_LOCK_STEP", 1)
+    monkeypatch.setattr(rounding, "WORTH_COMPILING", 1)
+    monkeypatch.setattr(rounding, "BLOCK", 1 << 12)
 
 
 @pytest.fixture(params=["cpu", "gpu"])
 def platform(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The work is shared out as on either, wherever it is done."""
-    monkeypatch.setattr(_leaves, "_platform", lambda place: request.param)
+    monkeypatch.setattr(leaves, "_platform", lambda place: request.param)
 
 
 CASES = [
@@ -160,7 +161,7 @@ def test_leaves_come_back(
     dtype = jnp.bfloat16 if entries == 5 else np.float32
     palette = np.linspace(-1, 1, entries + 1).astype(dtype)
     palette[0] = 0
-    back = lanes.values(name, body, leaf, palette)
+    back = device.values(name, body, leaf, palette)
     assert (back.dtype, back.shape) == (palette.dtype, shape)
     np.testing.assert_array_equal(np.asarray(back).ravel(), palette[own])
     host = codings.decode(name, body, leaf, palette)
@@ -174,7 +175,7 @@ def test_small_and_empty_leaves_come_back(name: str, platform: None) -> None:
         flat = np.array(own, np.uint8)
         _, body = codings.encode(flat, leaf, name)
         palette = np.array([0, -1, 2, 4], np.float32)
-        back = lanes.values(name, body, leaf, palette)
+        back = device.values(name, body, leaf, palette)
         assert np.asarray(back).ravel().tolist() == palette[flat].tolist()
 
 
@@ -204,7 +205,7 @@ def test_damaged_bodies_give_the_same_error(
             )
         )
         assert expected == outcome(
-            lambda body=damaged: lanes.values(name, body, leaf, palette)
+            lambda body=damaged: device.values(name, body, leaf, palette)
         )
         errors += isinstance(expected[0], str)
     assert errors >= 3
@@ -219,16 +220,16 @@ def test_leaves_of_about_one_size_share_the_long_programs(
         rng = np.random.default_rng(0)
         own = np.where(rng.random(shape) < 0.2, rng.integers(1, 8, shape), 0)
         body = codings.encode(own.ravel().astype(np.uint8), leaf, "density")[1]
-        lanes.values("density", body, leaf, np.arange(8, dtype=np.float32))
-        before = before or _rans._lock_step._cache_size()
-    assert _rans._lock_step._cache_size() == before
+        device.values("density", body, leaf, np.arange(8, dtype=np.float32))
+        before = before or rans_lanes._lock_step._cache_size()
+    assert rans_lanes._lock_step._cache_size() == before
 
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many programs the loops of the CPU's path have compiled since."""
-    monkeypatch.setattr(_leaves, "_platform", lambda place: "cpu")
-    loops = _rans._lock_step, _huffman._lock_step
+    monkeypatch.setattr(leaves, "_platform", lambda place: "cpu")
+    loops = rans_lanes._lock_step, huffman_lanes._lock_step
     before = sum(loop._cache_size() for loop in loops)
     return lambda: sum(loop._cache_size() for loop in loops) - before
 
@@ -237,12 +238,12 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 def test_small_leaves_compile_nothing(
     name: str, compiled: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_rans, "WORTH_LOCK_STEP", 1)
+    monkeypatch.setattr(rans_lanes, "WORTH_LOCK_STEP", 1)
     for rows in range(1, 400, 57):
         leaf = codings.Leaf((rows, 300), 7, 3)
         own = labels(leaf.shape, 7, 0.3, rows)
         body = codings.encode(own, leaf, name)[1]
-        lanes.values(name, body, leaf, np.arange(8, dtype=np.float32))
+        device.values(name, body, leaf, np.arange(8, dtype=np.float32))
     assert compiled() == 0
 
 
@@ -257,7 +258,7 @@ def test_leaves_of_many_sizes_and_dtypes_share_few_programs(
         body = codings.encode(own, leaf, name)[1]
         dtype = (np.float32, np.float16, jnp.bfloat16)[number % 3]
         palette = np.arange(8).astype(dtype)
-        back = lanes.values(name, body, leaf, palette)
+        back = device.values(name, body, leaf, palette)
         assert np.asarray(back).tobytes() == palette[own].tobytes()
     assert compiled() <= 4
 
@@ -270,7 +271,7 @@ def test_loops_carry_bits_and_no_narrow_floats(
 ) -> None:
     """Loops over narrow floats take as long for a step as for the whole array."""
     carried: list[str] = []
-    for module in (_rans, _huffman):
+    for module in (rans_lanes, huffman_lanes):
         loop = module._lock_step
 
         def noted(*args: Any, loop: Any = loop, **kwargs: Any) -> Any:
@@ -284,7 +285,7 @@ def test_loops_carry_bits_and_no_narrow_floats(
     palette = np.arange(8).astype(dtype)
     for name in ("dense", "density", "relative"):
         body = codings.encode(own, leaf, name)[1]
-        back = lanes.values(name, body, leaf, palette)
+        back = device.values(name, body, leaf, palette)
         assert back.dtype == dtype
         assert np.asarray(back).tobytes() == palette[own].tobytes()
     assert set(carried) == {"u"}

@@ -1,6 +1,7 @@
 """Imports point one way, and reading a file needs no JAX."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,58 +10,32 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 
-# Each module may import only from lines above its own.
+# A file or a folder may import only from rows above its own, and the files of a folder
+# from each other, without circles.
 LAYERS = [
     {"_types", "_errors"},
-    {
-        "bits",
-        "_code",
-        "_dtypes",
-        "_files",
-        "_keys",
-        "_measures",
-        "_report",
-        "_rans_loops",
-        "lanes._sizes",
-    },
-    {"_index", "_runs", "_tree", "trees", "_rans_models"},
-    {"_codebook", "_devices", "_weights", "_words"},
-    {"_stream", "rans", "gaps", "kmeans"},
-    {"huffman", "codings._groups", "fold", "prune", "share"},
-    {"codings._body"},
-    {"codings._classes", "codings._models"},
-    {"codings._fit", "codings._gapped"},
-    {"codings.packed", "codings.relative", "codings.dense", "codings.density"},
-    {"codings._prices"},
-    {"codings"},
-    {"_layout", "rate", "lanes._huffman", "lanes._places", "lanes._rans"},
-    {"lanes._leaves", "soft_rate"},
-    {"lanes"},
-    {"_header"},
-    {"_section"},
-    {"container", "_counting"},
-    {"account", "retrain"},
-    {"pipeline"},
+    {"streams", "trees", "_kmeans_dp"},
+    {"codings", "kmeans", "rules", "fold", "prune"},
+    {"format"},
+    {"account", "device", "share"},
+    {"rate", "retrain"},
+    {"api", "rate_loss"},
     {"budget"},
     {"__init__"},
 ]
 DEVICE = {
-    "_devices", "_keys", "trees", "_weights", "fold", "prune", "share", "lanes",
-    "lanes._sizes", "lanes._huffman", "lanes._places", "lanes._rans", "lanes._leaves",
-    "retrain", "rate", "soft_rate", "pipeline", "budget", "__init__",
+    "trees", "rules", "fold", "prune", "share", "device", "retrain", "rate",
+    "rate_loss", "api", "budget", "__init__",
 }  # fmt: skip
 
 
-def imported(source: str) -> set[str]:
-    """Modules of the package that a source imports, anywhere in it."""
-    own = (n.partition(".") for n in names(source))
-    return {module for package, _, module in own if package == "deepcomp_jax"}
-
-
-def path_of(module: str) -> Path:
-    """Where a module is: a file, or a folder with an `__init__`."""
-    path = PACKAGE.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def files() -> dict[str, Path]:
+    """Dotted names of all modules in the package, and where they are."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
 
 
 def names(source: str) -> set[str]:
@@ -72,12 +47,22 @@ def names(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: a relative import"
             module = str(node.module)
-            # `from deepcomp_jax import gaps` names a module, other imports its content.
-            inner = [f"{module}.{alias.name}" for alias in node.names]
-            is_folder = path_of(module.partition(".")[2]).name == "__init__.py"
-            named = [n for n in inner if path_of(n.partition(".")[2]).exists()]
-            found.update(named if is_folder and named else [module])
+            # `from deepcomp_jax import prune` names a module, others its content.
+            inner = {f"{module}.{alias.name}" for alias in node.names}
+            modules = {f"deepcomp_jax.{name}" for name in files()}
+            found.update(inner & modules or {module})
     return found
+
+
+def imported(source: str) -> set[str]:
+    """Modules of the package that a source imports, anywhere in it."""
+    own = (name.partition(".") for name in names(source))
+    return {module for package, _, module in own if package == "deepcomp_jax"}
+
+
+def room(module: str) -> str:
+    """The file or folder at the top of the package where a module is."""
+    return module.partition(".")[0]
 
 
 def uses_jax(source: str) -> bool:
@@ -86,31 +71,42 @@ def uses_jax(source: str) -> bool:
 
 
 def violations(module: str, source: str) -> set[str]:
-    """What a module imports from its own layer or from above it."""
-    level = next(i for i, layer in enumerate(LAYERS) if module in layer)
-    return imported(source) - set().union(*LAYERS[:level])
+    """Rooms on its own floor or above it that a module imports from."""
+    floor = next(i for i, layer in enumerate(LAYERS) if room(module) in layer)
+    others = {room(name) for name in imported(source)} - {room(module)}
+    return others - set().union(*LAYERS[:floor])
 
 
-@pytest.mark.parametrize("module", sorted(set().union(*LAYERS)))
+@pytest.mark.parametrize("module", sorted(files()))
 def test_imports_point_one_way(module: str):
-    source = path_of(module).read_text()
+    source = files()[module].read_text()
     assert violations(module, source) == set()
-    assert not uses_jax(source) or module in DEVICE
+    assert not uses_jax(source) or room(module) in DEVICE
 
 
-def test_every_module_has_a_layer():
-    files = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
-    modules = {".".join(path.with_suffix("").parts) for path in files}
-    modules = {module.removesuffix(".__init__") for module in modules}
-    assert modules == set().union(*LAYERS)
+def test_every_room_has_a_floor():
+    assert {room(module) for module in files()} == set().union(*LAYERS)
 
 
-def test_an_upward_import_would_be_seen():
-    assert violations("gaps", "from deepcomp_jax import container") == {"container"}
-    assert violations("bits", "from deepcomp_jax.share import check") == {"share"}
-    assert violations("bits", "import deepcomp_jax.share") == {"share"}
+def test_no_module_imports_itself_through_others():
+    imports = {name: imported(path.read_text()) for name, path in files().items()}
+    # The package loads its modules lazily; a folder is imported with any file in it.
+    del imports["__init__"]
+    graphlib.TopologicalSorter(imports).prepare()
+
+
+def test_a_wrong_import_would_be_seen():
+    assert violations("streams.gaps", "from deepcomp_jax import format") == {"format"}
+    assert violations("streams.bits", "import deepcomp_jax.share") == {"share"}
+    text = "from deepcomp_jax.format.container import dumps"
+    assert violations("codings.dense", text) == {"format"}
+    assert imported(text) == {"format.container"}
+    assert imported("from deepcomp_jax.streams import bits, gaps") == {
+        "streams.bits",
+        "streams.gaps",
+    }
     with pytest.raises(AssertionError, match="a relative import"):
-        violations("bits", "from .share import check")
+        violations("streams.bits", "from .share import check")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +118,8 @@ def test_a_use_of_jax_would_be_seen(source: str):
 
 
 @pytest.mark.parametrize(
-    ("module", "loaded"), [("container", False), ("account", False), ("share", True)]
+    ("module", "loaded"),
+    [("format.container", False), ("account", False), ("share", True)],
 )
 def test_reading_a_file_does_not_import_jax(module: str, loaded: bool):
     code = f"import sys, deepcomp_jax.{module}; print('jax' in sys.modules)"

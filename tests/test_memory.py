@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deepcomp_jax import account, container, huffman
+from deepcomp_jax import account
+from deepcomp_jax.format import container
+from deepcomp_jax.streams import huffman
 from tests import vector_parts as parts
 from tests.vector_parts import (
     BFLOAT16,

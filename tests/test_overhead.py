@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import account, container, trees
+from deepcomp_jax import account, trees
 from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax.format import container
 from experiments.lenet import LeNet5
 from experiments.vgg import of_width
 

@@ -17,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import _header, _words, codings, container, prune, share
+from deepcomp_jax import codings, prune, share
 from deepcomp_jax._types import Compressed, Dense, Shared
-from deepcomp_jax.lanes import _leaves
+from deepcomp_jax.device import leaves
+from deepcomp_jax.format import byte_codebooks, container, file_header
 from tests import strategies
 
 
@@ -265,11 +266,11 @@ def test_every_float8_comes_back_from_a_device_that_rounds_nan(
 ):
     """Whatever decodes there, all 256 values keep their bits, quiet NaNs or not."""
     words = np.random.default_rng(0).integers(0, 256, (90, 70)).astype(np.uint8)
-    labels, book = _words.shared(words.view(dtype))
+    labels, book = byte_codebooks.shared(words.view(dtype))
     leaf = Shared(labels, 0, coding)
     path = tmp_path / "m.dcz"
     dc.save(path, Compressed({"w": 0}, (leaf,), (book,)))
-    monkeypatch.setattr(_leaves, "_platform", lambda _: "gpu")  # not NumPy's part
+    monkeypatch.setattr(leaves, "_platform", lambda _: "gpu")  # not NumPy's part
     loaded = dc.load(path, device=jax.devices()[0])["w"]
     assert loaded.dtype == dtype
     assert np.asarray(loaded).tobytes() == words.tobytes()
@@ -416,13 +417,13 @@ def test_a_header_is_read_once(
     path, variables = tmp_path / "m.dcz", {"a": np.zeros(3, np.float32)}
     dc.save(path, dc.compress(variables, []))
     read: list[int] = []
-    get = _header.get
+    get = file_header.get
 
-    def counted(data: bytes) -> _header.Header:
+    def counted(data: bytes) -> file_header.Header:
         read.append(len(data))
         return get(data)
 
-    monkeypatch.setattr(_header, "get", counted)
+    monkeypatch.setattr(file_header, "get", counted)
     dc.load(path, variables if like else None, device=place)
     assert len(read) == 1
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepcomp_jax import rans
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax.streams import rans
 from tests import laws, strategies
 
 

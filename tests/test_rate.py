@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import budget, container, rate, share
+from deepcomp_jax import budget, rate, share
+from deepcomp_jax.format import container
 
 
 def network(seed: int = 0) -> dict[str, jax.Array]:

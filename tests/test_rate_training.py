@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax import soft_rate
+from deepcomp_jax import rate_loss
 from experiments import figures, lenet_mnist, protocol, rate_training
 from experiments.rate_training import RateLoss, Rest
 from experiments.train import Seen, TrainState
@@ -170,13 +170,13 @@ def test_the_loss_is_what_it_says():
     variables = jax.jit(model.init)(jax.random.key(1), images)
     labels = jnp.arange(5)
     params = variables["params"]
-    steps = soft_rate.steps(params, 3.0, of_vectors=0.5)
-    prices = soft_rate.prices(params, steps)
+    steps = rate_loss.steps(params, 3.0, of_vectors=0.5)
+    prices = rate_loss.prices(params, steps)
     logits: Any = jax.jit(model.apply)(variables, images)
     seen = Seen(images, labels, logits, answers=logits)
     rest = Rest({}, steps, prices, jnp.float32(0.5), jnp.float32(0))
 
-    bits = float(soft_rate.bits(params, steps, prices))
+    bits = float(rate_loss.bits(params, steps, prices))
     alone = float(jax.jit(RateLoss(1.0))(seen, params, rest))
     assert alone == pytest.approx(0.5 * bits, rel=1e-5)
     free = rest._replace(bit=jnp.float32(0))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deepcomp_jax import FormatError, container
+from deepcomp_jax import FormatError
+from deepcomp_jax.format import container
 from tests import make_vectors, readers, specs
 
 FOLDER = make_vectors.FOLDER

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import _weights, share, trees
+from deepcomp_jax import rules, share, trees
 
 # Leaves that other frameworks have, their shapes, and whether they are weights.
 FOREIGN = [
@@ -67,9 +67,9 @@ def test_names_of_other_frameworks(
 ):
     """A leaf stacked by `vmap` or `nn.scan` is what it was, and so is a vector."""
     tree = {name: np.ones((*stacked, *shape), np.float32)}
-    assert (name in _weights.weights(tree)) == is_weight
-    assert not _weights.weights({name: np.ones((*stacked, *shape), np.int32)})
-    assert not _weights.weights({name: np.ones(7, np.float32)})
+    assert (name in rules.weights(tree)) == is_weight
+    assert not rules.weights({name: np.ones((*stacked, *shape), np.int32)})
+    assert not rules.weights({name: np.ones(7, np.float32)})
 
 
 @pytest.mark.spec("W2")
@@ -80,7 +80,7 @@ def test_what_optax_made_is_known_by_its_type():
         optax.chain(optax.clip(1.0), optax.masked(optax.adam(1.0), {"kernel": True})),
     ):  # fmt: skip
         tree = {"net": params, "rest": optimizer.init(params)}
-        assert list(_weights.weights(tree)) == ["net/kernel"]
+        assert list(rules.weights(tree)) == ["net/kernel"]
 
 
 @pytest.mark.spec("W2", "W5")

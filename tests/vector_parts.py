@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deepcomp_jax import rans
-from deepcomp_jax.bits import put_varint as varint
-from deepcomp_jax.codings import _classes, _models
+from deepcomp_jax.codings import axis_classes, symbol_models
+from deepcomp_jax.streams import rans
+from deepcomp_jax.streams.bits import put_varint as varint
 
 NONE, LEAF, AGAIN = b"\x01", b"\x00", b"\x05"
 BOOL, INT8, INT16, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = 0, 1, 2, 9, 10, 11, 12
@@ -123,11 +123,11 @@ def gaps(
 def dense(labels: Sequence[int], k: int, *, lanes: int = 1) -> tuple[bytes, bytes]:
     """Frequencies, all alike, and the stream of a dense body."""
     codes = np.full(k + 1, 63, np.uint8)
-    table = rans.models(_models.frequencies(codes[None]))
+    table = rans.models(symbol_models.frequencies(codes[None]))
     segment = rans.Segment(
         np.array(labels, np.uint16), table, np.zeros(len(labels), np.uint8)
     )
-    return _models.put(codes), rans.encode([segment], lanes=lanes)
+    return symbol_models.put(codes), rans.encode([segment], lanes=lanes)
 
 
 def classes(
@@ -145,8 +145,8 @@ def classes(
     for own in (own for own in axes if own is not None):
         most, chosen = max(own) + more, context
         if chosen is None:
-            chosen, _ = _classes.choose(np.array(own, np.uint8))
-        learner = _classes.Learner(most, chosen)
+            chosen, _ = axis_classes.choose(np.array(own, np.uint8))
+        learner = axis_classes.Learner(most, chosen)
         intervals += map(learner.interval, own)
         head += bytes([most]) + varint(chosen)
     return head + (rans.encode_each(intervals) if present else b"")
@@ -175,14 +175,18 @@ def density(
     """
     counts = b"".join(varint(len(symbols)) for size, symbols, _ in groups if size)
     alike = np.full(k, 63, np.uint8)
-    written = [bytes([code]) + (b"" if code else _models.put(alike)) for code in tables]
+    written = [
+        bytes([code]) + (b"" if code else symbol_models.put(alike)) for code in tables
+    ]
     rows = [
-        _models.falling(code, k, 0) if code else _models.frequencies(alike[None])[0]
+        symbol_models.falling(code, k, 0)
+        if code
+        else symbol_models.frequencies(alike[None])[0]
         for code in tables
     ]
     number = [(splits % 2 ** (i + 1)).bit_count() for i in range(len(groups))]
     models = [
-        _models.gap_frequencies(max(size, 1), max(len(symbols), 1))
+        symbol_models.gap_frequencies(max(size, 1), max(len(symbols), 1))
         for size, symbols, _ in groups
     ]
     segments = [

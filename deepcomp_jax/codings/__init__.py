@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax.codings import dense, density, packed, relative
-from deepcomp_jax.codings._body import Leaf as Leaf
-from deepcomp_jax.codings._body import Measured as Measured
-from deepcomp_jax.codings._body import paint as paint
-from deepcomp_jax.codings._prices import prices as prices
+from deepcomp_jax.codings.common import Leaf as Leaf
+from deepcomp_jax.codings.common import Measured as Measured
+from deepcomp_jax.codings.common import paint as paint
+from deepcomp_jax.codings.price_model import prices as prices
 
 _MARGIN = 64  # bits that an estimate may be too high
 

@@ -10,12 +10,12 @@ Format notes:
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import rans
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.codings import _body, _models
-from deepcomp_jax.codings._body import Leaf, Loops, Measured
+from deepcomp_jax.codings import common, symbol_models
+from deepcomp_jax.codings.common import Leaf, Loops, Measured
+from deepcomp_jax.streams import rans
 
-MAX_ENTRIES = _models.MAX_SYMBOLS - 1  # a label is an entry or zero
+MAX_ENTRIES = symbol_models.MAX_SYMBOLS - 1  # a label is an entry or zero
 
 
 def applies(leaf: Leaf) -> bool:
@@ -25,25 +25,25 @@ def applies(leaf: Leaf) -> bool:
 
 def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
     """Bits that a body has, roughly."""
-    counts = _body.counts(labels, leaf)[None]
-    table = rans.models(_models.frequencies(_models.quantise(counts)))
+    counts = common.counts(labels, leaf)[None]
+    table = rans.models(symbol_models.frequencies(symbol_models.quantise(counts)))
     words = rans.estimate(counts, table)
-    return words + rans.overhead(words) + _models.CODE_BITS * counts.size
+    return words + rans.overhead(words) + symbol_models.CODE_BITS * counts.size
 
 
 def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     """Writes labels, uint[size]."""
-    codes = _models.quantise(_body.counts(labels, leaf))
-    table = rans.models(_models.frequencies(codes[None]))
+    codes = symbol_models.quantise(common.counts(labels, leaf))
+    table = rans.models(symbol_models.frequencies(codes[None]))
     one = np.broadcast_to(np.uint8(0), labels.size)
-    return _models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
+    return symbol_models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
 
 
 def decode(
     data: bytes,
     leaf: Leaf,
     palette: np.ndarray | None = None,
-    loops: Loops = _body.HOST,
+    loops: Loops = common.HOST,
 ) -> np.ndarray:
     """Reads labels.
 
@@ -64,9 +64,9 @@ def decode(
     end, state = rans.begin(data, start)
     check_states(state, table, start)
     one = np.broadcast_to(np.uint8(0), leaf.size)
-    state, labels = loops.take(state, table, one, _body.colours(leaf, palette))
+    state, labels = loops.take(state, table, one, common.colours(leaf, palette))
     rans.finish(state)
-    _body.check_end(data, end)
+    common.check_end(data, end)
     return labels
 
 
@@ -76,9 +76,9 @@ def get_model(data: bytes, leaf: Leaf) -> tuple[int, rans.Models]:
     Raises:
         FormatError: L1 to L3, L17.
     """
-    _body.check_entries(leaf, MAX_ENTRIES)
-    start, codes = _models.get(data, 0, leaf.entries + 1)
-    return start, rans.models(_models.frequencies(codes[None]))
+    common.check_entries(leaf, MAX_ENTRIES)
+    start, codes = symbol_models.get(data, 0, leaf.entries + 1)
+    return start, rans.models(symbol_models.frequencies(codes[None]))
 
 
 def check_states(state: rans.State, table: rans.Models, pos: int) -> None:
@@ -101,15 +101,15 @@ def check_states(state: rans.State, table: rans.Models, pos: int) -> None:
 def measure(data: bytes, leaf: Leaf) -> Measured:
     """What the bits of a valid body are spent on."""
     labels = decode(data, leaf)
-    start, codes = _models.get(data, 0, leaf.entries + 1)
+    start, codes = symbol_models.get(data, 0, leaf.entries + 1)
     _, state = rans.begin(data, start)
-    table = rans.models(_models.frequencies(codes[None]))
+    table = rans.models(symbol_models.frequencies(codes[None]))
     words = 16 * int(state.ends[-1])
-    tables = _models.CODE_BITS * codes.size
+    tables = symbol_models.CODE_BITS * codes.size
     return Measured(
         indices=words,
         tables=tables,
         lanes=8 * (len(data) - start) - words,
         padding=-tables % 8,
-        ideal=rans.estimate(_body.counts(labels, leaf)[None], table),
+        ideal=rans.estimate(common.counts(labels, leaf)[None], table),
     )

@@ -7,17 +7,17 @@ random, so gaps follow from the group's size and its number of gaps alone. That 
 ideal code length of a model that knows each group's density, at the price of a symbol
 for each weight that is kept instead of one for each weight.
 
-    body   = classes (`_classes`) | varint gaps of each group that has values
+    body   = classes (`axis_classes`) | varint gaps of each group that has values
              | [varint splits] | tables | rANS stream | low bits
 
 Format notes:
 
-- A gap is cut into units of 2**m zeros and m low bits (`_models.low_bits`). Symbol u
-  is u units and then a weight; 32 is 32 units and no weight.
+- A gap is cut into units of 2**m zeros and m low bits (`symbol_models.low_bits`).
+  Symbol u is u units and then a weight; 32 is 32 units and no weight.
 - Bit d of `splits` says that group d begins a new table of indices, as group 0 does.
   It is there if there is more than one group.
 - A table: u8 code; if that is 0, 6 bits for the frequency of each entry; else the code
-  of `_models.falling`.
+  of `symbol_models.falling`.
 - The stream has two segments, the gaps of all groups and the indices of all weights.
 - Low bits: those of the gaps that end at a weight, in order.
 """
@@ -25,12 +25,19 @@ Format notes:
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import bits, rans
-from deepcomp_jax._measures import bincount
-from deepcomp_jax.codings import _body, _classes, _fit, _gapped, _groups, _models
-from deepcomp_jax.codings._body import Leaf, Loops, Measured
+from deepcomp_jax.codings import (
+    axis_classes,
+    common,
+    density_header,
+    group_search,
+    grouping,
+    symbol_models,
+)
+from deepcomp_jax.codings.common import Leaf, Loops, Measured
+from deepcomp_jax.streams import bits, rans
+from deepcomp_jax.streams.counting import bincount
 
-MAX_ENTRIES = _models.MAX_SYMBOLS  # of a codebook: an index is an entry
+MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
 
 # ---- writing ------------------------------------------------------------------------
 
@@ -42,14 +49,14 @@ def applies(leaf: Leaf) -> bool:
 
 def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     """Writes labels, uint[size]."""
-    positions = _body.positions(labels)
-    classes = _fit.classes(positions, leaf.shape)
-    found = _groups.groups(leaf.shape, classes)
-    member, ranks, order = _groups.split(positions, found)
+    positions = common.positions(labels)
+    classes = group_search.classes(positions, leaf.shape)
+    found = grouping.groups(leaf.shape, classes)
+    member, ranks, order = grouping.split(positions, found)
     indices = (labels[positions[order]] - 1).astype(np.uint16)
     low, symbols, gap_groups = _cut(member, ranks, found.sizes)
     gaps = np.bincount(gap_groups, minlength=found.sizes.size)
-    head = _classes.put(classes)
+    head = axis_classes.put(classes)
     head += b"".join(
         bits.put_varint(int(count))
         for count, size in zip(gaps, found.sizes, strict=True)
@@ -57,20 +64,22 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     )
     if not gaps.any():
         return head
-    tables, counts = _fit.tables(member, indices, found.sizes.size, leaf)
+    tables, counts = group_search.tables(member, indices, found.sizes.size, leaf)
     if found.sizes.size > 1:
         new = np.diff(tables.astype(np.int64), prepend=0)
         head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))
-    models = _models.put_tables(_models.fit(counts, leaf.negatives)[0])
+    models = symbol_models.put_tables(symbol_models.fit(counts, leaf.negatives)[0])
     head += models
-    _, frequencies = _models.get_tables(models, 0, len(counts), leaf)
+    _, frequencies = symbol_models.get_tables(models, 0, len(counts), leaf)
     stream = rans.encode(
         [
-            rans.Segment(symbols, _gapped.gap_models(found.sizes, gaps), gap_groups),
+            rans.Segment(
+                symbols, density_header.gap_models(found.sizes, gaps), gap_groups
+            ),
             rans.Segment(indices, rans.models(frequencies), tables[member]),
         ]
     )
-    widths = _gapped.widths(found.sizes, gaps)[member]
+    widths = density_header.widths(found.sizes, gaps)[member]
     return head + stream + bits.pack(low, widths)
 
 
@@ -88,16 +97,16 @@ def _cut(
     zeros[begins] = ranks[begins]
     gaps = np.bincount(member, minlength=sizes.size)
     while True:
-        widths = _gapped.widths(sizes, gaps)[member]
+        widths = density_header.widths(sizes, gaps)[member]
         units = zeros >> widths
-        escapes = units // _models.CAP
+        escapes = units // symbol_models.CAP
         before = gaps
         gaps = np.bincount(member, escapes + 1, sizes.size).astype(np.int64)
         if (gaps == before).all():
             break
     last = np.cumsum(escapes + 1) - 1
-    symbols = np.full(last[-1] + 1 if last.size else 0, _models.CAP, np.uint16)
-    symbols[last] = units - escapes * _models.CAP
+    symbols = np.full(last[-1] + 1 if last.size else 0, symbol_models.CAP, np.uint16)
+    symbols[last] = units - escapes * symbol_models.CAP
     low = (zeros & ((1 << widths.astype(np.int64)) - 1)).astype(np.uint64)
     return low, symbols, np.repeat(member, escapes + 1)
 
@@ -109,7 +118,7 @@ def decode(
     data: bytes,
     leaf: Leaf,
     palette: np.ndarray | None = None,
-    loops: Loops = _body.HOST,
+    loops: Loops = common.HOST,
 ) -> np.ndarray:
     """Reads labels.
 
@@ -126,22 +135,22 @@ def decode(
         FormatError: The body breaks a clause of this chapter (L) or of the streams (E);
             the offset is that in the body.
     """
-    front = _gapped.get_front(data, leaf)
+    front = density_header.get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front, loops)
-    end = _body.after_bits(data, low_at, int(kept @ front.widths))
-    colours = _body.colours(leaf, palette)
-    flat = _body.zeros(leaf.size, colours.dtype)
+    end = common.after_bits(data, low_at, int(kept @ front.widths))
+    colours = common.colours(leaf, palette)
+    flat = common.zeros(leaf.size, colours.dtype)
     first = 0
-    for positions in _gapped.positions(data[low_at:end], front, symbols, kept):
+    for positions in density_header.positions(data[low_at:end], front, symbols, kept):
         part = slice(first, first + positions.size)
         flat[positions] = colours[1:].take(indices[part])
         first = part.stop
-    _body.check_end(data, end)
+    common.check_end(data, end)
     return flat
 
 
 def _get_stream(
-    data: bytes, front: _gapped.Front, loops: Loops = _body.HOST
+    data: bytes, front: density_header.Front, loops: Loops = common.HOST
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.int64], int]:
     """Gap symbols, indices, weights kept in each group, and where the stream ends."""
     count = front.gaps.size
@@ -152,13 +161,15 @@ def _get_stream(
     # A byte for each symbol and its model: there may be as many as values.
     state, symbols = loops.take(
         state,
-        _gapped.gap_models(front.groups.sizes, front.gaps),
+        density_header.gap_models(front.groups.sizes, front.gaps),
         np.repeat(np.arange(count, dtype=np.uint8), front.gaps),
-        np.arange(_models.CAP + 1, dtype=np.uint8),
+        np.arange(symbol_models.CAP + 1, dtype=np.uint8),
     )
     kept = np.zeros(count, np.int64)
-    for group, part in _groups.parts(front.gaps):
-        kept[group] = bincount(symbols[part], _models.CAP + 1)[: _models.CAP].sum()
+    for group, part in grouping.parts(front.gaps):
+        kept[group] = bincount(symbols[part], symbol_models.CAP + 1)[
+            : symbol_models.CAP
+        ].sum()
     chosen = np.repeat(front.tables, kept)
     table = rans.models(front.frequencies)
     state, indices = loops.take(state, table, chosen)
@@ -173,7 +184,7 @@ def class_indices(data: bytes, shape: tuple[int, ...]) -> int:
         data: The body, or as much of it as a varint can take.
         shape: Of the leaf.
     """
-    return _classes.count(data, shape)
+    return axis_classes.count(data, shape)
 
 
 def measure(data: bytes, leaf: Leaf) -> Measured:
@@ -182,14 +193,14 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
     The words of the stream hold gaps and indices together; each gets its part of them
     in proportion to its ideal code length.
     """
-    front = _gapped.get_front(data, leaf)
+    front = density_header.get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front)
     without_stream = Measured(
         classes=8 * front.counts_at, header=8 * (front.tables_at - front.counts_at)
     )
     if not symbols.size:
         return without_stream
-    gap_table = _gapped.gap_models(front.groups.sizes, front.gaps)
+    gap_table = density_header.gap_models(front.groups.sizes, front.gaps)
     of_gaps = np.repeat(np.arange(front.gaps.size, dtype=np.uint8), front.gaps)
     chosen = np.repeat(front.tables, kept)
     index_table = rans.models(front.frequencies)

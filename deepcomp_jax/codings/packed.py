@@ -10,10 +10,10 @@ Format notes:
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import bits
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.codings import _body
-from deepcomp_jax.codings._body import Leaf, Loops, Measured
+from deepcomp_jax.codings import common
+from deepcomp_jax.codings.common import Leaf, Loops, Measured
+from deepcomp_jax.streams import bits
 
 
 def applies(leaf: Leaf) -> bool:
@@ -36,7 +36,7 @@ def decode(
     data: bytes,
     leaf: Leaf,
     palette: np.ndarray | None = None,
-    loops: Loops = _body.HOST,
+    loops: Loops = common.HOST,
 ) -> np.ndarray:
     """Reads labels.
 
@@ -55,15 +55,15 @@ def decode(
     del loops
     width = leaf.entries.bit_length()
     if not width:
-        _body.check_end(data, 0)
-        return np.zeros(leaf.size, _body.colours(leaf, palette).dtype)
-    end, fields = _body.get_fields(data, 0, leaf.size, width)
-    _body.check_end(data, end)
+        common.check_end(data, 0)
+        return np.zeros(leaf.size, common.colours(leaf, palette).dtype)
+    end, fields = common.get_fields(data, 0, leaf.size, width)
+    common.check_end(data, end)
     if fields.max() > leaf.entries:
         raise FormatError(
             f"label {fields.max()} of {leaf.entries}", offset=0, clause="L4"
         )
-    return _body.paint(fields, leaf, palette)
+    return common.paint(fields, leaf, palette)
 
 
 def measure(data: bytes, leaf: Leaf) -> Measured:

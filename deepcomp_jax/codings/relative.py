@@ -20,11 +20,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import bits, gaps, huffman
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax._measures import entropy
-from deepcomp_jax.codings import _body
-from deepcomp_jax.codings._body import Leaf, Loops, Measured
+from deepcomp_jax.codings import common
+from deepcomp_jax.codings.common import Leaf, Loops, Measured
+from deepcomp_jax.streams import bits, gaps, huffman
+from deepcomp_jax.streams.counting import entropy
 
 MAX_LOW_BITS = 32
 FREE_BITS = 8  # of a gap symbol where nobody asks for a width
@@ -79,13 +79,13 @@ def applies(leaf: Leaf) -> bool:
 
 def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
     """Bits that a body has, without its index of lanes and padding."""
-    positions = _body.positions(labels)
+    positions = common.positions(labels)
     low_bits = choose_low_bits(positions)
     cap = (1 << FREE_BITS) - 1
     units = (np.diff(positions, prepend=-1) - 1) >> low_bits
     symbols = np.bincount(units % cap, minlength=cap + 1)
     symbols[cap] = int((units // cap).sum())
-    indices = _body.counts(labels[positions], leaf)[1:]
+    indices = common.counts(labels[positions], leaf)[1:]
     words = positions.size * low_bits
     for counts in (symbols, indices):
         sizes = huffman.lengths(counts[: int(np.flatnonzero(counts)[-1:].sum()) + 1])
@@ -106,7 +106,7 @@ def encode(
             takes low bits that make the body small.
     """
     del leaf
-    positions = _body.positions(labels)
+    positions = common.positions(labels)
     indices = (labels[positions] - 1).astype(np.uint16)
     return put_positions(positions, gap_bits) + huffman.encode(indices)
 
@@ -135,7 +135,7 @@ def decode(
     data: bytes,
     leaf: Leaf,
     palette: np.ndarray | None = None,
-    loops: Loops = _body.HOST,
+    loops: Loops = common.HOST,
 ) -> np.ndarray:
     """Reads labels.
 
@@ -154,11 +154,11 @@ def decode(
     """
     found = get_gaps(data, leaf.size, loops)
     end, indices = loops.decode(data, found.end, found.kept)
-    _body.check_end(data, end)
+    common.check_end(data, end)
     if indices.size:
-        _body.check_index(int(indices.max()), leaf, found.end)
-    colours = _body.colours(leaf, palette)
-    flat = _body.zeros(leaf.size, colours.dtype)
+        common.check_index(int(indices.max()), leaf, found.end)
+    colours = common.colours(leaf, palette)
+    flat = common.zeros(leaf.size, colours.dtype)
     first = 0
     for where in positions(data, found):
         flat[where] = colours[1:].take(indices[first : first + where.size])
@@ -177,8 +177,8 @@ def get_front(data: bytes, size: int) -> Front:
     Raises:
         FormatError: L1, L5, L6, C3.
     """
-    pos, gap_bits = _body.get_byte(data, 0)
-    pos, low_bits = _body.get_byte(data, pos)
+    pos, gap_bits = common.get_byte(data, 0)
+    pos, low_bits = common.get_byte(data, pos)
     if not 1 <= gap_bits <= gaps.MAX_BITS or low_bits > MAX_LOW_BITS:
         raise FormatError(
             f"a gap of {gap_bits} and {low_bits} bits", offset=0, clause="L5"
@@ -189,7 +189,7 @@ def get_front(data: bytes, size: int) -> Front:
     return Front(gap_bits, low_bits, count, start)
 
 
-def get_gaps(data: bytes, size: int, loops: Loops = _body.HOST) -> Gaps:
+def get_gaps(data: bytes, size: int, loops: Loops = common.HOST) -> Gaps:
     """Reads and checks the gaps of a leaf of `size` values.
 
     Args:
@@ -204,11 +204,11 @@ def get_gaps(data: bytes, size: int, loops: Loops = _body.HOST) -> Gaps:
     low_at, symbols = loops.decode(data, start, count)
     cap = (1 << gap_bits) - 1
     kept, units = 0, 0
-    for first in range(0, symbols.size, _body.BLOCK):
-        own = symbols[first : first + _body.BLOCK]
+    for first in range(0, symbols.size, common.BLOCK):
+        own = symbols[first : first + common.BLOCK]
         kept += int(np.count_nonzero(own != cap))
         units += int(own.sum(dtype=np.uint64))
-    end = _body.after_bits(data, low_at, kept * low_bits)
+    end = common.after_bits(data, low_at, kept * low_bits)
     if symbols.size:
         gaps.check(int(symbols.max()), int(symbols[-1]), cap, start)
     # In Python's integers: hostile gaps would overflow others.
@@ -219,8 +219,8 @@ def get_gaps(data: bytes, size: int, loops: Loops = _body.HOST) -> Gaps:
 
 def _rests(low: bytes, kept: int, width: int) -> Iterator[int]:
     """Sums of the low bits of some gaps at a time."""
-    for first in range(0, kept if width else 0, _body.BLOCK):
-        count = min(_body.BLOCK, kept - first)
+    for first in range(0, kept if width else 0, common.BLOCK):
+        count = min(common.BLOCK, kept - first)
         fields = bits.unpack_fixed(low, count, width, offset=first * width)
         yield int(fields.sum(dtype=np.uint64))
 
@@ -233,7 +233,7 @@ def positions(data: bytes, found: Gaps) -> Iterator[NDArray[np.int64]]:
         found: Its gaps.
     """
     low, cap = data[found.low : found.end], (1 << found.gap_bits) - 1
-    return _body.ranks(low, 0, found.low_bits, found.symbols, cap)
+    return common.ranks(low, 0, found.low_bits, found.symbols, cap)
 
 
 def measure(data: bytes, leaf: Leaf) -> Measured:

@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from deepcomp_jax import codings, huffman, lanes
+from deepcomp_jax import codings, device
+from deepcomp_jax.streams import huffman
 
 _CLUSTERS = 32
 _ENTRIES = 16  # of the codebook of the tensor, half of them negative
@@ -141,7 +142,7 @@ def _streams() -> dict[str, Coder | None]:
             huffman.encode, lambda data, count: huffman.decode(data, 0, count)[1]
         ),
         "Huffman, JAX": Coder(
-            huffman.encode, lambda data, count: lanes.decode(data, 0, count)[1]
+            huffman.encode, lambda data, count: device.decode(data, 0, count)[1]
         ),
         "Huffman, bit by bit": Coder(
             huffman.encode,
@@ -160,7 +161,7 @@ def _codings(shape: tuple[int, int]) -> dict[str, Coder | None]:
     def coder(name: str | None, jitted: bool) -> Coder:
         def decode(data: tuple[str, bytes], _: int) -> Any:
             if jitted:
-                return lanes.values(*data, leaf, palette)
+                return device.values(*data, leaf, palette)
             return codings.decode(*data, leaf, palette)
 
         return Coder(

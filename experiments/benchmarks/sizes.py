@@ -32,8 +32,9 @@ import jax
 import numpy as np
 
 import deepcomp_jax as dc
-from deepcomp_jax import codings, container, kmeans, lanes
+from deepcomp_jax import codings, device, kmeans
 from deepcomp_jax._types import Shared
+from deepcomp_jax.format import container
 
 NETWORK = Path(__file__).parent.parent / "results" / "cpu" / "model.dcz"
 _PEER = Path(__file__).with_name("nncodec_peer.py")
@@ -234,7 +235,7 @@ def seconds(labels: Message) -> list[float]:
     coders: list[Callable[[], Any]] = [
         lambda: codings.encode(flat, leaf),
         lambda: codings.decode(coding, body, leaf, palette),
-        lambda: lanes.values(coding, body, leaf, palette),
+        lambda: device.values(coding, body, leaf, palette),
     ]
     return [_time(coder) for coder in coders]
 
@@ -248,7 +249,7 @@ def _print_dtypes(labels: np.ndarray) -> None:
     for dtype in _DTYPES:
         palette = np.arange(leaf.entries + 1).astype(dtype)
         taken = [
-            _time(functools.partial(lanes.values, name, body, leaf, palette))
+            _time(functools.partial(device.values, name, body, leaf, palette))
             for name, body in bodies.items()
         ]
         speeds = "".join(f"{labels.size / 1e6 / each:>18.1f}" for each in taken)

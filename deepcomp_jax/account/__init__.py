@@ -1,0 +1,264 @@
+"""Where every bit of a `.dcz` file goes, from the file alone.
+
+Each bit is counted once: those of a tensor, by part, and those of the file itself add
+up to 8 times the size of the file. `specs/account.md` says what the measures mean.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepcomp_jax._types import Dense
+from deepcomp_jax.account.tensors import Parts as Parts
+from deepcomp_jax.account.tensors import Tensor as Tensor
+from deepcomp_jax.account.tensors import count, distinct
+from deepcomp_jax.account.text import render
+from deepcomp_jax.format import container, file_header, leaf_body
+from deepcomp_jax.streams.counting import Sharing as Sharing
+from deepcomp_jax.streams.counting import bincount, divide
+from deepcomp_jax.streams.counting import entropy as entropy
+from deepcomp_jax.streams.counting import equation_1 as equation_1
+from deepcomp_jax.streams.counting import product as product
+from deepcomp_jax.streams.counting import sharing_measures as sharing_measures
+
+DENSE_BITS = 32  # of a value in a dense fp32 file, whatever its dtype is here
+
+
+class Account(NamedTuple):
+    """A file and its bits.
+
+    Attributes:
+        file_bytes: Its size.
+        tensors: In tree order.
+        front: Bits that belong to no tensor: names and containers.
+        unique: Distinct non-zero values, added up over the codebooks and over the
+            tensors that have none.
+    """
+
+    file_bytes: int
+    tensors: tuple[Tensor, ...]
+    front: Parts
+    unique: int
+
+    def __str__(self) -> str:
+        return format(self)
+
+    @property
+    def total(self) -> Parts:
+        """The bits of all tensors and of the file itself: 8 * file_bytes in all."""
+        rows = [self.front, *(tensor.parts for tensor in self.tensors)]
+        return Parts(*map(sum, zip(*rows, strict=True)))
+
+    @property
+    def parameters(self) -> int:
+        """Number of values of all tensors."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def nonzero(self) -> int:
+        """Number of values that are not zero."""
+        return sum(tensor.kept for tensor in self.tensors)
+
+    @property
+    def dense_bytes(self) -> int:
+        """Bytes of all values at 32 bits each."""
+        return self.parameters * DENSE_BITS // 8
+
+    @property
+    def ratio(self) -> float:
+        """Bytes of the dense fp32 values over bytes of the file."""
+        return self.dense_bytes / self.file_bytes
+
+    @property
+    def bound(self) -> float:
+        """Ideal bits of gaps and indices, plus models, codebooks and values."""
+        total = self.total
+        ideal = math.fsum(tensor.ideal for tensor in self.tensors)
+        models = total.tables + total.classes + total.codebook
+        return ideal + models + total.values
+
+
+class Row(NamedTuple):
+    """A tensor in the form of tables 2 to 5 of arXiv 1510.00149.
+
+    P is pruning, Q is sharing at a fixed number of bits, H is Huffman coding.
+
+    Attributes:
+        name: Its path, or "total".
+        size: Number of values.
+        kept: Values stored / all values.
+        weight_bits: Per value stored, P+Q.
+        weight_bits_coded: The same, P+Q+H; code words only.
+        gap_bits: Per gap, P+Q; None if some gaps have no fixed width.
+        gap_bits_coded: The same, P+Q+H; code words only.
+        rate: Bits P+Q with the codebook, over 32 bits a value; likewise.
+        rate_coded: All bits of the tensor, over 32 bits a value.
+    """
+
+    name: str
+    size: int
+    kept: float | None
+    weight_bits: float | None
+    weight_bits_coded: float | None
+    gap_bits: float | None
+    gap_bits_coded: float | None
+    rate: float | None
+    rate_coded: float | None
+
+
+def account(
+    data: bytes, *, max_bytes: int = container.MAX_BYTES, compare: bool = False
+) -> Account:
+    """Accounts for every bit of a file.
+
+    Args:
+        data: The bytes of a `.dcz` file.
+        max_bytes: As for `container.loads`.
+        compare: Whether to encode each tensor of labels in all other codings too, to
+            name the next best one. That takes many times as long as all else.
+
+    Raises:
+        FormatError: The file is damaged or too large.
+    """
+    header = container.check(data, max_bytes)
+    tensors: list[Tensor] = []
+    used: list[set[int]] = [set() for _ in header.codebooks]
+    charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it
+    alone = 0
+    for entry in header.leaves:
+        raw = data[entry.offset : entry.offset + entry.size + entry.checksum_bytes]
+        leaf = leaf_body.get(entry, raw, header.codebooks)
+        body = raw[: entry.size]
+        measured = leaf_body.measure(entry.layout, body, header.codebooks)
+        if isinstance(leaf, Dense):
+            tensors.append(count(entry, leaf, measured, None, 0))
+            alone += tensors[-1].unique
+        else:
+            codebook = header.codebooks[leaf.codebook]
+            charge = charges.pop(leaf.codebook, 0)
+            tensor = count(entry, leaf, measured, codebook, charge)
+            if compare:
+                tensor = tensor._replace(runner_up=leaf_body.runner_up(leaf, codebook))
+            tensors.append(tensor)
+            counts = bincount(leaf.labels.ravel())
+            used[leaf.codebook].update(np.flatnonzero(counts).tolist())
+    described = sum(entry.header_bytes for entry in header.leaves)
+    small = sum(e.size for e in header.leaves if not e.checksum_bytes)
+    names = header.size - file_header.CHECKSUM_BYTES - described - small
+    names -= sum(header.codebook_bytes)
+    front = Parts(header=8 * names, checksum=8 * file_header.CHECKSUM_BYTES)
+    unique = alone + sum(
+        distinct(codebook[np.array(sorted(labels - {0}), int) - 1])[1]
+        for codebook, labels in zip(header.codebooks, used, strict=True)
+    )
+    return Account(len(data), tuple(tensors), front, unique)
+
+
+def table(account: Account) -> tuple[Row, ...]:
+    """The paper's tables of each layer, before and after Huffman coding.
+
+    The last row is the total, to which the bits of names and containers are added.
+    Unlike in the paper, a filler takes no index (clause G3), so it is none of the
+    values stored.
+    """
+    tensors = account.tensors
+    rows = [_row(tensor.name, (tensor,), tensor.bits) for tensor in tensors]
+    return *rows, _row("total", tensors, 8 * account.file_bytes)
+
+
+def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
+    size, stored, gaps = (
+        sum(getattr(tensor, count) for tensor in tensors)
+        for count in ("size", "stored", "gaps")
+    )
+    weight_bits = sum(tensor.stored * _fixed_bits(tensor) for tensor in tensors)
+    fixed = all(tensor.gap_bits or not tensor.gaps for tensor in tensors)
+    gap_bits = sum(tensor.gaps * tensor.gap_bits for tensor in tensors)
+    codebook = sum(tensor.parts.codebook for tensor in tensors)
+    weight_bits_coded = sum(t.parts.indices + t.parts.values for t in tensors)
+    return Row(
+        name,
+        size,
+        divide(stored, size),
+        divide(weight_bits, stored),
+        divide(weight_bits_coded, stored),
+        divide(gap_bits, gaps) if fixed else None,
+        divide(sum(tensor.parts.positions for tensor in tensors), gaps),
+        divide(weight_bits + gap_bits + codebook, DENSE_BITS * size) if fixed else None,
+        divide(bits, DENSE_BITS * size),
+    )
+
+
+def _fixed_bits(tensor: Tensor) -> int:
+    """Bits of a stored value if all have the same number."""
+    if tensor.layout.codebook is None:
+        return 8 * tensor.layout.dtype.itemsize
+    return max(0, tensor.clusters - 1).bit_length()
+
+
+def to_dict(account: Account) -> dict[str, Any]:
+    """The account as plain dictionaries, lists, numbers and strings, for JSON.
+
+    Sizes are in bits unless a name says otherwise.
+    """
+    rows = zip(account.tensors, table(account), strict=False)
+    return {
+        "parameters": account.parameters,
+        "dense_bytes": account.dense_bytes,
+        "file_bytes": account.file_bytes,
+        "ratio": account.ratio,
+        "nonzero": account.nonzero,
+        "unique": account.unique,
+        "bits": account.total._asdict(),
+        "front_bits": account.front._asdict(),
+        "entropy_bound": account.bound,
+        "measures": measures(account),
+        "per_tensor": [
+            {
+                "name": tensor.name,
+                "shape": list(tensor.layout.shape),
+                "dtype": tensor.layout.dtype.name,
+                "coding": tensor.coding,
+                "size": tensor.size,
+                "nonzero": tensor.kept,
+                "unique": tensor.unique,
+                "stored": tensor.stored,
+                "gaps": tensor.gaps,
+                "fillers": tensor.fillers,
+                "clusters": tensor.clusters,
+                "bits": tensor.parts._asdict() | {"total": tensor.bits},
+                "ideal": tensor.ideal,
+                "body_bytes": tensor.body_bytes,
+                "runner_up": _runner_up(tensor),
+                "table": {k: v for k, v in row._asdict().items() if k != "name"},
+            }
+            for tensor, row in rows
+        ],
+    }
+
+
+def _runner_up(tensor: Tensor) -> dict[str, str | int] | None:
+    """The next coding, as JSON."""
+    if tensor.runner_up is None:
+        return None
+    return dict(zip(("coding", "bytes"), tensor.runner_up, strict=True))
+
+
+def measures(account: Account) -> dict[str, float | int | None]:
+    """The slides' measures of a file; None where they would divide by zero."""
+    n, k = account.nonzero, account.unique
+    slides = equation_1(n, k) if n and k else None
+    pruning = divide(account.parameters, n)
+    return sharing_measures(n, k, account.parameters)._asdict() | {
+        "equation_1": slides,
+        "equation_1_paper": equation_1(n, k, b2=32) if n and k else None,
+        "parameters_per_nonzero": pruning,
+        "product": product(slides, pruning) if slides and pruning else None,
+    }
+
+
+def format(account: Account) -> str:
+    """The account as text: the bits of each tensor and part, and the measures."""
+    rows = [row._asdict() for row in table(account)]
+    return render(to_dict(account), rows)

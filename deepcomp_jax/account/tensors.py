@@ -1,0 +1,150 @@
+"""The bits of one tensor of a `.dcz` file, by part."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from deepcomp_jax._types import Dense, Shared
+from deepcomp_jax.codings import Measured
+from deepcomp_jax.format.file_header import Entry
+from deepcomp_jax.format.leaf_header import CODINGS, Layout
+from deepcomp_jax.streams.counting import bincount
+
+# The parts of a body, which are the first fields of `Measured`.
+_OF_BODY = (
+    *("positions", "indices", "tables", "lanes", "classes", "header", "padding"),
+)
+
+
+class Parts(NamedTuple):
+    """What bits are spent on.
+
+    Attributes:
+        positions: Code words of the gaps.
+        indices: Code words of the indices into a codebook, or of labels.
+        values: Values that are stored one by one.
+        codebook: Size and entries of a codebook.
+        tables: Code tables and frequencies.
+        classes: Classes of the density coding.
+        lanes: Where the lanes of the streams begin, and their states.
+        header: What describes a tensor or the file; the number of gaps.
+        checksum: Checksums.
+        padding: Zero bits that fill bytes.
+    """
+
+    positions: int = 0
+    indices: int = 0
+    values: int = 0
+    codebook: int = 0
+    tables: int = 0
+    classes: int = 0
+    lanes: int = 0
+    header: int = 0
+    checksum: int = 0
+    padding: int = 0
+
+
+class Tensor(NamedTuple):
+    """A tensor and its bits.
+
+    Attributes:
+        name: Its path.
+        layout: Shape, dtype and coding.
+        coding: Its name.
+        size: Number of values.
+        kept: Values that are not zero.
+        unique: Distinct values among them; NaNs count as one.
+        stored: Values in the file: all if raw, else those kept. A -0.0 is stored.
+        gaps: Gap symbols.
+        fillers: Those among them that stand for zeros only.
+        gap_bits: Width of a gap symbol without a code, 0 if the coding has no such.
+        clusters: Entries of the codebook, 0 if there is none.
+        parts: Its bits. A codebook of several tensors is charged to the first.
+        ideal: Bits that gaps and indices need: at their order-0 entropy or, where a
+            stream has models, at the code length of those.
+        body_bytes: Bytes of the body: the tensor without header and checksum.
+        runner_up: The smallest other coding of labels, and the bytes of its body; None
+            for a tensor that has no labels, or if nobody asked.
+    """
+
+    name: str
+    layout: Layout
+    coding: str
+    size: int
+    kept: int
+    unique: int
+    stored: int
+    gaps: int
+    fillers: int
+    gap_bits: int
+    clusters: int
+    parts: Parts
+    ideal: float
+    body_bytes: int
+    runner_up: tuple[str, int] | None = None
+
+    @property
+    def bits(self) -> int:
+        """All bits of the tensor."""
+        return sum(self.parts)
+
+
+def count(
+    entry: Entry,
+    leaf: Dense | Shared,
+    measured: Measured,
+    codebook: np.ndarray | None,
+    codebook_bytes: int,
+) -> Tensor:
+    """Counts a tensor.
+
+    Args:
+        entry: What the header says about it.
+        leaf: What it holds.
+        measured: Of its body.
+        codebook: Its codebook, if it has one.
+        codebook_bytes: What the codebook adds to its bits.
+    """
+    own: dict[str, int] = {name: getattr(measured, name) for name in _OF_BODY}
+    if isinstance(leaf, Dense):
+        kept, unique = distinct(leaf.values.ravel())
+        raw = 8 * entry.size - sum(own.values())
+        stored = raw // (8 * entry.layout.dtype.itemsize)
+    else:
+        raw = 0
+        used = bincount(leaf.labels.ravel(), 1)[1:]
+        stored = kept = int(used.sum())
+        unique = int(np.count_nonzero(used))
+        if codebook is not None:  # some have entries of -0.0 and several NaNs
+            counted = used[: codebook.size]
+            kept = int(counted[codebook[: counted.size] != 0].sum())
+            unique = distinct(codebook[: counted.size][counted > 0])[1]
+    parts = Parts(**own, values=raw, codebook=8 * codebook_bytes)._replace(
+        header=8 * entry.header_bytes + measured.header,
+        checksum=8 * entry.checksum_bytes,
+    )
+    return Tensor(
+        entry.name,
+        entry.layout,
+        CODINGS[entry.layout.coding],
+        size=entry.layout.size,
+        kept=kept,
+        unique=unique,
+        stored=stored,
+        gaps=measured.gaps,
+        fillers=measured.fillers,
+        gap_bits=measured.gap_bits,
+        clusters=0 if codebook is None else codebook.size,
+        parts=parts,
+        ideal=measured.ideal,
+        body_bytes=entry.size,
+    )
+
+
+def distinct(values: np.ndarray) -> tuple[int, int]:
+    """How many values are not zero, and how many distinct ones there are among them."""
+    with np.errstate(invalid="ignore"):  # signalling NaNs are values like others
+        # NumPy knows the NaNs of its own dtypes only.
+        wide = values.astype(np.float32) if values.dtype.isbuiltin == 2 else values
+        nonzero = wide[wide != 0]
+        return nonzero.size, np.unique(nonzero).size

@@ -1,0 +1,402 @@
+"""The five verbs: compress, decompress, save, load, report."""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deepcomp_jax import account, codings, prune, share, trees
+from deepcomp_jax._errors import listed
+from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax.device import values as decode_values
+from deepcomp_jax.format import container
+from deepcomp_jax.format.dtypes import FLOATING
+from deepcomp_jax.prune import Method as PruningMethod
+from deepcomp_jax.rules import warn_of_others, weights
+from deepcomp_jax.share import Method as SharingMethod
+from deepcomp_jax.streams import gaps
+from deepcomp_jax.trees import placement
+
+# The most that the default rules change a weight, in root mean squares of its leaf.
+WEIGHT_ERROR = 0.035
+TABLE_ERROR = 0.08  # a row is looked up alone: its errors are not added up in products
+
+_Numbered: TypeAlias = dict[object, tuple[int, np.ndarray]]  # codebooks
+Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the leaves are compressed whose names match a pattern.
+
+    A leaf follows the first rule that matches it. One that no rule matches is stored
+    as it is.
+
+    Attributes:
+        pattern: Regular expression, searched in the leaf's name ("params/fc1/kernel").
+        prune: Pruning method, such as `prune.by_std(0.5)`; None keeps every weight.
+        share: Sharing method, such as `share.kmeans(bits=5)`; None keeps every value.
+        group: Name of the group of leaves that share one codebook, in which `\\1`
+            stands for the pattern's first group; None makes each leaf a group.
+        coding: How labels are written: "packed", "relative" (the paper's), "dense" or
+            "density"; None takes what makes the smallest file.
+        gap_bits: Of the relative coding: width of the symbols that code positions, 1 to
+            16; None takes the paper's 8 for convolutions (over two dimensions) and 5
+            for dense layers.
+
+    Raises:
+        ValueError: There is no such coding, `gap_bits` are out of range or those of
+            another coding, or there is a group without a sharing method.
+    """
+
+    pattern: str
+    prune: PruningMethod | None = None
+    share: SharingMethod | None = None
+    group: str | None = None
+    coding: str | None = None
+    gap_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        """Finds mistakes where they are made."""
+        if self.coding is not None and self.coding not in codings.ALL:
+            raise ValueError(
+                f"rule {self.pattern!r}: no coding {self.coding!r}, choose one of "
+                f"{list(codings.ALL)} or None"
+            )
+        if self.group is not None and self.share is None:
+            raise ValueError(
+                f"rule {self.pattern!r}: group={self.group!r} has no effect without a "
+                "sharing method: give `share` too, or leave the group out"
+            )
+        if self.gap_bits is None:
+            return
+        if self.coding != "relative" or not 1 <= self.gap_bits <= gaps.MAX_BITS:
+            raise ValueError(
+                f"rule {self.pattern!r}: gap_bits={self.gap_bits} must be 1 to "
+                f"{gaps.MAX_BITS}, with coding='relative'"
+            )
+
+
+def default_rules(variables: Any) -> list[Rule]:
+    """Rules that change any trained network little, without data or retraining.
+
+    Nothing is pruned. Kernels, weights and tables of embeddings, known by their names
+    and shapes whether stacked or not, are rounded to multiples of a step: no weight of
+    a product moves by more than 3.5 % of the root mean square of its leaf, none of a
+    table by more than 8 %. Everything else stays as it is, bit for bit: biases, scales,
+    statistics of normalizations, the state of optimizers, and leaves of other names; a
+    warning says so where that is most of the network.
+
+    Args:
+        variables: Any pytree of arrays.
+
+    Returns:
+        At most two rules: of tables, and of other weights.
+    """
+    found = weights(variables)
+    warn_of_others(variables, found)
+    rules = []
+    for error, tables in ((TABLE_ERROR, True), (WEIGHT_ERROR, False)):
+        names = [re.escape(name) for name, table in found.items() if table == tables]
+        if names:
+            pattern = f"^(?:{'|'.join(names)})$"
+            rules.append(Rule(pattern, share=share.uniform(error)))
+    return rules
+
+
+def compress(
+    variables: Any, rules: Sequence[Rule] | None = None, *, importance: Any = None
+) -> Compressed:
+    """Prunes a network and shares its weights: what `save` writes.
+
+    Compressing what was decompressed gives the same again if the rules prune nothing,
+    ask for as many centroids as before (`share.kmeans` by `k` or `bits`, `share.lloyd`,
+    `share.distinct`) and there is no importance. Methods that choose the number from
+    the weights (`explained_variance`, `share.nonparametric`) choose anew, mostly fewer.
+
+    Args:
+        variables: Any pytree of arrays: Linen variables, NNX state, dictionaries and
+            lists.
+        rules: First match wins; None takes `default_rules(variables)`, and warns where
+            they leave most of the network as it is.
+        importance: Optional weight of each value's squared error in the clustering, in
+            the structure of `variables`.
+
+    Raises:
+        ValueError: A weight to be pruned or shared is NaN or infinite, two leaves have
+            one name, no file can hold a leaf, a rule does not fit its leaves, there
+            are none whose names it matches, or a part of it has no effect.
+    """
+    named = trees.named_leaves(variables)
+    _check_arrays(named)
+    if rules is None:
+        rules = default_rules(variables)
+    masks = prune.masks(named, [(rule.pattern, rule.prune) for rule in rules])
+    leaves = {n: named[n] for n in named if (rule := _rule(rules, n)) and rule.prune}
+    # The others stay what they are, which need not be arrays that JAX can have.
+    applied = prune.apply(leaves, {name: masks[name] for name in leaves})
+    pruned = trees.rebuild(variables, named | applied)
+    shared = share.share(
+        pruned,
+        [(rule.pattern, rule.share, rule.group) for rule in rules],
+        importance=importance,
+    )
+    return pack(shared, rules)
+
+
+def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
+    """Brings a network with shared weights to the host, ready to be written.
+
+    Codebooks are put in ascending order; entries that no weight uses are left out. A
+    leaf that is not shared but holds one value only becomes a codebook of one entry,
+    and one of whole numbers of eight bits or of float8 one of all its values, where
+    that makes a smaller file.
+
+    Args:
+        shared: The network, as `share.share` made it or fine-tuning left it.
+        rules: For their `coding` and `gap_bits`.
+
+    Raises:
+        ValueError: A codebook holds NaN or infinity, no file can hold a leaf, or a
+            rule has a coding but is the first to match no leaf that has labels.
+    """
+    _check_arrays(shared.rest)
+    treedef = shared.treedef
+    in_order = trees.names(treedef)
+    structure, names = trees.structure(jax.tree.unflatten(treedef, in_order))
+    entries, labels = _canonical(shared)
+    group_of = dict(shared.groups)
+    codebooks: _Numbered = {}  # in order of first use
+    leaves: list[Dense | Shared] = []
+    followed: list[Rule | None] = []
+    for name in names:
+        if name in labels:
+            key: object = group_of[name]
+            codebook, own = entries[group_of[name]], labels[name]
+        else:
+            leaf = _on_host(name, shared.rest[name])
+            if coded := container.coded_words(leaf):
+                words, codebook = coded
+                number = _number(codebooks, _contents(codebook), codebook)
+                leaves.append(words._replace(codebook=number))
+                continue
+            if not _is_constant(leaf):
+                leaves.append(Dense(leaf))
+                continue
+            codebook, own = leaf.ravel()[:1], np.ones(leaf.shape, np.uint8)
+            key = _contents(codebook)
+        followed.append(_rule(rules, name))
+        how = _coding(followed[-1], own.ndim)
+        leaves.append(Shared(own, _number(codebooks, key, codebook), *how))
+    _check_codings(rules if names else (), followed)
+    return Compressed(structure, tuple(leaves), tuple(c for _, c in codebooks.values()))
+
+
+def _contents(codebook: np.ndarray) -> object:
+    """What is the same for equal codebooks only."""
+    return codebook.dtype, codebook.tobytes()
+
+
+def _number(codebooks: _Numbered, key: object, codebook: np.ndarray) -> int:
+    """The number of a codebook among those in use, to which it is added."""
+    return codebooks.setdefault(key, (len(codebooks), codebook))[0]
+
+
+def _check_codings(rules: Sequence[Rule], followed: Sequence[Rule | None]) -> None:
+    """Rejects codings that would do nothing without a word."""
+    for rule in rules:
+        if rule.coding is not None and not any(rule is other for other in followed):
+            raise ValueError(
+                f"rule {rule.pattern!r}: coding={rule.coding!r} has no effect, since "
+                "the rule is the first to match no leaf that has labels: share its "
+                "leaves, or leave the coding out"
+            )
+
+
+def _check_arrays(named: Mapping[str, Any]) -> None:
+    """Rejects leaves such as the functions that Equinox modules hold, all at once."""
+    numbers = (bool, int, float, complex)
+    strange = [
+        f"{name!r} ({type(leaf).__name__})"
+        for name, leaf in named.items()
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, numbers))
+    ]
+    if strange:
+        raise ValueError(
+            f"leaves that are no arrays: {listed(strange)}; "
+            "leave them out, of Equinox by eqx.filter(model, eqx.is_array)"
+        )
+
+
+def _on_host(name: str, leaf: Any) -> np.ndarray:
+    """A leaf in the byte order of this machine, whatever becomes of the original."""
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        raise ValueError(
+            f"leaf {name!r} is a random key, which no file can hold: leave such "
+            "leaves out, of NNX by nnx.state(model, nnx.Not(nnx.RngState))"
+        )
+    array = np.asarray(leaf)
+    native = array.dtype.newbyteorder("=")
+    return array.astype(native, copy=isinstance(leaf, np.ndarray))
+
+
+def _is_constant(leaf: np.ndarray) -> bool:
+    """Whether a floating leaf holds one finite value other than zero, many times."""
+    if leaf.size < 2 or leaf.dtype not in FLOATING:
+        return False
+    first = leaf.ravel()[0]
+    return bool(np.isfinite(first) and first != 0 and (leaf == first).all())
+
+
+def decompress(compressed: Compressed) -> Any:
+    """Rebuilds the network: NumPy arrays in the containers it was made from."""
+    return container.variables(compressed)
+
+
+def save(path: str | PathLike[str], compressed: Compressed) -> int:
+    """Writes a `.dcz` file, whole or not at all.
+
+    Args:
+        path: Is replaced if it exists, and keeps its mode and owner; links are
+            followed.
+        compressed: What `compress` or `pack` returned.
+
+    Returns:
+        The size of the file, in bytes.
+
+    Raises:
+        ValueError: No file can hold the network; says which leaf or key and what to do.
+        OSError: The path is no regular file, or cannot be written with its owner kept.
+    """
+    data = container.dumps(compressed)
+    container.write(path, data)
+    return len(data)
+
+
+def load(
+    path: str | PathLike[str],
+    like: Any = None,
+    *,
+    device: Place | None = None,
+    max_bytes: int = container.MAX_BYTES,
+) -> Any:
+    """Reads a `.dcz` file.
+
+    Args:
+        path: Of the file.
+        like: Optional pytree of arrays or `jax.ShapeDtypeStruct`, whose containers the
+            result gets: to load into a NNX state, a `FrozenDict` or a dataclass. Its
+            leaves must have the names, shapes and dtypes of those in the file; numbers
+            of Python, and arrays of a weak type, stand for every width of their kind.
+        device: Optional device or sharding to load to, or a pytree of them, one for
+            each leaf: weights are decoded there, and the result has JAX arrays. Leaves
+            that one sharding for all cannot divide are whole on each of its devices.
+            None puts leaves where those of `like` were placed. As always in JAX,
+            64-bit values are narrowed unless `jax_enable_x64` is set.
+        max_bytes: The most memory that the decoded arrays may take, and decoding
+            meanwhile: 8 bytes for each value of the largest array.
+
+    Returns:
+        Arrays of NumPy, or of JAX if there is a device or place for them, in plain
+        containers or in those of `like`.
+
+    Raises:
+        FormatError: The file is damaged or too large.
+        ValueError: `like` or `device` does not fit; says which leaves do not.
+    """
+    data, header = container.read_file(path)
+    if like is not None:
+        stored = {entry.name: entry.layout for entry in header.leaves}
+        trees.check_like(trees.named_leaves(like), stored)
+    if device is None:
+        variables = container.read_values(data, header, max_bytes=max_bytes)
+    else:
+        decode = functools.partial(decode_values, place=_one_device(device))
+        variables = container.read_values(
+            data, header, max_bytes=max_bytes, decode=decode
+        )
+        named = trees.named_leaves(variables)
+        named = placement.place(named, placement.places(named, device))
+        variables = trees.rebuild(variables, named)
+    if like is None:
+        return variables
+    named = trees.named_leaves(variables)
+    if device is None:
+        named = placement.place(named, placement.places_of(trees.named_leaves(like)))
+    return trees.rebuild(like, named)
+
+
+def _one_device(place: Place) -> Any:
+    """The device that decodes what is to be placed there."""
+    first = next(iter(jax.tree.leaves(place)), None)
+    if first is None or isinstance(first, jax.Device):
+        return first
+    return min(first.addressable_devices, key=lambda device: device.id)
+
+
+def report(
+    path: str | PathLike[str],
+    *,
+    max_bytes: int = container.MAX_BYTES,
+    compare: bool = False,
+) -> account.Account:
+    """Accounts for every bit of a `.dcz` file; printed, it is a table.
+
+    Args:
+        path: Of the file.
+        max_bytes: As for `load`.
+        compare: Whether to name, for each tensor, the next best coding and what it
+            would take. All of them are tried then, which takes many times as long.
+
+    Raises:
+        FormatError: The file is damaged or too large.
+    """
+    data, _ = container.read_file(path)
+    return account.account(data, max_bytes=max_bytes, compare=compare)
+
+
+def _rule(rules: Sequence[Rule], name: str) -> Rule | None:
+    first = trees.first_match([rule.pattern for rule in rules], name)
+    return None if first is None else rules[first[0]]
+
+
+def _coding(rule: Rule | None, ndim: int) -> tuple[str | None, int | None]:
+    if rule is None or rule.coding != "relative":
+        return (rule.coding if rule else None), None
+    return rule.coding, rule.gap_bits or (8 if ndim > 2 else 5)
+
+
+def _canonical(
+    shared: share.SharedWeights,
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Codebooks ascending and without idle entries, and labels that fit them."""
+    members: dict[str, list[str]] = {}
+    for name, group in shared.groups:
+        members.setdefault(group, []).append(name)
+    entries: dict[str, np.ndarray] = {}
+    labels: dict[str, np.ndarray] = {}
+    for group, names in members.items():
+        codebook = np.asarray(shared.codebooks[group])
+        if not np.isfinite(codebook.astype(np.float64)).all():
+            raise ValueError(
+                f"the codebook of group {group!r} holds NaN or infinity: fine-tuning "
+                "went astray; take a smaller learning rate, or an earlier state"
+            )
+        old = {name: np.asarray(shared.labels[name]) for name in names}
+        used = np.zeros(len(codebook) + 1, bool)
+        for array in old.values():
+            used |= np.bincount(array.ravel(), minlength=len(used)).astype(bool)
+        values = np.concatenate([np.zeros(1, codebook.dtype), codebook])
+        # Fine-tuning may have moved an entry to zero: its weights are zero then.
+        used &= values != 0
+        entries[group] = np.unique(values[used])
+        new = np.zeros(len(used), np.min_scalar_type(len(entries[group])))
+        new[used] = np.searchsorted(entries[group], values[used]) + 1
+        labels |= {name: new[array] for name, array in old.items()}
+    return entries, labels

@@ -1,0 +1,213 @@
+"""Classes of the indices of axes, in a stream whose models learn from what they coded.
+
+    classes = varint axes | for each axis in `axes` (bit a for axis a): u8 most,
+              varint context | rANS stream of one lane, if there is an axis
+
+Format notes:
+
+- The stream holds the class of each index, axis after axis; classes are 0 to `most`.
+- With context = 2 d + p the *neighbourhood* of an index i is the class of index i - d,
+  if d > 0, plus that of index i - 1, if p is 1; classes before the first count 0.
+- A class seen n times in a neighbourhood of that sum, of N classes seen there, is
+  expected with a share of 4 n + 1 in 4 N + most + 1: see `Learner`.
+
+Pixels are dense or not much as those beside them and above them are, and channels as
+those of the same number a pixel before: that is why there is a distance.
+"""
+
+import itertools
+import math
+from bisect import bisect_right
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.codings import common, grouping
+from deepcomp_jax.codings.grouping import Classes
+from deepcomp_jax.streams import bits, rans
+
+# Both bound the time of a reader: some microseconds an index, more for more classes.
+MAX_INDICES = 1 << 16  # of all axes that have classes
+MAX_CLASS = 15
+_GAIN = 4  # of a count, when its class is seen
+_MAX_DISTANCE = 1024
+_FEW = 3  # distances that are looked at closely
+_LOG_GAMMA = np.vectorize(math.lgamma, otypes=[float])
+
+
+class Learner:
+    """Models of the classes of an axis, which learn.
+
+    Attributes:
+        most: The greatest class.
+        seen: The classes so far.
+    """
+
+    def __init__(self, most: int, context: int) -> None:
+        self.most = most
+        self.seen: list[int] = []
+        self._distance, self._beside = divmod(context, 2)
+        self._size = most + 1
+        self._spare = rans.TOTAL - self._size  # each class has one at least
+        self._counts: dict[int, list[int]] = {}
+
+    def interval(self, symbol: int) -> tuple[int, int]:
+        """Start and frequency of the next class, which is learned."""
+        counts = self._here()
+        total, below = sum(counts), sum(counts[:symbol])
+        start = symbol + self._spare * below // total
+        end = symbol + 1 + self._spare * (below + counts[symbol]) // total
+        self._learn(counts, symbol)
+        return start, end - start
+
+    def find(self, remainder: int) -> tuple[int, int]:
+        """Start and frequency of the next class, which is that of a remainder."""
+        counts = self._here()
+        sums = list(itertools.accumulate(counts, initial=0))
+        starts = [c + self._spare * below // sums[-1] for c, below in enumerate(sums)]
+        symbol = bisect_right(starts, remainder) - 1
+        self._learn(counts, symbol)
+        return starts[symbol], starts[symbol + 1] - starts[symbol]
+
+    def _here(self) -> list[int]:
+        """The counts of the next class's neighbourhood."""
+        seen, around = self.seen, 0
+        if self._beside and seen:
+            around = seen[-1]
+        if 0 < self._distance <= len(seen):
+            around += seen[-self._distance]
+        return self._counts.setdefault(around, [1] * self._size)
+
+    def _learn(self, counts: list[int], symbol: int) -> None:
+        counts[symbol] += _GAIN
+        self.seen.append(symbol)
+
+
+# ---- writing ------------------------------------------------------------------------
+
+
+def put(classes: Classes) -> bytes:
+    """Writes classes, of each axis uint8[n] or None if all are 0."""
+    present = [a for a, own in enumerate(classes) if own is not None]
+    head = bits.put_varint(sum(1 << a for a in present))
+    if not present:
+        return head
+    intervals: list[tuple[int, int]] = []
+    for own in (own for own in classes if own is not None):
+        most, (context, _) = int(own.max()), choose(own)
+        head += bytes([most]) + bits.put_varint(context)
+        learner = Learner(most, context)
+        intervals += map(learner.interval, own.tolist())
+    return head + rans.encode_each(intervals)
+
+
+def choose(own: NDArray[np.uint8]) -> tuple[int, float]:
+    """The best context for the classes of an axis, and about the bits that they take.
+
+    Args:
+        own: uint8[n], n > 0.
+    """
+    last = min(own.size // 2, _MAX_DISTANCE)
+    # Products of classes a distance apart, whole numbers: the same everywhere.
+    centred = 16 * own.astype(np.int64)
+    centred -= int(centred.sum()) // own.size
+    spectrum = np.fft.rfft(centred, 2 * own.size)
+    products = np.rint(np.fft.irfft(spectrum * spectrum.conj()))[2 : last + 1]
+    alike = products / (own.size - np.arange(2, last + 1))
+    near = (np.argsort(-alike, kind="stable")[:_FEW] + 2).tolist()
+    contexts = [0, 1, *(2 * d + p for d in near for p in (0, 1))]
+    prices = [_price(own, context) for context in contexts]
+    best = int(np.argmin(prices))
+    return contexts[best], prices[best]
+
+
+def _price(own: NDArray[np.uint8], context: int) -> float:
+    """Bits of classes by models that learn, but for the rounding to frequencies.
+
+    The shares of a neighbourhood multiply to one of gamma functions, in any order.
+    """
+    distance, beside = divmod(context, 2)
+    around = np.zeros(own.size, np.int64)
+    if beside:
+        around[1:] += own[:-1]
+    if distance:
+        around[distance:] += own[:-distance]
+    size = int(own.max()) + 1
+    counts = np.bincount(around * size + own, minlength=size * (int(around.max()) + 1))
+    counts = counts.reshape(-1, size)
+    each, all_of_them = 1 / _GAIN, size / _GAIN
+    shares = _LOG_GAMMA(counts + each).sum() - counts.size * math.lgamma(each)
+    shares -= (_LOG_GAMMA(counts.sum(axis=1) + all_of_them)).sum()
+    shares += len(counts) * math.lgamma(all_of_them)
+    return float(-shares / math.log(2))
+
+
+# ---- reading ------------------------------------------------------------------------
+
+
+def count(data: bytes, shape: tuple[int, ...]) -> int:
+    """The indices that have classes, from the start of a body; 0 if it is damaged."""
+    try:
+        _, axes = bits.get_varint(data, 0, clause="C3")
+    except FormatError:  # whoever reads the body says so
+        return 0
+    return sum(size for axis, size in enumerate(shape) if axes >> axis & 1)
+
+
+def get(data: bytes, shape: tuple[int, ...]) -> tuple[int, Classes]:
+    """Reads classes of the axes of a leaf from the start of a body.
+
+    Returns:
+        The position after them, and what `put` was given.
+
+    Raises:
+        FormatError: L1, L8, L9, L18, L20, C3, or a clause of the stream (E).
+    """
+    pos, axes = bits.get_varint(data, 0, clause="C3")
+    if axes.bit_length() > len(shape):
+        raise FormatError("no such axis", offset=0, clause="L8")
+    present = [axis for axis in range(len(shape)) if axes >> axis & 1]
+    if sum(shape[axis] for axis in present) > MAX_INDICES:
+        raise FormatError(
+            f"axes of more than {MAX_INDICES} indices have classes",
+            offset=0,
+            clause="L18",
+        )
+    if not present:
+        return pos, (None,) * len(shape)
+    pos, learners = _get_learners(data, pos, present)
+    end, state = rans.begin(data, pos)
+    for axis, learner in learners.items():
+        state = rans.take_each(state, learner.find, shape[axis])
+    rans.finish(state)
+    classes: list[NDArray[np.uint8] | None] = [None] * len(shape)
+    for axis, learner in learners.items():
+        if max(learner.seen) != learner.most:
+            raise FormatError(
+                f"no index of axis {axis} has class {learner.most}, its greatest",
+                offset=pos,
+                clause="L20",
+            )
+        classes[axis] = np.array(learner.seen, np.uint8)
+    return end, tuple(classes)
+
+
+def _get_learners(
+    data: bytes, pos: int, present: list[int]
+) -> tuple[int, dict[int, Learner]]:
+    """The position after what is said of the axes with classes, and their models."""
+    learners: dict[int, Learner] = {}
+    groups = 1
+    for axis in present:
+        at, (pos, most) = pos, common.get_byte(data, pos)
+        groups += most
+        if not 0 < most <= MAX_CLASS or groups > grouping.MAX_GROUPS:
+            raise FormatError(
+                f"an axis of {most + 1} classes, {groups} groups so far",
+                offset=at,
+                clause="L9",
+            )
+        pos, context = bits.get_varint(data, pos, clause="C3")
+        learners[axis] = Learner(most, context)
+    return pos, learners

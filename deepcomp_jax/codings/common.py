@@ -1,0 +1,213 @@
+"""What all codings of labels have in common: the leaf they hold, the bits they take."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.streams import bits, huffman, lane_index, rans
+from deepcomp_jax.streams.counting import bincount
+
+_ALIGNMENT = 64  # bytes
+BLOCK = 1 << 16  # labels treated together: wide arrays of so many fit a cache
+
+
+class Leaf(NamedTuple):
+    """What is known of labels before their body is read.
+
+    Attributes:
+        shape: Of the leaf; no dimension is 0.
+        entries: Of the codebook. Labels are 0, a pruned weight, to `entries`.
+        negatives: Entries below zero.
+    """
+
+    shape: tuple[int, ...]
+    entries: int
+    negatives: int
+
+    @property
+    def size(self) -> int:
+        """Number of labels."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest unsigned dtype that holds every label."""
+        return np.min_scalar_type(self.entries)
+
+
+class Measured(NamedTuple):
+    """What the bits of a body are spent on, and what they could be.
+
+    Attributes:
+        positions: Code words of gaps or, in part, of labels.
+        indices: Code words of indices, of labels where there are no gaps.
+        tables: Models: code tables, frequencies.
+        lanes: Where the lanes of the streams begin, and their states.
+        classes: Classes of the indices of axes.
+        header: Numbers and widths of gaps.
+        padding: Zero bits that fill bytes.
+        ideal: Bits of positions and indices at the order-0 entropy of their symbols or,
+            where a stream has models, at the code length of those.
+        gaps: Gap symbols.
+        fillers: Those among them that stand for zeros only.
+        gap_bits: Width of a gap symbol if it had no code, 0 if there is none.
+    """
+
+    positions: int = 0
+    indices: int = 0
+    tables: int = 0
+    lanes: int = 0
+    classes: int = 0
+    header: int = 0
+    padding: int = 0
+    ideal: float = 0.0
+    gaps: int = 0
+    fillers: int = 0
+    gap_bits: int = 0
+
+
+def check_entries(leaf: Leaf, most: int) -> None:
+    """Rejects a codebook for which 4096 is too little to share out.
+
+    Raises:
+        FormatError: L17.
+    """
+    if leaf.entries > most:
+        raise FormatError(
+            f"a codebook of {leaf.entries} entries, above {most}",
+            offset=0,
+            clause="L17",
+        )
+
+
+def get_byte(data: bytes, pos: int) -> tuple[int, int]:
+    """The position after a byte of a body, and the byte."""
+    if pos >= len(data):
+        raise cut_off(data)
+    return pos + 1, data[pos]
+
+
+def get_fields(
+    data: bytes, pos: int, count: int, width: int
+) -> tuple[int, NDArray[np.unsignedinteger]]:
+    """The position after numbers of `width` bits and their padding, and the numbers."""
+    end = after_bits(data, pos, count * width)
+    narrow = np.min_scalar_type((1 << width) - 1)
+    return end, bits.unpack_fixed(data[pos:end], count, width, dtype=narrow)
+
+
+def after_bits(data: bytes, pos: int, size: int) -> int:
+    """The position after `size` bits and their padding, which must be zero."""
+    return lane_index.after_bits(data, pos, size, padding="L2", cut="L1")
+
+
+def check_end(data: bytes, end: int) -> None:
+    """Rejects a body that goes on after its last part."""
+    if end != len(data):
+        raise FormatError(f"{len(data) - end} bytes too many", offset=end, clause="L1")
+
+
+def cut_off(data: bytes) -> FormatError:
+    """The error of a body that ends too early."""
+    return lane_index.cut_off(data, "L1")
+
+
+class Loops(NamedTuple):
+    """What decodes the symbols of streams: the loops that take the time.
+
+    Attributes:
+        take: As `rans.take`.
+        decode: As `huffman.decode`.
+    """
+
+    take: Callable[..., tuple[rans.State, np.ndarray]] = rans.take
+    decode: Callable[[bytes, int, int], tuple[int, np.ndarray]] = huffman.decode
+
+
+HOST = Loops()
+
+
+def zeros(size: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros, [size], that begin where JAX can take them over without a copy."""
+    raw = np.zeros(size * dtype.itemsize + _ALIGNMENT, np.uint8)
+    first = -raw.ctypes.data % _ALIGNMENT
+    return raw[first : first + size * dtype.itemsize].view(dtype)
+
+
+def positions(labels: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+    """Where weights are kept: nonzero labels, ascending."""
+    return np.flatnonzero(labels != 0)  # twice as fast for truth values
+
+
+def counts(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> NDArray[np.int64]:
+    """How often each label occurs, int64[entries + 1]."""
+    return bincount(labels, leaf.entries + 1)
+
+
+def ranks(
+    low: bytes, field: int, width: int, symbols: NDArray[np.unsignedinteger], cap: int
+) -> Iterator[NDArray[np.int64]]:
+    """Ranks of the weights that gaps lead to, some of them at a time.
+
+    Args:
+        low: The low bits.
+        field: Where those of these gaps begin, in bits.
+        width: Low bits of a gap.
+        symbols: Gap symbols, uint[g].
+        cap: The filler.
+    """
+    zeros, rank = 0, -1
+    for first in range(0, symbols.size, BLOCK):
+        own = symbols[first : first + BLOCK]
+        units = np.cumsum(own, dtype=np.int64) + zeros
+        zeros = int(units[-1])
+        units = units[own < cap]
+        rest = bits.unpack_fixed(low, units.size, width, offset=field, dtype=np.int64)
+        field += width * units.size
+        rest += 1
+        np.cumsum(rest, out=rest)
+        rest += rank
+        if rest.size:
+            rank = int(rest[-1])
+        units <<= width
+        units += rest
+        yield units
+
+
+def colours(leaf: Leaf, palette: np.ndarray | None) -> np.ndarray:
+    """What each label is decoded to, [entries + 1]: by default itself, in `dtype`."""
+    return np.arange(leaf.entries + 1, dtype=leaf.dtype) if palette is None else palette
+
+
+def paint(
+    labels: NDArray[np.unsignedinteger], leaf: Leaf, palette: np.ndarray | None
+) -> np.ndarray:
+    """What labels, uint[size], stand for, without large arrays of indices."""
+    if palette is None:
+        return labels.astype(leaf.dtype, copy=False)
+    painted = zeros(labels.size, palette.dtype)
+    for first in range(0, labels.size, BLOCK):
+        part = slice(first, first + BLOCK)
+        palette.take(labels[part], out=painted[part], mode="clip")
+    return painted
+
+
+def check_index(most: int, leaf: Leaf, at: int) -> None:
+    """Rejects indices of entries, counted from 0, that the codebook does not have.
+
+    Args:
+        most: The greatest index.
+        leaf: What it belongs to.
+        at: Where the indices are in the body.
+
+    Raises:
+        FormatError: L4.
+    """
+    if most >= leaf.entries:
+        raise FormatError(
+            f"there is no entry {most} in the codebook", offset=at, clause="L4"
+        )

@@ -1,0 +1,155 @@
+"""The body of the density coding: what is before its stream, and what follows from it.
+
+`density` describes the format.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.codings import axis_classes, common, grouping, symbol_models
+from deepcomp_jax.codings.common import Leaf
+from deepcomp_jax.codings.grouping import Groups
+from deepcomp_jax.streams import bits, rans
+
+
+class Front(NamedTuple):
+    """What a body says before its stream.
+
+    Attributes:
+        groups: The groups.
+        gaps: Gap symbols of each, int64[groups].
+        widths: Low bits of a gap of each, int64[groups].
+        tables: Which table the indices of each group have, uint8[groups].
+        frequencies: Of the tables, uint32[tables, entries].
+        counts_at: Where the numbers of gaps begin, after the classes.
+        tables_at: Where the tables begin.
+        stream_at: Where the stream begins.
+    """
+
+    groups: Groups
+    gaps: NDArray[np.int64]
+    widths: NDArray[np.int64]
+    tables: NDArray[np.uint8]
+    frequencies: NDArray[np.uint32]
+    counts_at: int
+    tables_at: int
+    stream_at: int
+
+
+def get_front(data: bytes, leaf: Leaf) -> Front:
+    """Reads what a body says before its stream.
+
+    Raises:
+        FormatError: L1 to L3, L6, L8 to L10, L17, L18, C3, or a clause of the classes'
+            stream (E).
+    """
+    common.check_entries(leaf, symbol_models.MAX_SYMBOLS)
+    pos, classes = axis_classes.get(data, leaf.shape)
+    found = grouping.groups(leaf.shape, classes)
+    counts_at, gaps = pos, np.zeros(found.sizes.size, np.int64)
+    for group in np.flatnonzero(found.sizes).tolist():
+        start = pos
+        pos, gaps[group] = bits.get_varint(data, pos, clause="C3")
+        if gaps[group] > found.sizes[group]:
+            raise FormatError(
+                f"{gaps[group]} gaps in a group of {found.sizes[group]} values",
+                offset=start,
+                clause="L6",
+            )
+    tables = np.zeros(gaps.size, np.uint8)
+    frequencies = np.zeros((0, leaf.entries), np.uint32)
+    tables_at = pos
+    if gaps.any():
+        splits = 0
+        if gaps.size > 1:
+            pos, splits = bits.get_varint(data, pos, clause="C3")
+        if splits % 2 or splits.bit_length() > gaps.size:
+            raise FormatError("no such group", offset=pos - 1, clause="L10")
+        tables = np.cumsum([splits >> d & 1 for d in range(gaps.size)]).astype(np.uint8)
+        tables_at = pos
+        pos, frequencies = symbol_models.get_tables(
+            data, pos, int(tables[-1]) + 1, leaf
+        )
+    low = widths(found.sizes, gaps).astype(np.int64)
+    return Front(found, gaps, low, tables, frequencies, counts_at, tables_at, pos)
+
+
+def widths(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Low bits of each group's gaps, uint8[groups]."""
+    pairs = zip(sizes.tolist(), gaps.tolist(), strict=True)
+    widths = [
+        symbol_models.low_bits(size, count) if count else 0 for size, count in pairs
+    ]
+    return np.array(widths, np.uint8)
+
+
+def gap_models(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> rans.Models:
+    """A model for each group; that of a group without gaps is that of one gap."""
+    pairs = zip(sizes.tolist(), gaps.tolist(), strict=True)
+    rows = [symbol_models.gap_frequencies(max(n, 1), max(g, 1)) for n, g in pairs]
+    return rans.models(np.array(rows))
+
+
+def positions(
+    low: bytes,
+    front: Front,
+    symbols: NDArray[np.unsignedinteger],
+    kept: NDArray[np.int64],
+) -> Iterator[NDArray[np.int64]]:
+    """Positions of the weights in the flattened tensor, some of them at a time.
+
+    Args:
+        low: The low bits.
+        front: Of the body.
+        symbols: Gap symbols of all groups.
+        kept: Weights of each group.
+
+    Raises:
+        FormatError: G6, L7.
+    """
+    field = 0
+    for group, part in grouping.parts(front.gaps):
+        if symbols[part.stop - 1] == symbol_models.CAP:
+            raise _filler(front)
+        width, size = int(front.widths[group]), int(front.groups.sizes[group])
+        locate = grouping.locator(front.groups, group)
+        for ranks in common.ranks(low, field, width, symbols[part], symbol_models.CAP):
+            if ranks.size and ranks[-1] >= size:
+                raise _beyond(front, group, int(ranks[-1]))
+            yield locate(ranks)
+        field += width * int(kept[group])
+
+
+def check_groups(
+    front: Front, symbols: NDArray[np.integer], ranks: NDArray[np.integer]
+) -> None:
+    """Rejects groups whose gaps do not end at a value of theirs.
+
+    Args:
+        front: Of the body.
+        symbols: The last gap symbol of each group that has some, int[groups].
+        ranks: The rank that it leads to, int[groups].
+
+    Raises:
+        FormatError: G6, L7.
+    """
+    for group in np.flatnonzero(front.gaps).tolist():
+        if symbols[group] == symbol_models.CAP:
+            raise _filler(front)
+        if ranks[group] >= front.groups.sizes[group]:
+            raise _beyond(front, group, int(ranks[group]))
+
+
+def _filler(front: Front) -> FormatError:
+    return FormatError("the last gap is a filler", offset=front.stream_at, clause="G6")
+
+
+def _beyond(front: Front, group: int, rank: int) -> FormatError:
+    size = front.groups.sizes[group]
+    return FormatError(
+        f"gaps reach value {rank} of {size}", offset=front.stream_at, clause="L7"
+    )

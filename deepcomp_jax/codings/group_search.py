@@ -1,0 +1,212 @@
+"""Which classes and tables make a body of the density coding small.
+
+A reader does not care: any classes give a valid file. Classes are found as clusters
+are: given how dense each group is, every index of an axis takes the class that makes
+its weights cheapest, the class itself included; then densities are counted anew.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax.codings import axis_classes, symbol_models
+from deepcomp_jax.codings.common import Leaf
+from deepcomp_jax.codings.grouping import MAX_GROUPS, Classes
+
+_MAX_CLASSES = 12  # of an axis
+_STEPS = (0.5, 1.0)  # between classes, in nats of the odds, to begin with
+_ROUNDS = 4
+_GROUP_BITS = 14  # what one more group adds to a body, roughly
+_AXIS_BITS = 24  # what one more axis with classes adds, besides these
+
+
+def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
+    """Classes of the axes of a tensor.
+
+    Args:
+        positions: Of the weights that are kept, in the flattened tensor, int64[n].
+        shape: Of the tensor.
+    """
+    none: Classes = tuple(None for _ in shape)
+    axes = [a for a, size in enumerate(shape) if size > 1]
+    if len(axes) < 2 or not positions.size:
+        return none
+    where = dict(
+        zip(range(len(shape)), np.unravel_index(positions, shape), strict=True)
+    )
+    kept = {a: np.bincount(own, minlength=shape[a]) for a, own in where.items()}
+    best, least = none, _bits(none, where, shape)
+    for some in _subsets(axes, shape):
+        for step in _STEPS:
+            found = _refine(_start(some, kept, shape, step), where, shape, kept)
+            found = tuple(None if c is None or not c.any() else c for c in found)
+            size = _bits(found, where, shape)
+            if size < least and _histogram(found, shape)[0] <= MAX_GROUPS:
+                best, least = found, size
+    return best
+
+
+def tables(
+    member: NDArray[np.uint8],
+    indices: NDArray[np.integer],
+    groups: int,
+    leaf: Leaf,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Which groups share a table of indices.
+
+    Args:
+        member: Group of each weight that is kept, uint8[n], n > 0.
+        indices: Of its entry, uint[n].
+        groups: Their number.
+        leaf: What they belong to.
+
+    Returns:
+        The table of each group, uint8[groups], ascending; and how often each entry is
+        used with each table, int64[tables, entries].
+    """
+    pairs = member.astype(np.int64) * leaf.entries + indices
+    counts = np.bincount(pairs, minlength=groups * leaf.entries)
+    counts = counts.reshape(groups, leaf.entries)
+    ends = _split(counts, leaf.negatives)
+    chosen = np.zeros(groups, np.uint8)
+    chosen[ends] = 1
+    merged = np.add.reduceat(counts, [0, *ends], axis=0)
+    return np.cumsum(chosen).astype(np.uint8), merged
+
+
+def _split(counts: NDArray[np.int64], negatives: int) -> list[int]:
+    """Where a new table pays, between rows of counts; each part has some counts."""
+    sums = np.cumsum(counts, axis=0)
+    total = symbol_models.fit(sums[-1:], negatives)[1][0]
+    before, after = sums[:-1], sums[-1] - sums[:-1]
+    possible = before.any(axis=1) & after.any(axis=1)
+    if not possible.any():
+        return []
+    both = np.full(len(before), np.inf)
+    parts = [
+        symbol_models.fit(part[possible], negatives)[1] for part in (before, after)
+    ]
+    both[possible] = parts[0] + parts[1]
+    at = int(both.argmin())
+    if both[at] >= total:
+        return []
+    low, high = counts[: at + 1], counts[at + 1 :]
+    return [
+        *_split(low, negatives),
+        at + 1,
+        *(at + 1 + end for end in _split(high, negatives)),
+    ]
+
+
+def _subsets(axes: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Which axes may have classes: all, the two largest, and each of those alone."""
+    large = sorted(sorted(axes, key=lambda a: -shape[a])[:2])
+    some = dict.fromkeys([tuple(axes), tuple(large), *((a,) for a in large)])
+    most = axis_classes.MAX_INDICES
+    return [own for own in some if sum(shape[a] for a in own) <= most]
+
+
+Where = dict[int, NDArray[np.intp]]  # index of each kept weight along each axis
+Kept = dict[int, NDArray[np.int64]]  # kept weights at each index of each axis
+
+
+def _start(
+    axes: Sequence[int], kept: Kept, shape: Sequence[int], step: float
+) -> Classes:
+    """Classes from how many weights each index keeps, in steps of its logarithm."""
+    found: list[NDArray[np.uint8] | None] = [None] * len(shape)
+    for axis in axes:
+        rates = np.log(kept[axis] + 0.5)
+        levels = np.rint((rates - rates.max()) / step).astype(np.int64)
+        levels = np.maximum(levels, 1 - _MAX_CLASSES)
+        found[axis] = (levels - levels.min()).astype(np.uint8)
+    return tuple(found)
+
+
+def _refine(found: Classes, where: Where, shape: Sequence[int], kept: Kept) -> Classes:
+    """Gives every index the class that makes its weights cheapest, again and again."""
+    now = list(found)
+    for _ in range(_ROUNDS):
+        changed = False
+        for axis, own in enumerate(now):
+            if own is None:
+                continue
+            others = [c if a != axis else None for a, c in enumerate(now)]
+            _, rest = _histogram(others, shape)
+            rest = rest // shape[axis]
+            top = int(own.max()) + 1
+            counts = kept[axis]
+            if rest.size > 1:
+                here = where[axis] * rest.size + _sums(others, where)
+                counts = np.bincount(here, minlength=shape[axis] * rest.size)
+            counts = counts.reshape(shape[axis], rest.size)
+            sizes = np.convolve(rest, np.bincount(own))
+            kept_bits, left_bits = _costs(sizes, _kept(counts, own), rest.size + top)
+            groups = np.arange(rest.size)[:, None] + np.arange(top)
+            price = counts @ (kept_bits - left_bits)[groups] + rest @ left_bits[groups]
+            price += np.log2(shape[axis] / (np.bincount(own, minlength=top) + 0.25))
+            best = price.argmin(axis=1)
+            now[axis] = (best - best.min()).astype(np.uint8)
+            changed |= not np.array_equal(own, best - best.min())
+        if not changed:
+            break
+    return tuple(now)
+
+
+def _kept(counts: NDArray[np.int64], own: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Weights of each group, from those of each index and group of the other axes."""
+    kept = np.zeros(counts.shape[1] + int(own.max()), np.int64)
+    for group in range(int(own.max()) + 1):
+        kept[group : group + counts.shape[1]] += counts[own == group].sum(axis=0)
+    return kept
+
+
+def _histogram(
+    found: Sequence[NDArray[np.uint8] | None], shape: Sequence[int]
+) -> tuple[int, NDArray[np.int64]]:
+    """Number of groups, and values in each."""
+    sizes = np.ones(1, np.int64)
+    for own, size in zip(found, shape, strict=True):
+        sizes = sizes * size if own is None else np.convolve(sizes, np.bincount(own))
+    return sizes.size, sizes
+
+
+def _sums(found: Sequence[NDArray[np.uint8] | None], where: Where) -> NDArray[np.intp]:
+    """The group of each kept weight."""
+    total: NDArray[np.intp] | None = None
+    for axis, own in enumerate(found):
+        if own is not None:
+            part = own.astype(np.intp).take(where[axis])
+            total = part if total is None else np.add(total, part, out=total)
+    return np.zeros(where[0].size, np.intp) if total is None else total
+
+
+def _costs(
+    sizes: NDArray[np.int64], kept: NDArray[np.int64], groups: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bits of a weight that is kept and of one that is not, by group.
+
+    Densities of small groups lean on a line through those of all groups.
+    """
+    sizes = np.pad(sizes, (0, groups - sizes.size)).astype(float)
+    kept = np.pad(kept, (0, groups - kept.size)).astype(float)
+    odds = np.log((kept + 0.5) / (sizes - kept + 0.5))
+    slope, height = np.polyfit(np.arange(groups), odds, 1, w=np.sqrt(sizes + 1e-3))
+    line = 1 / (1 + np.exp(-(slope * np.arange(groups) + height)))
+    density = np.clip((kept + 8 * line) / (sizes + 8), 1e-6, 1 - 1e-6)
+    return -np.log2(density), -np.log2(1 - density)
+
+
+def _bits(found: Classes, where: Where, shape: Sequence[int]) -> float:
+    """Roughly what classes and positions take in a body."""
+    _, sizes = _histogram(found, shape)
+    kept = np.bincount(_sums(found, where), minlength=sizes.size)
+    left = sizes - kept
+    with np.errstate(divide="ignore", invalid="ignore"):
+        words = np.nan_to_num(kept * np.log2(sizes / kept)).sum()
+        words += np.nan_to_num(left * np.log2(sizes / left)).sum()
+    for own in found:
+        if own is not None:
+            words += axis_classes.choose(own)[1] + _AXIS_BITS
+    return float(words + _GROUP_BITS * np.count_nonzero(sizes))

@@ -1,0 +1,1 @@
+"""The `.dcz` file: its parts in the order in which a file has them."""

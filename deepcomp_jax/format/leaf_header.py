@@ -1,0 +1,212 @@
+"""Leaves in the header of a file: what arrays look like.
+
+    leaf = u8 dtype + 16 * coding, [u8 dtype - 15 if the first says 15],
+           u8 dimensions + 32 * s, varint each dimension,
+           [codebook if s > 0, else varint number of a codebook if labels are coded]
+
+Format notes:
+
+- Values are little-endian.
+- A dtype is its index in `DTYPES`, a coding its index in `CODINGS`.
+- A codebook is in the first leaf that uses it, stored in the dtype `FLOATING[s - 1]`;
+  later ones give its number. Codebooks are written in `codebook_header`; those of
+  dtypes of one byte, which have s = 1, in `byte_codebooks`.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from deepcomp_jax import codings
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.format import byte_codebooks, codebook_header
+from deepcomp_jax.format.dtypes import (
+    DTYPES,
+    FIRST_DTYPES,
+    FLOATING,
+    WORDS,
+    of_code,
+)
+from deepcomp_jax.format.tree_header import Problem, get_byte
+from deepcomp_jax.streams import bits
+
+MAX_DIMENSIONS = 31  # (C26): five bits
+MAX_ARRAY_BYTES = (1 << 63) - 1  # with empty dimensions counted as 1: a NumPy limit
+
+RAW, SPARSE = 0, 1  # codings of a leaf without labels
+CODINGS = ("raw", "sparse", *codings.ALL)
+
+
+class Layout(NamedTuple):
+    """How a leaf is stored.
+
+    Attributes:
+        shape: Of the leaf.
+        dtype: Of its values, one of `DTYPES`.
+        coding: Index in `CODINGS`.
+        codebook: Index of the codebook, None if raw or sparse.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    coding: int
+    codebook: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def version(self) -> int:
+        """The first version of the format that has such leaves (C2)."""
+        coded = self.codebook is not None and self.dtype in WORDS
+        return 2 if coded or DTYPES.index(self.dtype) >= FIRST_DTYPES else 1
+
+
+class New(NamedTuple):
+    """A codebook in the leaf that uses it first.
+
+    Attributes:
+        codebook: Its entries.
+        size: What it takes of the header, in bytes.
+    """
+
+    codebook: np.ndarray
+    size: int
+
+
+# ---- both ---------------------------------------------------------------------------
+
+
+def shape_problem(shape: Sequence[int], dtype: np.dtype) -> Problem | None:
+    """The rule that a shape breaks, if any."""
+    if len(shape) > MAX_DIMENSIONS:
+        text = f"has {len(shape)} dimensions, above {MAX_DIMENSIONS}"
+        return Problem("C26", text)
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > MAX_ARRAY_BYTES:
+        return Problem("C27", f"has shape {tuple(shape)}, above 2**63 bytes")
+    return None
+
+
+# ---- writing ------------------------------------------------------------------------
+
+
+def put(layout: Layout, codebook: np.ndarray | None) -> bytes:
+    """Writes the layout of a leaf.
+
+    Args:
+        layout: Of the leaf.
+        codebook: That of the leaf if no leaf before has it.
+    """
+    code = DTYPES.index(layout.dtype)
+    kind = bytes([min(code, FIRST_DTYPES) + 16 * layout.coding])
+    if code >= FIRST_DTYPES:
+        kind += bytes([code - FIRST_DTYPES])
+    number, end = len(layout.shape), b""
+    if codebook is not None and codebook.dtype in WORDS:
+        number, end = number + 32, byte_codebooks.put(codebook)
+    elif codebook is not None:
+        storage, end = codebook_header.put(codebook)
+        number += 32 * (1 + FLOATING.index(storage))
+    elif layout.codebook is not None:
+        end = bits.put_varint(layout.codebook)
+    return kind + bytes([number]) + b"".join(map(bits.put_varint, layout.shape)) + end
+
+
+# ---- reading ------------------------------------------------------------------------
+
+
+def get(
+    data: bytes, pos: int, codebooks: Sequence[np.ndarray], version: int
+) -> tuple[int, Layout, New | None]:
+    """Reads the layout of a leaf.
+
+    Args:
+        data: The file up to the end of the header.
+        pos: Where the layout begins, in bytes.
+        codebooks: Those of the leaves before.
+        version: Of the format.
+
+    Returns:
+        The position after the layout, the layout, and the codebook if it is a new one.
+
+    Raises:
+        FormatError: C3, C6, C20 to C24, C27 to C30, C36 or C54.
+    """
+    start = pos
+    pos, dtype, coding = _get_kind(data, pos, version)
+    pos, number = get_byte(data, pos)
+    pos, shape = _get_shape(data, pos, number % 32, dtype)
+    if coding >= len(CODINGS):
+        raise FormatError(f"a coding of number {coding}", offset=start, clause="C28")
+    if number >= 32:
+        storage = _storage(number // 32, dtype, coding, version, start)
+        first = pos
+        if dtype in WORDS:
+            pos, codebook = byte_codebooks.get(data, pos, dtype)
+        else:
+            pos, codebook = codebook_header.get(data, pos, dtype, storage)
+        layout = Layout(shape, dtype, coding, len(codebooks))
+        return pos, layout, New(codebook, pos - first)
+    if coding in (RAW, SPARSE):
+        return pos, Layout(shape, dtype, coding), None
+    pos, index = bits.get_varint(data, pos, clause="C3")
+    if index >= len(codebooks):
+        raise FormatError(
+            f"no leaf before has codebook {index}", offset=start, clause="C29"
+        )
+    if codebooks[index].dtype != dtype:
+        raise FormatError(
+            f"a leaf of {dtype} with codebook {index} of another dtype",
+            offset=start,
+            clause="C30",
+        )
+    return pos, Layout(shape, dtype, coding, index), None
+
+
+def _get_kind(data: bytes, pos: int, version: int) -> tuple[int, np.dtype, int]:
+    """The position after dtype and coding, and both."""
+    start = pos
+    pos, kind = get_byte(data, pos)
+    code, coding = kind % 16, kind // 16
+    if code == FIRST_DTYPES and version > 1:
+        pos, more = get_byte(data, pos)
+        code += more
+    elif code == FIRST_DTYPES:
+        code = len(DTYPES)
+    return pos, of_code(code, start), coding
+
+
+def _storage(
+    number: int, dtype: np.dtype, coding: int, version: int, pos: int
+) -> np.dtype:
+    """What a codebook is stored in."""
+    storage = FLOATING[number - 1] if number <= len(FLOATING) else None
+    if dtype in WORDS and coding not in (RAW, SPARSE) and (number, version) == (1, 2):
+        return dtype
+    coded = coding not in (RAW, SPARSE) and dtype in FLOATING
+    if storage is None or not coded or storage not in codebook_header.storages(dtype):
+        raise FormatError(
+            f"a {CODINGS[coding]} leaf of {dtype} with a codebook of storage {number}",
+            offset=pos,
+            clause="C21",
+        )
+    return storage
+
+
+def _get_shape(
+    data: bytes, pos: int, ndim: int, dtype: np.dtype
+) -> tuple[int, tuple[int, ...]]:
+    start = pos
+    shape: list[int] = []
+    for _ in range(ndim):
+        pos, dimension = bits.get_varint(data, pos, clause="C3")
+        shape.append(dimension)
+    if problem := shape_problem(shape, dtype):
+        raise FormatError(
+            f"a leaf {problem.message}", offset=start, clause=problem.clause
+        )
+    return pos, tuple(shape)

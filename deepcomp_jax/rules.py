@@ -1,0 +1,117 @@
+"""Which leaves of any pytree are weights: of products, or rows of tables.
+
+Name and shape decide. Leaves are chosen by what they are called, never by what they are
+not called: no list of names of statistics, biases and scales is ever complete, and a
+variance that is rounded ruins a network.
+"""
+
+import re
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from deepcomp_jax import trees
+from deepcomp_jax._errors import listed
+from deepcomp_jax.trees import mixed_keys
+
+# Last parts of names: Linen and NNX (kernel, embedding), PyTorch and Equinox (weight,
+# weight_ih_l0, in_proj_weight), Haiku (w, embeddings), ONNX (MatMul_12), Paddle (w_0),
+# MaxText and Gemma (wi_0, gating_einsum, linear), adapters (lora_a).
+_WEIGHT = re.compile(
+    r"(?:.*_)?(?:kernels?|weights?|embeddings?|embed|tables?|einsum|linear|matmul|gemm"
+    r"|lora|w[a-z]?)\d*(?:_.*)?"
+)
+# Rows that are looked up rather than multiplied, by any part of the name.
+_TABLE = re.compile(r".*embed.*|w[tp]e|(?:.*_)?(?:lookup|tables?)(?:_.*)?")
+# What is no weight whatever else it is called, by the last part of the name.
+_NO_WEIGHT = re.compile(
+    r"weight_g|(?:.*_)?(?:bias(?:es)?|b|scales?|gains?|norm|mean|var|variance|std|average|count"
+    r"|mask|zeros?|zero_points?|offset)\d*(?:_.*)?"
+)
+# Containers of statistics, of normalizations and of the state of optimizers.
+_NO_WEIGHTS = re.compile(
+    r"batch_stats|(?:.*_)?stats|.*norm(?!al$|al_).*|(?:.*_)?(?:ln|bn|gn|rms)\d*(?:_.*)?"
+    r"|opt|optim|opt(?:im)?_?states?|optimizer(?:_states?)?"
+    r"|mu|nu|trace|momentums?|momentum_buffer|exp_avg(?:_sq)?|sum_of_squares|v_row|v_col"
+)
+_MANY = 0.5  # fraction of the floating values that is not left out without a word
+
+
+def weights(tree: Any) -> dict[str, bool]:
+    """The leaves that are weights, by name, and whether each is a table.
+
+    A weight is a floating leaf with at least two axes longer than one, whose name says
+    so, outside of normalizations, statistics and the state of optimizers (what optax
+    made is known by its type, the rest by names).
+
+    Args:
+        tree: Any pytree of arrays.
+    """
+    of_optimizer = trees.named_leaves(_optimizer_state(tree))
+    named = trees.named_leaves(tree)
+    return {
+        name: any(map(_TABLE.fullmatch, _parts(name)))
+        for name, leaf in named.items()
+        if is_floating(leaf) and not of_optimizer[name] and _is_weight(name, leaf)
+    }
+
+
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf is an array of a floating type of two bytes or more."""
+    if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+        return False
+    return leaf.dtype.itemsize > 1  # what is narrower was quantized already
+
+
+def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
+    """Says so where most values of a network could be weights but were not chosen.
+
+    Args:
+        tree: Any pytree of arrays.
+        chosen: Names of the leaves that were.
+    """
+    named = trees.named_leaves(tree)
+    sizes = {n: int(leaf.size) for n, leaf in named.items() if is_floating(leaf)}
+    others = [n for n in sizes.keys() - set(chosen) if _is_matrix(named[n])]
+    others.sort(key=lambda name: (-sizes[name], name))
+    left, total = sum(sizes[name] for name in others), sum(sizes.values())
+    if left > _MANY * total:
+        warnings.warn(
+            f"{left} of {total} floating values stay as they are, those of "
+            f"{listed(others)}: their names do not say that they are weights; if "
+            "they are, choose them by name",
+            stacklevel=3,
+        )
+
+
+def _parts(name: str) -> list[str]:
+    """What a name is made of, here or in the framework that made the checkpoint."""
+    return [part for part in re.split(r"[/.:]+", name.lower()) if part]
+
+
+def _is_matrix(leaf: Any) -> bool:
+    return sum(length > 1 for length in leaf.shape) >= 2
+
+
+def _is_weight(name: str, leaf: Any) -> bool:
+    if not _is_matrix(leaf):
+        return False
+    *containers, last = _parts(name) or [""]
+    if _NO_WEIGHT.fullmatch(last) or not _WEIGHT.fullmatch(last):
+        return False
+    return not any(map(_NO_WEIGHTS.fullmatch, containers))
+
+
+def _optimizer_state(tree: Any) -> Any:
+    """In the structure of a tree, whether each leaf is within a state of optax."""
+
+    def is_state(node: Any) -> bool:
+        return type(node).__module__.partition(".")[0] == "optax"
+
+    def mark(node: Any) -> Any:
+        return jax.tree.map(lambda _: True, node) if is_state(node) else False
+
+    return jax.tree.map(mark, mixed_keys.sortable(tree), is_leaf=is_state)

@@ -1,0 +1,1 @@
+"""Streams of symbols: symbols to bytes and back, in NumPy alone."""

@@ -1,0 +1,269 @@
+"""Streams of symbols in a canonical Huffman code, cut into lanes.
+
+    stream = table | lanes | words        each padded with zero bits to a byte
+    table  = varint A, then the lengths of the words of symbols 0 to A - 1
+    lanes  = an index (`lane_index`), in bits
+    words  = the code words, lane after lane without a gap
+
+Format notes:
+
+- The table alone gives the code. A length takes 4 bits; 0 is followed by 4 bits r, and
+  the two stand for r + 1 unused symbols.
+- Lane i of L holds symbols i, i + L, i + 2 L, and so on, in base + (its number) bits.
+  So a reader knows where each lane begins, can decode all of them side by side, and
+  gets L symbols that follow each other at every step.
+- Where one symbol only is used, its words are empty and the stream ends there.
+- The stream does not hold its number of symbols: whoever writes it must.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.streams import bits, huffman_header, lane_index
+from deepcomp_jax.streams.huffman_code import MAX_LENGTH as MAX_LENGTH
+from deepcomp_jax.streams.huffman_code import code as code
+from deepcomp_jax.streams.huffman_code import lengths as lengths
+from deepcomp_jax.streams.huffman_code import table as table
+from deepcomp_jax.streams.huffman_header import Parts as Parts
+from deepcomp_jax.streams.huffman_header import Stream as Stream
+from deepcomp_jax.streams.huffman_header import read as read
+
+WORTH_LOCK_STEP = 128  # lanes; with fewer, following the words is faster
+_TILE = 1 << 13  # lanes decoded side by side, so that their state stays in a cache
+_BLOCK = 1 << 18  # bits of a lane followed at a time
+
+# Decodes the words of a stream: the symbols, and where each lane's words end, in bits.
+Words = tuple[NDArray[np.uint16], NDArray[np.int64]]
+
+
+def encode(symbols: NDArray[np.unsignedinteger], *, lanes: int | None = None) -> bytes:
+    """Writes a stream.
+
+    Args:
+        symbols: uint[n], each below 2**16, at most 2**15 different ones.
+        lanes: Number of lanes, 1 to n / 16. None: one for a short stream, else as
+            many as 0.25 % of the words' bits can index.
+
+    Returns:
+        The stream. Its reader needs n too.
+
+    Raises:
+        ValueError: A symbol is too large, too many are used, or `lanes` is out of
+            range.
+    """
+    if symbols.size and symbols.max() >= huffman_header.MAX_ALPHABET:
+        raise ValueError(f"symbols must be below 2**16, got {int(symbols.max())}")
+    counts = np.bincount(symbols) if symbols.size else np.zeros(0, np.int64)
+    sizes = lengths(counts)
+    head = huffman_header.put_table(sizes)
+    if np.count_nonzero(counts) <= 1:
+        return head
+    if lanes is None:
+        lanes = huffman_header.choose_lanes(sizes[symbols])
+    most = symbols.size // huffman_header.MIN_LANE
+    if lanes != 1 and not 1 <= lanes <= most:
+        raise ValueError(f"{symbols.size} symbols allow 1 to {most} lanes, got {lanes}")
+    by_lane = np.ascontiguousarray(huffman_header.rows(symbols, lanes).T)
+    spent = sizes[by_lane]
+    spent[symbols.size - by_lane.size + lanes :, -1] = 0  # the places left over
+    words = bits.pack((code(sizes)[by_lane] * (spent > 0)).ravel(), spent.ravel())
+    index = lane_index.put(spent.sum(axis=1, dtype=np.int64))
+    return head + index + words
+
+
+def decode(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint16]]:
+    """Reads a stream.
+
+    Args:
+        data: The bytes read from.
+        pos: Where the stream begins, in bytes.
+        count: Number of symbols in the stream. Up to 4 bytes of memory are taken for
+            each, and not before the stream is known to have a bit for each, unless it
+            holds one symbol only.
+
+    Returns:
+        The position after the stream, and the symbols, uint16[count].
+
+    Raises:
+        FormatError: if the stream breaks a clause, with the clause and the offset.
+    """
+    return _decode(data, pos, count, _decode_words)
+
+
+def decode_slow(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint16]]:
+    """The same as `decode`, bit by bit: its oracle."""
+    return _decode(data, pos, count, _decode_words_slow)
+
+
+def parts(data: bytes, pos: int, count: int) -> tuple[int, Parts]:
+    """The position after a stream and the sizes of its parts, without decoding it.
+
+    Raises:
+        FormatError: if the table or the lanes break a clause.
+    """
+    stream = read(data, pos, count)
+    return stream.end, stream.parts
+
+
+def _decode(
+    data: bytes, pos: int, count: int, decode_words: Callable[[bytes, Stream], Words]
+) -> tuple[int, NDArray[np.uint16]]:
+    stream = read(data, pos, count)
+    if stream.starts.size == 1:
+        only = max(0, stream.lengths.size - 1)
+        return stream.end, np.full(count, only, np.uint16)
+    symbols, ends = decode_words(data[stream.words : stream.end], stream)
+    check_ends(stream, ends)
+    return stream.end, symbols
+
+
+def check_ends(stream: Stream, ends: NDArray[np.int64]) -> None:
+    """Rejects a stream whose lanes do not end where the index says.
+
+    Args:
+        stream: The stream.
+        ends: Where the words of each lane end, in bits, int64[lanes].
+
+    Raises:
+        FormatError: names the first byte of the first lane that ends elsewhere.
+    """
+    wrong = np.flatnonzero(ends != stream.starts[1:])
+    if wrong.size:
+        lane = int(wrong[0])
+        raise FormatError(
+            f"the words of lane {lane} do not end where the lane does",
+            offset=stream.words + int(stream.starts[lane]) // 8,
+            clause="H16",
+        )
+
+
+def _decode_words_slow(data: bytes, stream: Stream) -> Words:
+    words = code(stream.lengths).tolist()
+    symbol_of = {
+        (length, word): symbol
+        for symbol, (length, word) in enumerate(
+            zip(stream.lengths.tolist(), words, strict=True)
+        )
+        if length
+    }
+    lanes = stream.starts.size - 1
+    symbols = np.empty(stream.size, np.uint16)
+    ends = stream.starts[:-1].copy()
+    for lane in range(lanes):
+        here = int(stream.starts[lane])
+        for place in range(lane, stream.size, lanes):
+            length = word = 0
+            while (length, word) not in symbol_of:
+                byte = data[here >> 3] if here >> 3 < len(data) else 0
+                word = word << 1 | byte >> (7 - (here & 7)) & 1
+                length, here = length + 1, here + 1
+            symbols[place] = symbol_of[length, word]
+        ends[lane] = here
+    return symbols, ends
+
+
+def _decode_words(data: bytes, stream: Stream) -> Words:
+    if stream.starts.size - 1 < WORTH_LOCK_STEP:
+        return _follow(data, stream)
+    return _lock_step(data, stream)
+
+
+def _follow(data: bytes, stream: Stream) -> Words:
+    """Decodes word after word, after looking up what every single bit would begin."""
+    lookup = table(stream.lengths)
+    longest = lookup.size.bit_length() - 1
+    raw = np.frombuffer(data + bytes(4), np.uint8).astype(np.uint32)
+    windows = raw[:-3] << 16 | raw[1:-2] << 8 | raw[2:-1]
+    shifts = np.arange(24 - longest, 16 - longest, -1, dtype=np.uint32)
+    total = int(stream.starts[-1])
+    here = 0
+    found: list[NDArray[np.uint16]] = []
+    starts: list[NDArray[np.int64]] = []
+    for first in range(0, total, _BLOCK):
+        block = windows[first // 8 : (first + _BLOCK) // 8, None]
+        entries = lookup[(block >> shifts & (lookup.size - 1)).ravel()]
+        steps = (entries & 15).astype(np.uint8).tobytes()
+        places: list[int] = []
+        place, stop = here - first, min(_BLOCK, total - first)
+        while place < stop:
+            places.append(place)
+            place += steps[place]
+        here = first + place
+        at = np.array(places, np.int64)
+        found.append((entries[at] >> 4).astype(np.uint16))
+        starts.append(at + first)
+    return _interleave(
+        np.concatenate(found), np.append(np.concatenate(starts), here), stream
+    )
+
+
+def _interleave(
+    found: NDArray[np.uint16], bounds: NDArray[np.int64], stream: Stream
+) -> Words:
+    """Puts symbols found lane after lane in order.
+
+    Args:
+        found: The symbols, uint16[m]; a damaged stream may have any number of them.
+        bounds: Where their words begin, and the last one ends, in bits, int64[m + 1].
+        stream: The stream.
+    """
+    lanes = stream.starts.size - 1
+    symbols = np.zeros(stream.size, np.uint16)
+    ends = np.full(lanes, -1, np.int64)
+    first = 0
+    for lane in range(lanes):
+        size = -(-(stream.size - lane) // lanes)
+        if first + size < bounds.size:
+            ends[lane] = bounds[first + size]
+            symbols[lane::lanes] = found[first : first + size]
+        first += size
+    return symbols, ends
+
+
+def _lock_step(data: bytes, stream: Stream) -> Words:
+    """Decodes all lanes side by side, one symbol of each at a time."""
+    lookup, ahead = table(stream.lengths), windows(data)
+    lanes = stream.starts.size - 1
+    symbols = np.empty(stream.size, np.uint16)
+    left = stream.size % lanes
+    whole = symbols[: stream.size - left].reshape(-1, lanes)
+    ends = stream.starts[:-1].copy()
+    for first in range(0, lanes, _TILE):
+        tile = slice(first, first + _TILE)
+        _step(ahead, lookup, ends[tile], whole[:, tile])
+    _step(ahead, lookup, ends[:left], symbols[None, stream.size - left :])
+    return symbols, ends
+
+
+def windows(data: bytes) -> NDArray[np.uint32]:
+    """The 32 bits that follow each 16-bit boundary of the data, zeros after its end."""
+    padded = data + bytes(4 + len(data) % 2)
+    halves = np.frombuffer(padded, ">u2").astype(np.uint32)
+    return halves[:-1] << np.uint32(16) | halves[1:]
+
+
+def _step(
+    ahead: NDArray[np.uint32],
+    lookup: NDArray[np.uint32],
+    here: NDArray[np.int64],
+    rows: NDArray[np.uint16],
+) -> None:
+    """Decodes a symbol of each lane into each row, and moves `here` on, in bits."""
+    shift = np.uint32(32 - (lookup.size.bit_length() - 1))
+    index = np.empty(here.size, np.int64)
+    offset = np.empty(here.size, np.uint32)
+    word = np.empty(here.size, np.uint32)
+    for row in rows:
+        # Lanes of a damaged stream may run beyond the data; "clip" reads its end.
+        np.right_shift(here, 4, out=index)
+        ahead.take(index, out=word, mode="clip")
+        np.bitwise_and(here, 15, out=offset, casting="unsafe")
+        np.left_shift(word, offset, out=word)
+        np.right_shift(word, shift, out=word)
+        lookup.take(word, out=word, mode="clip")
+        np.bitwise_and(word, 15, out=offset)
+        np.add(here, offset, out=here)
+        np.right_shift(word, 4, out=row, casting="unsafe")

@@ -1,0 +1,326 @@
+"""Interleaved rANS: many symbols, each with a model of its own, in many lanes.
+
+Duda, arXiv 1311.2540; interleaved as in Giesen, arXiv 1402.3392. A symbol of frequency
+f, of 4096, costs log2(4096 / f) bits. Which of several models a symbol has may depend
+on symbols decoded before, so a stream is decoded in segments: `begin`, then `take` for
+each segment, then `finish`.
+
+    stream = index of the lanes (`lane_index`), in words
+             | u32 state of each lane | words, u16 each, lane after lane
+
+Format notes:
+
+- Symbol i of a segment is in lane i mod L.
+- To decode with a lane in state x: s is the symbol whose interval of the model
+  [c, c + f) holds x mod 4096; x becomes f * (x div 4096) + x mod 4096 - c; if that is
+  below 2**16 and the lane has words left, x becomes x * 2**16 + the next one.
+- After the last symbol each state is 0 and each lane's words are used up. Words are
+  written from the last symbol on, and a state that begins at 0 holds nothing but
+  symbols: so a short stream is hardly longer than what it says.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.streams import lane_index, rans_loops
+from deepcomp_jax.streams.rans_loops import LOW as LOW
+from deepcomp_jax.streams.rans_loops import PRECISION as PRECISION
+from deepcomp_jax.streams.rans_loops import TOTAL as TOTAL
+from deepcomp_jax.streams.rans_models import Models as Models
+from deepcomp_jax.streams.rans_models import estimate as estimate
+from deepcomp_jax.streams.rans_models import find_certain as find_certain
+from deepcomp_jax.streams.rans_models import models as models
+from deepcomp_jax.streams.rans_models import tables as tables
+
+_STATE_BYTES = 4
+_CLAUSES = lane_index.Clauses(
+    number="E2", lanes="E3", width="E4", padding="E5", cut="E6"
+)
+_LANE_BITS = 16  # what one more lane adds to a stream, roughly
+_LANE_SHARE = 0.002  # of the bits of a stream that lanes may add
+_MAX_LANES = 4096
+_FEW_LANES = 24  # fewer are faster one after the other than side by side
+_BLOCK = 1 << 16  # symbols that are counted together
+
+
+class Segment(NamedTuple):
+    """Symbols to be coded.
+
+    Attributes:
+        symbols: uint[n].
+        models: Models of one alphabet.
+        chosen: Which of the models each symbol has, uint[n].
+    """
+
+    symbols: NDArray[np.unsignedinteger]
+    models: Models
+    chosen: NDArray[np.unsignedinteger]
+
+
+class State(NamedTuple):
+    """Where a decoder stands.
+
+    Attributes:
+        words: Of all lanes, uint16[w].
+        lanes: State of each lane, int64[L].
+        here: The next word of each lane, int64[L].
+        ends: Where its words end, int64[L].
+        pos: Where the stream begins in the data, in bytes, for errors.
+    """
+
+    words: NDArray[np.uint16]
+    lanes: NDArray[np.int64]
+    here: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    pos: int
+
+
+# ---- writing ------------------------------------------------------------------------
+
+
+def encode(segments: Sequence[Segment], *, lanes: int | None = None) -> bytes:
+    """Writes a stream.
+
+    Args:
+        segments: In the order in which they are to be decoded.
+        lanes: Their number; None takes one, or as many as add 0.2 % to the stream.
+
+    Returns:
+        The stream.
+    """
+    if lanes is None:
+        lanes = _choose_lanes(sum(map(cost, segments)))
+    states = np.zeros(lanes, np.float64)
+    words: list[NDArray[np.uint16]] = []
+    given: list[NDArray[np.bool_]] = []
+    for segment in reversed(segments):
+        rows, full = _put_segment(segment, states)
+        words.append(rows)
+        given.append(full)
+    by_lane = np.ascontiguousarray(np.concatenate(given[::-1]).T)
+    emitted = np.concatenate(words[::-1]).T[by_lane].astype("<u2")
+    sizes = by_lane.sum(axis=1)
+    return lane_index.put(sizes) + states.astype("<u4").tobytes() + emitted.tobytes()
+
+
+def _put_segment(
+    segment: Segment, states: NDArray[np.float64]
+) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+    """Codes a segment, and moves the states on, in place.
+
+    Returns:
+        The word that each symbol gives off, uint16[steps, L], and whether it does.
+    """
+    alphabet = segment.models.frequencies.shape[1]
+
+    def pairs(part: slice) -> NDArray[np.int64]:
+        symbols = segment.symbols[part].astype(np.int64)
+        if len(segment.models.frequencies) == 1:
+            return symbols
+        return segment.chosen[part].astype(np.int64) * alphabet + symbols
+
+    table = rans_loops.costs(*segment.models)
+    put = rans_loops.put if states.size >= _FEW_LANES else rans_loops.put_slowly
+    return put(table, pairs, segment.symbols.size, states)
+
+
+def encode_each(intervals: Sequence[tuple[int, int]]) -> bytes:
+    """Writes a stream of one lane, in which every symbol is a segment of its own.
+
+    Args:
+        intervals: Start and frequency of each symbol in its own model.
+    """
+    x, words = 0, []
+    for start, frequency in reversed(intervals):
+        if x >= frequency << 32 - PRECISION:
+            words.append(x & (LOW - 1))
+            x >>= 16
+        x = (x // frequency << PRECISION) + x % frequency + start
+    emitted = np.array(words[::-1], "<u2")
+    return (
+        lane_index.put(np.array([emitted.size]))
+        + x.to_bytes(_STATE_BYTES, "little")
+        + emitted.tobytes()
+    )
+
+
+def cost(segment: Segment) -> float:
+    """Bits that the symbols of a segment need: the ideal length of their models."""
+    models, alphabet = segment.models.frequencies.shape
+    counts = np.zeros(models * alphabet, np.int64)
+    for first in range(0, segment.symbols.size, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        pairs = segment.symbols[part].astype(np.int64)
+        if models > 1:
+            pairs += segment.chosen[part].astype(np.int64) * alphabet
+        counts += np.bincount(pairs, minlength=counts.size)
+    return estimate(counts.reshape(-1, alphabet), segment.models)
+
+
+def overhead(total: float) -> float:
+    """Bits that lanes add to a stream of so many, a little less than in truth."""
+    return 0.9 * _LANE_BITS * _choose_lanes(total)
+
+
+def _choose_lanes(total: float) -> int:
+    return max(1, min(int(total * _LANE_SHARE / _LANE_BITS), _MAX_LANES))
+
+
+# ---- reading ------------------------------------------------------------------------
+
+
+def begin(data: bytes, pos: int) -> tuple[int, State]:
+    """Reads the lanes of a stream.
+
+    Args:
+        data: The bytes read from.
+        pos: Where the stream begins, in bytes.
+
+    Returns:
+        The position after the stream, and the state of a decoder of it.
+
+    Raises:
+        FormatError: if the lanes break a clause, with the clause and the offset.
+    """
+    rest = (len(data) - pos) // _STATE_BYTES
+    first, sizes, _ = lane_index.get(data, pos, max_lanes=rest, clauses=_CLAUSES)
+    words = first + _STATE_BYTES * sizes.size
+    end = words + 2 * int(sizes.sum())
+    if end > len(data):
+        raise lane_index.cut_off(data, _CLAUSES.cut)
+    lanes = np.frombuffer(data, "<u4", sizes.size, first).astype(np.int64)
+    if ((lanes < LOW) & (sizes > 0)).any():
+        raise FormatError(
+            "a state below 2**16 in front of words", offset=first, clause="E7"
+        )
+    ends = np.cumsum(sizes)
+    stream = np.frombuffer(data, "<u2", int(ends[-1]), words)
+    words_of_all = stream.astype(np.uint16)
+    return end, State(words_of_all, lanes, ends - sizes, ends, pos)
+
+
+def take(
+    state: State,
+    table: Models,
+    chosen: NDArray[np.unsignedinteger],
+    palette: np.ndarray | None = None,
+) -> tuple[State, np.ndarray]:
+    """Decodes a segment.
+
+    A damaged stream gives some symbols or other; `finish` finds out.
+
+    Args:
+        state: Where the decoder stands.
+        table: The models of the segment.
+        chosen: Which of them each symbol has, uint[n].
+        palette: What each symbol is decoded to, [alphabet]; None leaves them as they
+            are, uint16.
+
+    Returns:
+        The state after the segment, and the symbols or what they stand for, [n].
+    """
+    colours = _colours(table, palette)
+    certain = find_certain(table)
+    if certain is not None:
+        if certain.size == 1:
+            return state, np.full(chosen.size, colours[certain[0]])
+        found, only = np.empty(chosen.size, colours.dtype), colours[certain]
+        for part, _ in rans_loops.blocks(chosen.size, 1):
+            only.take(chosen[part], out=found[part], mode="clip")
+        return state, found
+    if state.lanes.size < _FEW_LANES:
+        return take_slowly(state, table, chosen, palette)
+    symbols, steps = tables(table)
+    steps = steps.astype(np.int64)
+    lookup = rans_loops.Lookup(
+        steps >> PRECISION, steps & (TOTAL - 1), colours[symbols]
+    )
+    lanes, here = state.lanes.copy(), state.here.copy()
+    words = rans_loops.Words(state.words, here, state.ends)
+    found = rans_loops.take(words, lookup, lanes, chosen)
+    return state._replace(lanes=lanes, here=here), found
+
+
+def take_slowly(
+    state: State,
+    table: Models,
+    chosen: NDArray[np.unsignedinteger],
+    palette: np.ndarray | None = None,
+) -> tuple[State, np.ndarray]:
+    """The same as `take`, lane after lane and symbol after symbol: its oracle."""
+    symbols_of, steps = (array.tolist() for array in tables(table))
+    words, ends = state.words.tolist(), state.ends.tolist()
+    lanes, here = state.lanes.tolist(), state.here.tolist()
+    colours = _colours(table, palette)
+    out = np.empty(chosen.size, colours.dtype)
+    for part, width in rans_loops.blocks(chosen.size, state.lanes.size):
+        models, found = chosen[part], np.empty(part.stop - part.start, np.uint16)
+        for lane in range(width):
+            x, at, end = lanes[lane], here[lane], ends[lane]
+            symbols: list[int] = []
+            for model in models[lane::width].tolist():
+                slot = (model << PRECISION) + (x & (TOTAL - 1))
+                step = steps[slot]
+                x = (step >> PRECISION) * (x >> PRECISION) + (step & (TOTAL - 1))
+                if x < LOW and at < end:
+                    x, at = x << 16 | words[at], at + 1
+                symbols.append(symbols_of[slot])
+            lanes[lane], here[lane] = x, at
+            found[lane::width] = symbols
+        colours.take(found, out=out[part], mode="clip")
+    after = state._replace(
+        lanes=np.array(lanes, np.int64), here=np.array(here, np.int64)
+    )
+    return after, out
+
+
+def take_each(
+    state: State, find: Callable[[int], tuple[int, int]], count: int
+) -> State:
+    """Decodes symbols each of which is a segment of its own, and so in the first lane.
+
+    Args:
+        state: Where the decoder stands.
+        find: Start and frequency of the next symbol, from the remainder of the state;
+            is called once for each symbol and keeps what it finds.
+        count: Number of symbols.
+
+    Returns:
+        The state after them.
+    """
+    lanes, here = state.lanes.copy(), state.here.copy()
+    x, words = int(lanes[0]), iter(state.words[here[0] : state.ends[0]].tolist())
+    for _ in range(count):
+        high, rest = divmod(x, TOTAL)
+        start, frequency = find(rest)
+        x = frequency * high + rest - start
+        if x < LOW and (word := next(words, None)) is not None:
+            x = x << 16 | word
+            here[0] += 1
+    lanes[0] = x
+    return state._replace(lanes=lanes, here=here)
+
+
+def _colours(table: Models, palette: np.ndarray | None) -> np.ndarray:
+    """What each symbol is decoded to, [alphabet]."""
+    if palette is not None:
+        return palette
+    return np.arange(table.frequencies.shape[1], dtype=np.uint16)
+
+
+def finish(state: State) -> None:
+    """Rejects a stream that does not end where its symbols do.
+
+    Raises:
+        FormatError: names the stream.
+    """
+    if state.lanes.any() or (state.here != state.ends).any():
+        raise FormatError(
+            "the lanes do not end where their symbols do",
+            offset=state.pos,
+            clause="E8",
+        )

@@ -1,0 +1,279 @@
+"""Leaves of a pytree, their names and the patterns that choose them; its containers.
+
+The containers are taken apart here as the file keeps them.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import (
+    DictKey,
+    GetAttrKey,
+    KeyPath,
+    SequenceKey,
+)
+
+from deepcomp_jax._errors import listed
+from deepcomp_jax._types import Structure
+from deepcomp_jax.trees import mixed_keys
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """Maps the name of each leaf to the leaf, in the order of `jax.tree.leaves`.
+
+    A name is the path of keys joined by "/", such as `"params/conv1_1/kernel"`; indices
+    are decimal, and keys that are numbers or strings of a type of their own (booleans,
+    members of an enumeration) are named as what they equal. Flax NNX wraps each array
+    in a variable, whose only attribute, `value`, is left out of the name, so that a
+    model has the same names in Linen and in NNX. Arrays of another byte order than that
+    of this machine are copied to its own.
+
+    Args:
+        tree: Any pytree.
+
+    Raises:
+        ValueError: Two leaves have one name, as in `{"a/b": x, "a": {"b": y}}`.
+    """
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        mixed_keys.sortable(tree), lambda node: node is None
+    )
+    children: dict[KeyPath, set[Any]] = {}
+    for path, _ in flat:
+        for depth, key in enumerate(path):
+            children.setdefault(path[:depth], set()).add(key)
+    named: dict[str, Any] = {}
+    for path, leaf in flat:
+        if leaf is None:
+            continue
+        keys = (
+            key
+            for depth, key in enumerate(path)
+            if not _is_variable(children[path[:depth]])
+        )
+        name = "/".join(str(mixed_keys.normal(key)) for key in keys)
+        if name in named:
+            raise ValueError(
+                f"two leaves are named {name!r}: rename a key that contains '/' or "
+                "equals another one as text"
+            )
+        named[name] = _native(leaf)
+    return named
+
+
+def _native(leaf: Any) -> Any:
+    """A leaf in the byte order of this machine, the only one that JAX takes."""
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
+        return leaf.astype(leaf.dtype.newbyteorder("="))
+    return leaf
+
+
+def names(treedef: Any) -> list[str]:
+    """Names of the leaves of a tree of which only the structure is at hand."""
+    leaves = range(treedef.num_leaves)
+    return list(named_leaves(jax.tree.unflatten(treedef, leaves)))
+
+
+def treedef(tree: Any) -> Any:
+    """The structure of a pytree for JAX, whatever the keys of its dictionaries."""
+    return jax.tree.structure(mixed_keys.sortable(tree))
+
+
+def rebuild(tree: Any, leaves: Mapping[str, Any]) -> Any:
+    """Replaces every leaf of `tree` by the one of its name in `leaves`."""
+    own = treedef(tree)
+    return jax.tree.unflatten(own, [leaves[name] for name in names(own)])
+
+
+def matches(pattern: str, name: str) -> re.Match[str] | None:
+    """Finds a rule's pattern, a regular expression, anywhere in a leaf's name.
+
+    Raises:
+        ValueError: It is no regular expression.
+    """
+    try:
+        return re.search(pattern, name)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+
+
+def first_match(patterns: Iterable[str], name: str) -> tuple[int, re.Match[str]] | None:
+    """Which of the patterns is the first that a leaf's name matches, and where."""
+    for i, pattern in enumerate(patterns):
+        found = matches(pattern, name)
+        if found is not None:
+            return i, found
+    return None
+
+
+def expanded(found: re.Match[str], template: str) -> str:
+    """A template in which `\\1` stands for the first group of a match and so on.
+
+    Raises:
+        ValueError: The pattern has no such group.
+    """
+    try:
+        return found.expand(template)
+    except (re.error, IndexError) as error:
+        raise ValueError(
+            f"template {template!r} does not fit pattern {found.re.pattern!r}: {error}"
+        ) from None
+
+
+def check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:
+    """Rejects what would otherwise do nothing without a word.
+
+    Raises:
+        ValueError: There are leaves, and a pattern matches the name of none.
+    """
+    for pattern in patterns:
+        if names and not any(matches(pattern, name) for name in names):
+            raise ValueError(
+                f"pattern {pattern!r} matches no leaf: there are {listed(names)}"
+            )
+
+
+def check_weights(name: str, leaf: Any) -> Any:
+    """Returns a leaf that can be pruned and shared.
+
+    Raises:
+        ValueError: It is not of a floating type that JAX computes with, or holds NaN
+            or infinity.
+    """
+    dtype = np.dtype(getattr(leaf, "dtype", type(leaf)))
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(
+            f"leaf {name!r} is {dtype}: only floating types can be pruned or shared; "
+            "leave it out by a rule"
+        )
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise ValueError(
+            f"leaf {name!r} is {dtype}, which JAX would cut to 32 bits: set "
+            "jax_enable_x64, convert the leaf, or leave it out by a rule"
+        )
+    if not _all_finite(leaf):
+        raise ValueError(
+            f"leaf {name!r} holds NaN or infinity: weights must be finite to be "
+            "pruned or shared; repair the training, or leave it out by a rule"
+        )
+    return leaf
+
+
+def check_like(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Checks that the leaves of a file fit those of a tree that they are to replace.
+
+    Args:
+        expected: The leaves of the tree, by name.
+        found: Shape and dtype of those in the file, by name.
+
+    Raises:
+        ValueError: They differ in names, shapes or dtypes; says which leaves do.
+    """
+    problems = [f"{name}: not in the file" for name in expected if name not in found]
+    problems += [f"{name}: only in the file" for name in found if name not in expected]
+    for name in expected.keys() & found.keys():
+        want, have = expected[name], found[name]
+        weak = _is_weak(want)
+        if not hasattr(want, "dtype"):
+            want = np.asarray(want)
+        same = _kind(want.dtype) == _kind(have.dtype) if weak else False
+        if want.shape != have.shape or not (same or want.dtype == have.dtype):
+            problems.append(
+                f"{name}: {have.dtype}{list(have.shape)} in the file, "
+                f"{want.dtype}{list(want.shape)} in `like`"
+            )
+    if problems:
+        raise ValueError(
+            "the file does not fit `like`:\n  " + listed(sorted(problems), "\n  ")
+        )
+
+
+def _is_weak(leaf: Any) -> bool:
+    """Whether JAX gives a leaf the width of what it meets.
+
+    So it does with numbers of Python, such as the step of a new training state, and
+    with what comes of them: after a step that was compiled, the same leaf is an array.
+    """
+    return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
+
+
+def _kind(dtype: Any) -> Any:
+    """What numbers are, but for their width; other dtypes are of no kind but theirs."""
+    kinds = jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating
+    return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
+
+
+def on_accelerator(array: jax.Array) -> bool:
+    """Whether an array, which is not traced, is where the host cannot see it."""
+    return any(device.platform != "cpu" for device in array.devices())
+
+
+def _all_finite(leaf: Any) -> bool:
+    """Whether no value is NaN or infinite, found where the leaf is.
+
+    What the host can see it looks at without a program, which is compiled anew for each
+    shape.
+    """
+    if isinstance(leaf, jax.Array) and on_accelerator(leaf):
+        return bool(jnp.isfinite(leaf).all())
+    return bool(np.isfinite(np.asarray(leaf)).all())
+
+
+def structure(tree: Any) -> tuple[Structure, list[Any]]:
+    """Takes a pytree apart into plain containers and leaves.
+
+    Dictionaries, lists, tuples and None are kept as they are. Any other container (a
+    Flax `FrozenDict` or NNX `State`, a named tuple, a dataclass) becomes a dictionary
+    of its keys: to get it back, load into a `like` tree.
+
+    Args:
+        tree: Any pytree.
+
+    Returns:
+        The containers with the index of each leaf in its place, and the leaves.
+
+    Raises:
+        ValueError: A key is neither a string nor a non-negative integer.
+    """
+    leaves: list[Any] = []
+
+    def visit(node: Any) -> Structure:
+        if node is None:
+            return None
+        children, is_leaf = _children(node)
+        if is_leaf:
+            leaves.append(node)
+            return len(leaves) - 1
+        if _is_variable({key for key, _ in children}):
+            return visit(children[0][1])
+        if type(node) is list:
+            return [visit(child) for _, child in children]
+        if type(node) is tuple:
+            return tuple(visit(child) for _, child in children)
+        keyed = [(mixed_keys.plain(key), child) for key, child in children]
+        keyed.sort(key=lambda item: mixed_keys.rank(item[0]))
+        return {key: visit(child) for key, child in keyed}
+
+    return visit(tree), leaves
+
+
+def _children(node: Any) -> tuple[list[tuple[Any, Any]], bool]:
+    """The children one level down with their keys, and whether `node` is a leaf."""
+    # None is a container without leaves and so is lost by flattening: ask for it.
+    if isinstance(node, dict):
+        return [(DictKey(key), child) for key, child in node.items()], False
+    if type(node) in (list, tuple):
+        return [(SequenceKey(i), child) for i, child in enumerate(node)], False
+    flat, _ = jax.tree_util.tree_flatten_with_path(
+        node, is_leaf=lambda child: child is not node
+    )
+    is_leaf = len(flat) == 1 and flat[0][0] == ()
+    return [(path[0], child) for path, child in flat if path], is_leaf
+
+
+def _is_variable(keys: set[Any]) -> bool:
+    """Whether a container with these keys is one of NNX's variables."""
+    return keys == {GetAttrKey("value")}
