@@ -11,12 +11,25 @@ import flax.linen as nn
 import tyro
 
 import deepcomp_jax as dc
-from experiments import STARTED, protocol
-from experiments.config import Config
-from experiments.data import Dataset
-from experiments.roles import Roles
-from experiments.runs import OutOfTime
-from experiments.train import evaluate
+from experiments import (
+    STARTED,
+    protocol,
+)
+from experiments.data.datasets import (
+    Dataset,
+)
+from experiments.study.config import (
+    Config,
+)
+from experiments.study.roles import (
+    Roles,
+)
+from experiments.training.runs import (
+    OutOfTime,
+)
+from experiments.training.train import (
+    evaluate,
+)
 
 UNFINISHED = 75  # exit status: EX_TEMPFAIL of sysexits.h, "try again later"
 

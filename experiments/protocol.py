@@ -8,16 +8,30 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments import curve, rate_training, report, study, tradeoff
-from experiments.config import Config
-from experiments.data import Dataset
-from experiments.runs import Run
+from experiments.data.datasets import (
+    Dataset,
+)
+from experiments.reporting import (
+    report,
+)
+from experiments.study import (
+    curve,
+    rate_training,
+    stages,
+    tradeoff,
+)
+from experiments.study.config import (
+    Config,
+)
+from experiments.training.runs import (
+    Run,
+)
 
 
 def run(
     config: Config,
     model: nn.Module,
-    roles: study.Roles,
+    roles: stages.Roles,
     dataset: Dataset,
     directory: Path,
     deadline: float = math.inf,
@@ -42,15 +56,15 @@ def run(
     print(json.dumps(dataclasses.asdict(config), indent=2))
     epochs = config.total_epochs()
     with Run(directory, config, epochs=epochs, deadline=deadline) as saved:
-        train, watch = study.splits(dataset, config)
-        current = study.Study(config, saved, model, train, watch, roles)
-        trained = study.train_dense(current)
+        train, watch = stages.splits(dataset, config)
+        current = stages.Study(config, saved, model, train, watch, roles)
+        trained = stages.train_dense(current)
         if config.pruning == "rate":
             pruned, files = rate_training.run(current, trained)
         else:
-            pruned = study.prune_and_retrain(current, trained)
+            pruned = stages.prune_and_retrain(current, trained)
             tuned = {
-                method: study.fine_tune(current, pruned, method)
+                method: stages.fine_tune(current, pruned, method)
                 for method in config.methods()
             }
             files = {config.sharing: tuned[config.sharing]}

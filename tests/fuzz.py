@@ -23,9 +23,16 @@ from pathlib import Path
 from deepcomp_jax import FormatError
 from deepcomp_jax.format import container
 from deepcomp_jax.streams.bits import put_varint as varint
-from tests import readers
-from tests.make_vectors import FOLDER, describe
-from tests.vector_parts import crc
+from tests.make_vectors import (
+    FOLDER,
+    describe,
+)
+from tests.support import (
+    readers,
+)
+from tests.support.vector_parts import (
+    crc,
+)
 
 MAX_BYTES = 1 << 18  # of memory
 MAX_SECONDS = 1.0  # for one file

@@ -22,11 +22,26 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments import study, train
-from experiments.cifar10 import cifar10
-from experiments.config import Config
-from experiments.conv import Conv
-from experiments.vgg19_cifar10 import NETWORK, PRESETS, ROLES
+from experiments.data.cifar10 import (
+    cifar10,
+)
+from experiments.models.conv import (
+    Conv,
+)
+from experiments.study import (
+    stages,
+)
+from experiments.study.config import (
+    Config,
+)
+from experiments.training import (
+    train,
+)
+from experiments.vgg19_cifar10 import (
+    NETWORK,
+    PRESETS,
+    ROLES,
+)
 
 _ROUNDED = ("conv", "fc1", "fc2")  # layers that have a dtype, by how their names begin
 
@@ -57,9 +72,9 @@ def main() -> None:
         validation=5000,
         dense_epochs=args.epochs,
     )
-    parts = study.splits(cifar10(args.data_dir), config)
+    parts = stages.splits(cifar10(args.data_dir), config)
     model = NETWORK.build(config, 10)
-    plain = study.Study(config, None, model, *parts, ROLES).trainer(train.sgd())
+    plain = stages.Study(config, None, model, *parts, ROLES).trainer(train.sgd())
     rounded = dataclasses.replace(
         plain,
         model=Rounded(model),
@@ -76,8 +91,8 @@ def _errors(
     trainer: train.Trainer,
     model: nn.Module,
     config: Config,
-    used: study.Split,
-    held: study.Split,
+    used: stages.Split,
+    held: stages.Split,
 ) -> list[float]:
     """Error of a network after each epoch of its dense training, in percent."""
     shape = (1, *used.images.shape[1:])

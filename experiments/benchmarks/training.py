@@ -20,8 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import prune, retrain
-from experiments.train import Trainer, TrainState, crop_and_flip, sgd
-from experiments.vgg import BLOCKS, HIDDEN, of_width
+from experiments.models.vgg import (
+    BLOCKS,
+    HIDDEN,
+    of_width,
+)
+from experiments.training.train import (
+    Trainer,
+    TrainState,
+    crop_and_flip,
+    sgd,
+)
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Data sets as arrays, from every form that they are published in."""

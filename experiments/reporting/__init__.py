@@ -1,0 +1,1 @@
+"""Reports, tables and figures of finished runs, and what others published."""

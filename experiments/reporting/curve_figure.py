@@ -1,0 +1,52 @@
+"""The curve of size and error, drawn from the rows that `curve` logged."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from experiments.reporting import (
+    plotting,
+)
+from experiments.reporting.plotting import (
+    BLUE,
+    GREY,
+    ORANGE,
+)
+from experiments.training.runs import (
+    Row,
+)
+
+_TITLE = """Error against size of the file, {} data
+rate-distortion quantisation of the pruned network, not trained again"""
+_HIGHEST = 10.0  # percentage points above the dense network: more is cut off
+
+
+def size_error(rows: Sequence[Row], watched_on: str) -> Figure | None:
+    """Error against size at several penalties, beside the file of the run.
+
+    Args:
+        rows: Of `metrics.jsonl`.
+        watched_on: "validation" or "test": what `watch_error` was measured on.
+    """
+    dense = next((r["watch_error"] for r in rows if r["phase"] == "dense-end"), None)
+    points = [r for r in rows if r["phase"].startswith("curve-") and "penalty" in r]
+    ours = next((r for r in rows if r["phase"] == "curve-study"), None)
+    if dense is None or ours is None or not points:
+        return None
+    points.sort(key=lambda point: point["bytes"])
+    made = plotting.figure(_TITLE.format(watched_on), (8, 5.6))
+    ax = made.subplots()
+    x = [point["bytes"] / 1000 for point in points]
+    y = [point["watch_error"] for point in points]
+    ax.plot(x, y, "o-", color=BLUE, label="rate-distortion, one point a penalty")
+    ax.plot(
+        ours["bytes"] / 1000, ours["watch_error"], "*", color=ORANGE, markersize=12,
+        label="the file of this run: shared, codebooks fine-tuned",
+    )  # fmt: skip
+    ax.axhline(dense, color=GREY, linestyle=":", label=f"dense: {dense:.2f} %")
+    plotting.label(ax, "size of the file (kB)", "error (%)")
+    plotting.log_axis(ax.xaxis, [*x, ours["bytes"] / 1000])
+    low = min(*y, dense, ours["watch_error"])
+    high = min(max(*y, dense, ours["watch_error"]), dense + _HIGHEST)
+    ax.set_ylim(low - 0.1 * (high - low) - 0.1, high + 0.1 * (high - low) + 0.1)
+    return plotting.with_legend(made)

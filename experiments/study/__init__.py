@@ -1,0 +1,1 @@
+"""Deep Compression of one network, step by step."""

@@ -1,0 +1,109 @@
+"""The curve of size and error: rate-distortion quantisation at several penalties.
+
+Each point begins from the pruned network before any sharing, with its BatchNorms
+folded, and is not trained again. Sizes are those of real files.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from deepcomp_jax import api, budget, rate, share
+from experiments.study import (
+    sharing,
+)
+from experiments.study.stages import (
+    Study,
+    folded,
+)
+from experiments.training.runs import (
+    Row,
+)
+from experiments.training.train import (
+    normalize,
+    split,
+)
+
+BATCHES = 64  # of which gradients are squared
+BATCH = 16
+SMOOTHING = 0.2  # of the mean importance of its leaf is added to that of each weight
+
+
+def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
+    """Logs a row for each step of the grids: bytes, and the error on `watch`.
+
+    Args:
+        study: The run.
+        variables: Of the pruned network.
+        shared: What the study itself made of it.
+    """
+    steps = study.config.steps
+    if not steps:
+        return
+    size = sharing.file_bytes(study.config, shared)
+    weights = folded(study, variables)
+    squares: list[Any] = []
+
+    def look(step: float) -> Row:
+        if not squares:  # what is there already needs no gradients
+            squares.append(importance(study, weights))
+        scale = mean_square(weights["params"], squares[0]["params"])
+        penalty = rate.penalty_of(step, scale)
+        found = budget.point(
+            weights, ("^params/",), penalty=penalty, importance=squares[0]
+        )
+        return {
+            "penalty": penalty,
+            "bytes": found.file_bytes,
+            "watch_error": study.error(api.decompress(found.compressed)),
+        }
+
+    for step in steps:
+        study.run.measure(f"curve-{step:g}", partial(look, step))
+    study.run.measure(
+        "curve-study",
+        lambda: {"bytes": size, "watch_error": study.error(share.lookup(shared))},
+    )
+
+
+def mean_square(weights: Any, importance: Any) -> float:
+    """Mean of importance times square over the weights that are kept."""
+    kept = sum(jnp.count_nonzero(w) for w in jax.tree.leaves(weights))
+    products = jax.tree.map(lambda w, i: (i * w**2).sum(), weights, importance)
+    return float(sum(jax.tree.leaves(products)) / kept)
+
+
+def importance(study: Study, variables: Any) -> Any:
+    """How much the logits change with each weight: smoothed mean squares.
+
+    Gradients of the loss would vanish for a network that has learnt its images by
+    heart. These are of the logits, with random signs, so that on average the squares
+    are those of the Jacobian.
+
+    Args:
+        study: Whose network and data they are.
+        variables: Of the network.
+
+    Returns:
+        In the structure of `variables`; zeros for what is not trained.
+    """
+    weights, rest = split(variables)
+
+    def project(params: Any, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        images, key = batch
+        logits = jnp.asarray(
+            study.model.apply(rest | {"params": params}, normalize(images))
+        )
+        return (logits * jax.random.rademacher(key, logits.shape)).sum()
+
+    images = jax.device_get(study.train.images[: BATCHES * BATCH])
+    key = jax.random.key(study.config.seed)
+    batches = (
+        (images[first : first + BATCH], jax.random.fold_in(key, first))
+        for first in range(0, len(images) - BATCH + 1, BATCH)
+    )
+    squares = rate.squared_gradients(project, weights, batches)
+    smooth = jax.tree.map(lambda x: x + SMOOTHING * x.mean(), squares)
+    return jax.tree.map(jnp.zeros_like, rest) | {"params": smooth}

@@ -1,0 +1,324 @@
+"""Training for the fewest bytes: the rate in the loss, a teacher, coarse grids.
+
+Two phases take the place of pruning in iterations and of sharing. In `sparsify` bits
+get a price in the loss, which rises until few weights are left and these are large; in
+`grid` the network computes with the multiples of one coarse step in each leaf, to which
+the weights adapt. What is rounded to zero may come back until the end, and no mask is
+needed; there the price goes on rising or falling, gently, so that the file ends at the
+size that is asked for. Both phases learn from the dense network besides the labels.
+(Distillation: Hinton, Vinyals and Dean 2015, arXiv 1503.02531.)
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from deepcomp_jax import rate_loss, share, trees
+from experiments.study import (
+    narrowing,
+    sharing,
+)
+from experiments.study.config import (
+    Config,
+)
+from experiments.study.stages import (
+    Study,
+    folded,
+    measure_shared,
+    train_phase,
+)
+from experiments.training.runs import (
+    Row,
+)
+from experiments.training.train import (
+    Seen,
+    TrainState,
+    adam,
+    cross_entropy,
+    logits,
+    split,
+)
+
+_TEMPERATURE = 2.0  # of the teacher's answers
+_RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full height
+# In `grid` the size falls evenly, in ratio, over this part of the epochs, to what is
+# asked for. To that end the price changes by a power of (size / size by then) before
+# each epoch, and falls less willingly than it rises: weights that it has let live do
+# not leave by themselves. Faster is worse: what a price too high has zeroed stays away.
+_FALL = 0.5
+_UP, _DOWN = 1.0, 0.1
+_FASTEST = 1.15
+
+
+class Rest(NamedTuple):
+    """What a step looks at besides the weights.
+
+    Attributes:
+        statistics: Other collections of the network, such as what is left of the
+            statistics of BatchNorm.
+        steps: Of the grid of each leaf.
+        prices: Of positions, of the epoch.
+        bit: Price of a bit in the loss, in nats.
+        each: Bytes of the file for each weight that is not zero, as last measured.
+    """
+
+    statistics: Any
+    steps: Any
+    prices: Any
+    bit: jax.Array
+    each: jax.Array
+
+
+class Fall(NamedTuple):
+    """From which size of the file to which, in bytes, a phase on grids shall go."""
+
+    first: int
+    to: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RateLoss:
+    """Cross entropy with labels and with the answers of a teacher, and the rate.
+
+    Attributes:
+        distilled: How much the teacher's answers count, the labels counting the rest.
+    """
+
+    distilled: float
+
+    def __call__(self, seen: Seen, params: Any, rest: Rest) -> jax.Array:
+        """The loss of a batch, in nats."""
+        if seen.answers is None:
+            raise ValueError("this loss needs the answers of a teacher")
+        wanted = jax.nn.log_softmax(seen.answers / _TEMPERATURE)
+        found = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
+        apart = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1).mean()
+        bits = rate_loss.bits(params, rest.steps, rest.prices)
+        own = cross_entropy(seen, params, rest)
+        return (
+            (1 - self.distilled) * own
+            + self.distilled * _TEMPERATURE**2 * apart
+            + rest.bit * bits
+        )
+
+
+def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]]:
+    """The two phases.
+
+    Args:
+        study: The run.
+        trained: Variables of the dense network: where the first phase begins, and the
+            teacher of both.
+
+    Returns:
+        The sparse network's variables, and for each size that is asked for the network
+        on grids, by the name of its phase.
+    """
+    config = study.config
+    # BatchNorm is trained as it will be stored. Else no weight would be worth its bits:
+    # what a BatchNorm divides by its deviation can shrink to nothing and do the same.
+    # The scales go into the kernels: what a weight does is then in its size alone.
+    params, statistics = split(folded(study, trained, kernels=True))
+    steps = rate_loss.steps(
+        params, config.grid_step, of_vectors=config.vector_grid_step
+    )
+    prices = rate_loss.prices(params, steps)
+    bit = jnp.float32(config.bit_price)
+    rest = Rest(statistics, steps, prices, bit, each=jnp.float32(0))
+    answers = logits(study.model, trained, study.train.images)
+    loss = RateLoss(config.distilled)
+    optimizer = rate_loss.in_steps(adam(), steps)
+    full = _of_units(study, trained)
+    trainer = full.trainer(optimizer, expand=_sparse, move=None, loss=loss, l2=0.0)
+    state = TrainState(params, rest, trainer.optimizer.init(params))
+
+    epochs = config.epochs_of(0)
+    rising = partial(_rising, config.bit_price, epochs)
+    state = train_phase(
+        full,
+        "sparsify",
+        trainer,
+        state,
+        epochs,
+        config.rate_of(0),
+        prepare=rising,
+        answers=answers,
+    )
+    sparse = _sparse(_without_small(state.params, steps), state.rest)
+    study.run.measure("sparsify-end", partial(_measure_sparse, study, sparse))
+    return sparse, train_on_grids(study, sparse, state.rest, answers)
+
+
+def train_on_grids(
+    study: Study, sparse: Any, rest: Rest, answers: jax.Array
+) -> dict[str, share.SharedWeights]:
+    """The second phase: idle units left out, the weights of all others on grids.
+
+    It is gone through once for each size that is asked for, and begins where the one
+    before ended.
+
+    Args:
+        study: The run.
+        sparse: Variables after the first phase.
+        rest: As in the first phase.
+        answers: Of the teacher, for the images of `study.train`.
+
+    Returns:
+        The networks by the names of the phases.
+    """
+    config, kinds = study.config, study.roles.units
+    kept = narrowing.busy(sparse, kinds)
+    variables = narrowing.narrow(sparse, kinds, kept)
+    slim = _of_units(study, variables)
+    loss = RateLoss(config.distilled)
+    optimizer = rate_loss.in_steps(adam(), rest.steps)
+    trainer = slim.trainer(optimizer, expand=_on_grids, move=None, loss=loss, l2=0.0)
+    params, statistics = split(variables)
+    rest = rest._replace(
+        statistics=statistics, prices=rate_loss.prices(params, rest.steps)
+    )
+
+    def wide(state: TrainState) -> share.SharedWeights:
+        found = _on_grids(state.params, state.rest)
+        found = narrowing.widen(found, sparse, kinds, kept)
+        found = narrowing.sort(found, kinds)
+        return shared_weights(study, found)
+
+    networks: dict[str, share.SharedWeights] = {}
+    for name, target in zip(config.tuning_phases(), config.target_bytes, strict=True):
+        state = TrainState(params, rest, trainer.optimizer.init(params))
+        first = study.run.measure(
+            f"{name}-start", partial(_measure, study, wide, state)
+        )
+        trained = train_phase(
+            slim,
+            name,
+            trainer,
+            state,
+            config.tune_epochs,
+            config.tune_rate,
+            prepare=partial(_adapted, config, wide, Fall(first["bytes"], target)),
+            answers=answers,
+        )
+        params, rest = trained.params, trained.rest
+        study.run.measure(f"{name}-end", partial(_measure, study, wide, trained))
+        networks[name] = wide(trained)
+    return networks
+
+
+def shared_weights(study: Study, variables: Any) -> share.SharedWeights:
+    """The network on its grids; what is not trained is shared as always.
+
+    All vectors have the same step, and so one codebook.
+    """
+    trained = trees.named_leaves({"params": variables["params"]})
+    rules: list[tuple[str, share.Method, str | None]] = [
+        (f"^{re.escape(name)}$", share.distinct, None if leaf.ndim > 1 else "vectors")
+        for name, leaf in trained.items()
+    ]
+    others = sharing.rules(study.config, study.roles, "kmeans")
+    return share.share(variables, [*rules, *others])
+
+
+def _of_units(study: Study, variables: Any) -> Study:
+    """The study of the network that has these variables, and no dropout."""
+    if study.roles.rebuild is None:
+        return study
+    return study._replace(model=study.roles.rebuild(variables))
+
+
+def _sparse(params: Any, rest: Rest) -> Any:
+    return {"params": params, **rest.statistics}
+
+
+def _on_grids(params: Any, rest: Rest) -> Any:
+    return {
+        "params": rate_loss.quantised(params, rest.steps),
+        **rest.statistics,
+    }
+
+
+def _rising(
+    price: float, epochs: int, state: TrainState, epoch: int
+) -> tuple[TrainState, Row]:
+    """The state with the prices of an epoch of `sparsify`, which has so many."""
+    bit = price * min(1.0, (epoch + 1) / (_RISE * epochs))
+    kept = _nonzero(_on_grids(state.params, state.rest))
+    return _priced(state, bit), {"nonzero": kept, "bit_price": bit}
+
+
+def _adapted(
+    config: Config,
+    shared: Callable[[TrainState], share.SharedWeights],
+    fall: Fall,
+    state: TrainState,
+    epoch: int,
+) -> tuple[TrainState, Row]:
+    """The state with the prices of an epoch of `grid`, dearer for a file too big.
+
+    Args:
+        config: Of the run.
+        shared: The network that goes into a file.
+        fall: From which size to which.
+        state: Before the epoch.
+        epoch: Counted from 0.
+    """
+    kept = _nonzero(_on_grids(state.params, state.rest))
+    noted: Row = {}
+    # In between the size follows from the number of weights: to write the file of a
+    # large network takes longer than an epoch on an accelerator.
+    if epoch % max(1, config.tune_epochs // config.measurements) == 0:
+        size = noted["bytes"] = sharing.file_bytes(config, shared(state))
+        each = jnp.float32(size / max(1, kept))
+        state = state._replace(rest=state.rest._replace(each=each))
+    size = float(state.rest.each) * kept
+    left = max(0.0, 1 - epoch / (_FALL * config.tune_epochs))
+    aim = fall.to * (fall.first / fall.to) ** left
+    change = (size / aim) ** (_UP if size > aim else _DOWN)
+    change = min(max(change, 1 / _FASTEST), _FASTEST)
+    bit = float(state.rest.bit) * change
+    return _priced(state, bit), {**noted, "nonzero": kept, "bit_price": bit}
+
+
+def _priced(state: TrainState, bit: float) -> TrainState:
+    prices = rate_loss.prices(state.params, state.rest.steps)
+    rest = state.rest._replace(prices=prices, bit=jnp.float32(bit))
+    return state._replace(rest=rest)
+
+
+def _without_small(params: Any, steps: Any) -> Any:
+    """Zero where a grid would have zero, all else as it is."""
+    return jax.tree.map(
+        lambda leaf, step: jnp.where(jnp.abs(leaf) > 0.5 * step, leaf, 0.0),
+        params,
+        steps,
+    )
+
+
+def _measure_sparse(study: Study, variables: Any) -> Row:
+    return {"nonzero": _nonzero(variables), "watch_error": study.error(variables)}
+
+
+def _nonzero(variables: Any) -> int:
+    return int(_count(variables["params"]))
+
+
+@jax.jit
+def _count(params: Any) -> jax.Array:
+    counts = [jnp.count_nonzero(leaf) for leaf in jax.tree.leaves(params)]
+    return jnp.sum(jnp.stack(counts))
+
+
+def _measure(
+    study: Study,
+    network: Callable[[TrainState], share.SharedWeights],
+    state: TrainState,
+) -> Row:
+    shared = network(state)
+    size = sharing.file_bytes(study.config, shared)
+    return measure_shared(study, shared) | {"bytes": size}

@@ -1,0 +1,106 @@
+"""Figure 6 of the paper, measured: pruning alone, sharing alone, and both.
+
+S. Han, H. Mao and W. J. Dally, "Deep Compression" (arXiv 1510.00149), Figure 6. Each
+point begins from the same dense network, is pruned in one shot or not at all, and is
+trained for a few steps only, so that a sweep is cheap: what the study itself reaches
+with iterations and whole epochs is better. Sizes are those of real files.
+"""
+
+import zlib
+from functools import partial
+from typing import Any
+
+import jax
+
+from deepcomp_jax import prune, share
+from experiments.study import (
+    sharing,
+)
+from experiments.study import (
+    stages as phases,
+)
+from experiments.study.stages import (
+    Study,
+)
+from experiments.training.runs import (
+    Row,
+)
+from experiments.training.train import (
+    Trainer,
+    TrainState,
+    replicate,
+)
+
+STEPS = 200  # of training after pruning, and after sharing
+FACTORS = (0.3, 0.5, 1.0, 1.5, 2.5, 4.0)  # on what the paper keeps
+BITS = (1, 2, 3, 4, 6)  # of all codebooks where nothing is pruned
+
+
+def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
+    """Logs a row for each point: compressed bytes, and the error on `watch`.
+
+    Args:
+        study: The run; its roles tell what the paper keeps of each layer.
+        variables: Of the dense network.
+        shared: What the study itself made of it.
+    """
+    trainer = phases.masked_trainer(study, variables)
+    for factor in FACTORS:
+        row = partial(_pruned, study, trainer, variables, factor)
+        study.run.measure(f"tradeoff-prune-{factor:g}", row)
+    for bits in BITS:
+        row = partial(_shared, study, variables, bits)
+        study.run.measure(f"tradeoff-share-{bits}", row)
+    study.run.measure("tradeoff-study", lambda: {"study": _measure(study, shared)})
+
+
+def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Row:
+    """A point of pruning alone, and one of both."""
+    methods: list[tuple[str, prune.Method | None]] = [
+        (f"{name}/kernel$", prune.by_magnitude(1 - min(1.0, factor * layer.kept)))
+        for name, layer in study.roles.layers.items()
+    ]
+    masks = prune.masks(variables["params"], methods)
+    state = phases.pruned_state(variables, masks, trainer)
+    state = _train(study, trainer, state, study.config.dense_rate / 2)
+    pruned = phases.trained_variables(state)
+    rules = sharing.rules(study.config, study.roles, "paper")
+    alone = _measure(study, share.share(pruned, []))
+    both = _measure(study, _tuned(study, share.share(pruned, rules)))
+    return {"factor": factor, "pruned": alone, "both": both}
+
+
+def _shared(study: Study, variables: Any, bits: int) -> Row:
+    """A point of sharing alone."""
+    kernels = sharing.linear_kmeans(bits)
+    rules = [
+        ("kernel$", kernels, None),
+        *sharing.rules(study.config, study.roles, "paper"),
+    ]
+    shared = _tuned(study, share.share(variables, rules))
+    return {"bits": bits, "shared": _measure(study, shared)}
+
+
+def _tuned(study: Study, shared: share.SharedWeights) -> share.SharedWeights:
+    trainer, state = phases.codebook_training(study, shared)
+    state = _train(study, trainer, state, study.config.tune_rate)
+    return share.with_codebooks(shared, state.params)
+
+
+def _measure(study: Study, shared: share.SharedWeights) -> Row:
+    return {
+        "bytes": sharing.file_bytes(study.config, shared),
+        "watch_error": study.error(share.lookup(shared)),
+    }
+
+
+def _train(
+    study: Study, trainer: Trainer, state: TrainState, rate: float
+) -> TrainState:
+    """A few steps at a rate that falls to zero along half a cosine."""
+    config = study.config
+    steps = min(STEPS, study.train.images.shape[0] // config.batch)
+    rates = study.config.learning_rates(rate, epoch=0, epochs=1, steps=steps)
+    key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(b"tradeoff"))
+    state, rates, key = replicate((state, rates, key))
+    return trainer.epoch(state, *study.train, key, rates)[0]

@@ -1,0 +1,1 @@
+"""The training loop, and runs that can be killed and go on."""

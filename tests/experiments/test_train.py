@@ -1,0 +1,208 @@
+"""The convolution for CPUs, the training step, and devices that share a batch."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.models import (
+    conv,
+)
+from experiments.models.vgg import (
+    VGG19,
+)
+from experiments.training import (
+    train,
+)
+from tests.support.small import (
+    Small,
+)
+
+SHARDED = """
+import jax, numpy as np
+from experiments import train
+from tests.small import Small
+
+images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
+labels = np.arange(16, dtype=np.int32) % 10
+model = Small()
+variables = model.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+optimizer = train.sgd()
+trainer = train.Trainer(model, optimizer, batch=8, l2=1e-4)
+state = train.TrainState(
+    variables["params"],
+    {"batch_stats": variables["batch_stats"]},
+    optimizer.init(variables["params"]),
+)
+rates = np.full(2, 0.01, np.float32)
+state, metrics = trainer.epoch(state, images, labels, jax.random.key(1), rates)
+print(jax.device_count(), float(metrics["loss"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "padding"),
+    [
+        *[(1, 3, 1), (2, 3, 1), (4, 3, 1), (8, 3, 1), (18, 3, 1)],
+        *[(5, 5, 0), (9, 5, 0), (9, 4, 3), (24, 5, 0)],
+    ],
+)
+def test_hand_written_derivatives_are_those_of_the_convolution(
+    size: int, kernel_size: int, padding: int
+):
+    def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return conv.conv2d(x, kernel, padding=padding)
+
+    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _reference(x, kernel, padding)
+
+    _compare(ours, reference, size, kernel_size)
+
+
+@pytest.mark.parametrize(("size", "kernel_size"), [(28, 5), (12, 5), (8, 3), (2, 1)])
+def test_pooling_with_the_convolution_is_pooling_after_it(size: int, kernel_size: int):
+    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return conv.max_pool(_reference(x, kernel, 0))
+
+    _compare(conv.pooled_conv2d, reference, size, kernel_size)
+
+
+def _reference(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+    dims = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=dims
+    )
+
+
+def _compare(
+    ours: Callable[..., jax.Array],
+    reference: Callable[..., jax.Array],
+    size: int,
+    kernel_size: int,
+) -> None:
+    """Two convolutions have the same values and derivatives."""
+    keys = jax.random.split(jax.random.key(size), 3)
+    x = jax.random.normal(keys[0], (2, size, size, 5))
+    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 5, 7))
+    expected = reference(x, kernel)
+    weights = jax.random.normal(keys[2], expected.shape)
+
+    np.testing.assert_allclose(ours(x, kernel), expected, rtol=1e-4, atol=1e-4)
+    found, expected = (
+        jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel)
+        for f in (ours, reference)
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_slides_count_of_variables():
+    shapes = jax.eval_shape(VGG19().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
+    trained = [leaf.size for leaf in jax.tree.leaves(shapes["params"])]
+
+    assert sum(sizes) == 38_969_930
+    assert sum(trained) == 38_958_922
+
+
+def test_four_devices_compute_the_loss_of_one():
+    losses = {}
+    for count in (1, 4):
+        flags = f"--xla_force_host_platform_device_count={count}"
+        output = subprocess.run(
+            [sys.executable, "-c", SHARDED],
+            env={**_environment(), "XLA_FLAGS": flags},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        losses[int(output[0])] = float(output[1])
+    assert losses.keys() == {1, 4}
+    assert losses[4] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_crops_are_shifts_by_at_most_four_pixels():
+    image = np.zeros((1, 32, 32, 1), np.uint8)
+    image[0, 16, 16] = 255
+    places = set()
+    for seed in range(60):
+        moved = np.asarray(train.crop_and_flip(jax.random.key(seed), image))
+        assert moved.dtype == np.uint8
+        (where,) = np.argwhere(moved[0, :, :, 0])
+        places.add(tuple(where))
+    rows, columns = ({place[i] for place in places} for i in (0, 1))
+    assert min(rows) == 12
+    assert max(rows) == 20
+    assert min(columns) >= 11
+    assert max(columns) <= 20
+    assert len(places) > 30
+
+
+def test_cut_out_makes_one_square_grey():
+    images = jnp.zeros((400, 32, 32, 3), jnp.uint8)
+    cut = np.asarray(train.cut_out(jax.random.key(0), images, side=16))
+    assert set(np.unique(cut)) == {0, 128}
+    grey = cut[..., 0] == 128
+    np.testing.assert_array_equal(cut, 128 * grey[..., None].repeat(3, -1))
+    sizes = set()
+    for image in grey:
+        rows, columns = image.any(1), image.any(0)
+        np.testing.assert_array_equal(image, np.outer(rows, columns))
+        for places in (rows, columns):
+            assert (np.diff(np.flatnonzero(places)) == 1).all()
+            sizes.add(int(places.sum()))
+    assert sizes == set(range(8, 17))  # those at the edges are partly outside
+
+
+def test_evaluation_pads_the_last_batch():
+    class Pixel(nn.Module):
+        @nn.compact
+        def __call__(self, x: jax.Array) -> jax.Array:
+            bright = x.mean((1, 2, 3)) > 0
+            return jnp.stack([~bright, bright], axis=-1).astype(jnp.float32)
+
+    images = np.zeros((501, 2, 2, 1), np.uint8)
+    images[::3] = 255
+    labels = jnp.array((np.arange(501) % 3 == 0).astype(np.int32))
+
+    error, _ = train.evaluate(Pixel(), {}, images, labels)
+    assert error == 0
+    error, _ = train.evaluate(Pixel(), {}, images, labels.at[0].set(0))
+    assert error == pytest.approx(100 / 501)
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+
+
+def test_bfloat16_computes_and_float32_is_kept():
+    model = Small()
+    keys = jax.random.split(jax.random.key(0), 2)
+    images = jax.random.randint(keys[0], (16, 16, 16, 3), 0, 256).astype(jnp.uint8)
+    labels = jnp.arange(16) % 10
+    variables = model.init(keys[1], jnp.zeros((1, 16, 16, 3)))
+    moved: dict[str, Any] = {}
+    for dtype in ("float32", "bfloat16"):
+        trainer = train.Trainer(model.clone(dtype=jnp.dtype(dtype)), train.sgd(), 16)
+        params, rest = train.split(variables)
+        state = train.TrainState(params, rest, trainer.optimizer.init(params))
+        key, rates = jax.random.key(2), jnp.full(1, 1e-2)
+        state = train.replicate(state)  # an epoch consumes it
+        state, _ = trainer.epoch(state, images, labels, key, rates)
+        assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.rest))} == {
+            jnp.dtype("float32")
+        }
+        changes = jax.tree.map(jnp.subtract, state.params, params)
+        moved[dtype] = jnp.concatenate([x.ravel() for x in jax.tree.leaves(changes)])
+
+    # Eight bits of accuracy, and gradients of sixteen images that largely cancel.
+    apart = jnp.linalg.norm(moved["bfloat16"] - moved["float32"])
+    assert 0 < apart < 0.3 * jnp.linalg.norm(moved["float32"])

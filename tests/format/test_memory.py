@@ -1,0 +1,123 @@
+"""What reading takes in memory, measured on small files that claim many values."""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deepcomp_jax import account
+from deepcomp_jax.format import container
+from deepcomp_jax.streams import huffman
+from tests.support import (
+    vector_parts as parts,
+)
+from tests.support.vector_parts import (
+    BFLOAT16,
+    DENSE,
+    DENSITY,
+    LEAF,
+    RELATIVE,
+    SPARSE,
+    header,
+    layout,
+)
+
+COUNTED = 2 + 8  # bytes that C31 counts for a bfloat16 value
+ONE = huffman.encode(np.zeros(1, np.uint8))  # a stream of one symbol, at no bits
+
+
+def file(body: bytes, coding: int, shape: tuple[int, ...]) -> bytes:
+    """A file of one bfloat16 leaf with a codebook of 1.0 and the next number."""
+    codebook = parts.book(bytes.fromhex("803f813f"), 2)
+    described = layout(
+        shape, coding, dtype=BFLOAT16, codebook=codebook, storage=BFLOAT16
+    )
+    return header(tree=LEAF, leaves=described + parts.varint(len(body)) + body)
+
+
+def states(first: int, lanes: int) -> bytes:
+    """A rANS stream without words, whose states are 0 but for the first."""
+    index = b"\0" if lanes == 1 else b"\1" + parts.varint(lanes) + b"\0"
+    return index + first.to_bytes(4, "little") + bytes(4 * (lanes - 1))
+
+
+def relative(n: int) -> bytes:
+    """All values are kept, and are entry 0."""
+    return file(b"\x08\0" + parts.varint(n) + ONE + ONE, RELATIVE, (n,))
+
+
+def dense(n: int, lanes: int = 32) -> bytes:
+    """A label that is not 0 and then zeros, which a state of 0 gives for ever."""
+    return file(b"\xff\xff\xc0" + states(1366, lanes), DENSE, (n,))
+
+
+def density(n: int, lanes: int = 32) -> bytes:
+    """All values are kept, and are entry 0."""
+    body = b"\0" + parts.varint(n) + b"\1" + states(0, lanes)
+    return file(body, DENSITY, (n,))
+
+
+def grouped(shape: tuple[int, ...], axis: int) -> bytes:
+    """The same, in two groups of as many values."""
+    rows = [None] * axis + [[0, 1]] + [None] * (len(shape) - axis - 1)
+    half = parts.varint(int(np.prod(shape)) // 2)
+    body = parts.classes(*rows, context=0) + 2 * half + b"\0\1" + states(0, 32)
+    return file(body, DENSITY, shape)
+
+
+def sparse(n: int) -> bytes:
+    """All values are zero."""
+    return parts.leaf(parts.gaps(b"\0", 0), (n,), SPARSE, dtype=BFLOAT16)
+
+
+FILES: dict[str, Callable[[int], bytes]] = {
+    "sparse": sparse,
+    "relative": relative,
+    "dense": dense,
+    "density": density,
+    "density-rows-of-one": lambda n: grouped((2, n // 2, 1), 0),
+    "density-long-rows": lambda n: grouped((2, n // 2), 0),
+    "density-short-rows": lambda n: grouped((n // 2, 2), 1),
+    "density-many-rows": lambda n: grouped((2, n // 4, 2), 0),
+}
+READERS: dict[str, Callable[[Path], Any]] = {
+    "loads": lambda path: container.loads(path.read_bytes()),
+    "read_values": lambda path: container.read_values(path.read_bytes()),
+    "load_leaf": lambda path: container.load_leaf(path, ""),
+    "account": lambda path: account.account(path.read_bytes()),
+}
+
+
+def peak(read: Callable[[Path], Any], path: Path, data: bytes) -> int:
+    """The most memory that is held at once, in bytes."""
+    path.write_bytes(data)
+    tracemalloc.start()
+    read(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+@pytest.mark.spec("C47", "C31")
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", FILES)
+def test_a_value_takes_no_more_than_is_counted(name: str, reader: str, tmp_path: Path):
+    n = 1 << 17
+    data = [FILES[name](size) for size in (n, 2 * n)]
+    assert len(data[1]) < 250
+    few, many = (peak(READERS[reader], tmp_path / "m.dcz", own) for own in data)
+    assert many - few < COUNTED * n
+    assert few < COUNTED * n + (1 << 24)
+
+
+@pytest.mark.spec("C47")
+def test_a_lane_alone_is_decoded_in_blocks(tmp_path: Path):
+    n = 1 << 16
+    path, read = tmp_path / "m.dcz", READERS["loads"]
+    data = [dense(size, lanes=1) for size in (n, 3 * n)]
+    assert len(data[0]) < 32
+    few, many = (peak(read, path, own) for own in data)
+    assert many - few < COUNTED * 2 * n

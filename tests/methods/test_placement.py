@@ -1,0 +1,106 @@
+"""Networks on several devices, of which a process of its own has four."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_SETUP = """
+import sys
+import jax, numpy as np
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+import deepcomp_jax as dc
+from deepcomp_jax import prune, share, soft_rate
+
+devices = jax.devices()
+assert len(devices) == 4
+rng = np.random.default_rng(0)
+host = {
+    "a": rng.standard_normal((64, 8)).astype(np.float32),
+    "b": rng.standard_normal((6, 5)).astype(np.float32),
+    "step": np.int32(7),
+}
+weights = {name: host[name] for name in ("a", "b")}
+there = {n: jax.device_put(weights[n], d) for n, d in zip("ab", devices[1:3])}
+mesh = Mesh(np.array(devices), ("x",))
+split, whole = NamedSharding(mesh, P("x")), NamedSharding(mesh, P())
+
+def same(found, expected):
+    for name, leaf in expected.items():
+        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(leaf))
+"""
+
+
+def run(code: str, *arguments: str) -> None:
+    """Runs code after the setup, in a process that has four devices."""
+    flags = "--xla_force_host_platform_device_count=4"
+    root = str(Path(__file__).parents[2])
+    environment = os.environ | {
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": root,
+    }
+    subprocess.run(
+        [sys.executable, "-c", _SETUP + code, *arguments], env=environment, check=True
+    )
+
+
+def test_leaves_on_different_devices() -> None:
+    """Pruned, shared, looked up and priced as on one, and left where they are."""
+    run("""
+rule = [("", prune.by_global_magnitude(0.7))]
+masks = prune.masks(there, rule)
+sizes = np.concatenate([np.abs(w).ravel() for w in weights.values()])
+least = np.sort(sizes)[::-1][round(sizes.size * (1 - 0.7)) - 1]
+same(masks, {n: np.abs(w) >= least for n, w in weights.items()})
+pruned = prune.apply(there, masks)
+shared = share.share(pruned, [("", share.distinct, "one")])
+back = share.lookup(shared)
+same(back, pruned)
+for tree in (masks, pruned, back):
+    assert all(tree[n].devices() == there[n].devices() for n in there)
+steps = soft_rate.steps(there, 1.0, of_vectors=0.1)
+prices = soft_rate.prices(there, steps)
+for name in there:
+    one = {name: jnp.asarray(weights[name])}
+    expected = soft_rate.prices(one, soft_rate.steps(one, 1.0, of_vectors=0.1))
+    np.testing.assert_allclose(prices[name], expected[name], rtol=1e-5)
+    assert prices[name].devices() == there[name].devices()
+soft_rate.quantised(there, steps)
+""")
+
+
+def test_loading_to_shardings(tmp_path: Path) -> None:
+    """One for all, one for each leaf, and those of `like`."""
+    run(
+        """
+path = sys.argv[1]
+rules = [dc.Rule("a|b", share=share.distinct)]
+dc.save(path, dc.compress(host, rules))
+everywhere = {"a": split, "b": whole, "step": whole}
+one = dc.load(path, device=split)
+tree = dc.load(path, device=everywhere | {"b": devices[3]})
+like = jax.device_put(host, everywhere)
+alike = dc.load(path, like=like)
+struct = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
+)
+structs = dc.load(path, like=struct)
+for found in (one, tree, alike, structs):
+    same(found, host)
+    assert found["a"].sharding.is_equivalent_to(split, 2)
+for found in (one, alike, structs):
+    assert found["b"].sharding.is_equivalent_to(whole, 2)
+    assert found["step"].sharding.is_equivalent_to(whole, 0)
+assert tree["b"].devices() == {devices[3]}
+assert isinstance(dc.load(path, like=host)["a"], np.ndarray)
+try:
+    dc.load(path, device={"a": split})
+except ValueError as error:
+    assert "differ in b, step" in str(error)
+else:
+    raise AssertionError("a tree without some leaves was taken")
+""",
+        str(tmp_path / "m.dcz"),
+    )
