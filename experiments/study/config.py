@@ -27,8 +27,9 @@ class Config:
         cut_out: Pixels of the side of a square that each image loses, at random, in the
             training before any pruning; 0 for none.
         l2: Weight of half the sum of squares of the kernels in the loss.
-        schedule: Of the learning rate within a phase: "cosine" to zero, or "steps", a
-            tenth after each part in `drops`.
+        schedule: Of the learning rate within a phase after the dense training, which
+            has a cosine: "cosine" to zero, or "steps", a tenth after each part in
+            `drops`.
         drops: Parts of a phase, of any length, after which the rate drops: 3, 12 and
             18 of 25 epochs are 0.12, 0.48 and 0.72.
         dense_epochs: Of the training before any pruning.

@@ -119,8 +119,9 @@ def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
 
 
 def train_dense(study: Study) -> Any:
-    """Trains all weights; returns the network's variables."""
-    config = study.config
+    """Trains all weights, on a cosine; returns the network's variables."""
+    config = dataclasses.replace(study.config, schedule="cosine")
+    study = study._replace(config=config)
     shape = (1, *study.train.images.shape[1:])
     init = jax.jit(study.model.init)
     variables = init(jax.random.key(config.seed), jnp.zeros(shape))

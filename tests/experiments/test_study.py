@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flax.serialization
@@ -404,18 +405,26 @@ def test_drops_that_are_no_parts_of_a_phase(drop: float):
         dataclasses.replace(TINY, drops=(0.5, drop))
 
 
-def test_the_slides_first_training_is_mostly_at_its_high_rates():
-    """Of its 100 epochs, not of the first 25 of them."""
-    seed = vgg19_cifar10.PRESETS["seed"]
-    epochs = seed.dense_epochs
-    rates = np.array(
-        [
-            seed.learning_rates(seed.dense_rate, epoch=e, epochs=epochs, steps=1)[0]
+def test_the_dense_training_is_on_a_cosine_in_the_slides_protocol_too(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    rates = []
+
+    def phase(study: Any, name: str, _: Any, state: Any, epochs: int, rate: float):
+        assert name == "dense"
+        rates.extend(
+            study.config.learning_rates(rate, epoch=e, epochs=epochs, steps=1)[0]
             for e in range(epochs)
-        ]
-    )
-    assert epochs == 100
-    assert np.count_nonzero(rates > seed.dense_rate / 500) == 72
+        )
+        return state
+
+    monkeypatch.setattr(study, "train_phase", phase)
+    config = dataclasses.replace(TINY, schedule="steps", dense_epochs=100)
+    run: Any = SimpleNamespace(measure=lambda *_: None)
+    parts = study.splits(_dataset(), config)
+    study.train_dense(study.Study(config, run, Small(), *parts, ROLES))
+    cosine = config.dense_rate * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
+    np.testing.assert_allclose(rates[11:], cosine[11:], rtol=1e-5)
 
 
 def test_a_cosine_falls_to_zero():
