@@ -21,7 +21,7 @@ from experiments.training import (
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from experiments import runs
+from experiments.training import runs
 from tests.test_runs import finish
 
 directory, step, left = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

@@ -418,11 +418,11 @@ def test_the_dense_training_is_on_a_cosine_in_the_slides_protocol_too(
         )
         return state
 
-    monkeypatch.setattr(study, "train_phase", phase)
+    monkeypatch.setattr(stages, "train_phase", phase)
     config = dataclasses.replace(TINY, schedule="steps", dense_epochs=100)
     run: Any = SimpleNamespace(measure=lambda *_: None)
-    parts = study.splits(_dataset(), config)
-    study.train_dense(study.Study(config, run, Small(), *parts, ROLES))
+    parts = stages.splits(_dataset(), config)
+    stages.train_dense(stages.Study(config, run, Small(), *parts, ROLES))
     cosine = config.dense_rate * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
     np.testing.assert_allclose(rates[11:], cosine[11:], rtol=1e-5)
 

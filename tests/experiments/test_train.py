@@ -26,7 +26,7 @@ from tests.support.small import (
 
 SHARDED = """
 import jax, numpy as np
-from experiments import train
+from experiments.training import train
 from tests.small import Small
 
 images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)

@@ -241,7 +241,7 @@ def test_drafts_of_killed_writers_are_removed(tmp_path: Path):
     path, other = tmp_path / "m.dcz", tmp_path / "other.dcz"
     container.write(path, b"old")
     code = (
-        "import os, signal, sys; from deepcomp_jax import container;"
+        "import os, signal, sys; from deepcomp_jax.format import container;"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
         "container.write(sys.argv[1], b'new')"
     )
