@@ -22,7 +22,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from experiments.training import runs
-from tests.test_runs import finish
+from tests.experiments.test_runs import finish
 
 directory, step, left = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 call = getattr(os, step)

@@ -27,7 +27,7 @@ from tests.support.small import (
 SHARDED = """
 import jax, numpy as np
 from experiments.training import train
-from tests.small import Small
+from tests.support.small import Small
 
 images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3), np.uint8)
 labels = np.arange(16, dtype=np.int32) % 10
