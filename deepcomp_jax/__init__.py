@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from deepcomp_jax._errors import FormatError
     from deepcomp_jax._types import Compressed, Dense, Shared
     from deepcomp_jax.api import (
-        Rule,
         compress,
         decompress,
         default_rules,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
         report,
         save,
     )
+    from deepcomp_jax.rules import Rule
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _NAMES = {
     "Compressed": "_types",
     "Dense": "_types",
     "FormatError": "_errors",
-    "Rule": "api",
+    "Rule": "rules",
     "Shared": "_types",
     "compress": "api",
     "decompress": "api",

@@ -7,6 +7,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+MAX_CODEBOOK = 1 << 15  # entries: as many words as a code of 15 bits has
+
 # The containers of a pytree with, in place of each leaf, its index in tree order.
 # Dictionary keys are strings and non-negative integers, integers first, each sorted.
 Structure: TypeAlias = (

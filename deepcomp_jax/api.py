@@ -3,7 +3,6 @@
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -11,16 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import account, codings, prune, share, trees
+from deepcomp_jax import account, prune, share, trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.device import values as decode_values
 from deepcomp_jax.format import container
 from deepcomp_jax.format.dtypes import FLOATING
-from deepcomp_jax.prune import Method as PruningMethod
-from deepcomp_jax.rules import warn_of_others, weights
-from deepcomp_jax.share import Method as SharingMethod
-from deepcomp_jax.streams import gaps
+from deepcomp_jax.rules import Followed, Rule, resolve
+from deepcomp_jax.rules.weights import find_weights, warn_of_others
+from deepcomp_jax.share.weights import SharedWeights, share_leaves
 from deepcomp_jax.trees import placement
 
 # The most that the default rules change a weight, in root mean squares of its leaf.
@@ -29,58 +27,6 @@ TABLE_ERROR = 0.08  # a row is looked up alone: its errors are not added up in p
 
 _Numbered: TypeAlias = dict[object, tuple[int, np.ndarray]]  # codebooks
 Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How the leaves are compressed whose names match a pattern.
-
-    A leaf follows the first rule that matches it. One that no rule matches is stored
-    as it is.
-
-    Attributes:
-        pattern: Regular expression, searched in the leaf's name ("params/fc1/kernel").
-        prune: Pruning method, such as `prune.by_std(0.5)`; None keeps every weight.
-        share: Sharing method, such as `share.kmeans(bits=5)`; None keeps every value.
-        group: Name of the group of leaves that share one codebook, in which `\\1`
-            stands for the pattern's first group; None makes each leaf a group.
-        coding: How labels are written: "packed", "relative" (the paper's), "dense" or
-            "density"; None takes what makes the smallest file.
-        gap_bits: Of the relative coding: width of the symbols that code positions, 1 to
-            16; None takes the paper's 8 for convolutions (over two dimensions) and 5
-            for dense layers.
-
-    Raises:
-        ValueError: There is no such coding, `gap_bits` are out of range or those of
-            another coding, or there is a group without a sharing method.
-    """
-
-    pattern: str
-    prune: PruningMethod | None = None
-    share: SharingMethod | None = None
-    group: str | None = None
-    coding: str | None = None
-    gap_bits: int | None = None
-
-    def __post_init__(self) -> None:
-        """Finds mistakes where they are made."""
-        if self.coding is not None and self.coding not in codings.ALL:
-            raise ValueError(
-                f"rule {self.pattern!r}: no coding {self.coding!r}, choose one of "
-                f"{list(codings.ALL)} or None"
-            )
-        if self.group is not None and self.share is None:
-            raise ValueError(
-                f"rule {self.pattern!r}: group={self.group!r} has no effect without a "
-                "sharing method: give `share` too, or leave the group out"
-            )
-        if self.gap_bits is None:
-            return
-        if self.coding != "relative" or not 1 <= self.gap_bits <= gaps.MAX_BITS:
-            raise ValueError(
-                f"rule {self.pattern!r}: gap_bits={self.gap_bits} must be 1 to "
-                f"{gaps.MAX_BITS}, with coding='relative'"
-            )
 
 
 def default_rules(variables: Any) -> list[Rule]:
@@ -99,7 +45,7 @@ def default_rules(variables: Any) -> list[Rule]:
     Returns:
         At most two rules: of tables, and of other weights.
     """
-    found = weights(variables)
+    found = find_weights(variables)
     warn_of_others(variables, found)
     rules = []
     for error, tables in ((TABLE_ERROR, True), (WEIGHT_ERROR, False)):
@@ -137,20 +83,16 @@ def compress(
     _check_arrays(named)
     if rules is None:
         rules = default_rules(variables)
-    masks = prune.masks(named, [(rule.pattern, rule.prune) for rule in rules])
-    leaves = {n: named[n] for n in named if (rule := _rule(rules, n)) and rule.prune}
+    followed = resolve(rules, named)
+    masks = prune.leaf_masks(named, followed)
     # The others stay what they are, which need not be arrays that JAX can have.
-    applied = prune.apply(leaves, {name: masks[name] for name in leaves})
-    pruned = trees.rebuild(variables, named | applied)
-    shared = share.share(
-        pruned,
-        [(rule.pattern, rule.share, rule.group) for rule in rules],
-        importance=importance,
-    )
-    return pack(shared, rules)
+    pruned = named | prune.apply({name: named[name] for name in masks}, masks)
+    treedef = trees.treedef(variables)
+    shared = share_leaves(pruned, followed, treedef, importance)
+    return _pack(shared, rules, followed)
 
 
-def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
+def pack(shared: SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     """Brings a network with shared weights to the host, ready to be written.
 
     Codebooks are put in ascending order; entries that no weight uses are left out. A
@@ -166,6 +108,13 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
         ValueError: A codebook holds NaN or infinity, no file can hold a leaf, or a
             rule has a coding but is the first to match no leaf that has labels.
     """
+    names = [*shared.labels, *shared.rest]
+    return _pack(shared, rules, resolve(rules, names))
+
+
+def _pack(
+    shared: SharedWeights, rules: Sequence[Rule], followed: Mapping[str, Followed]
+) -> Compressed:
     _check_arrays(shared.rest)
     treedef = shared.treedef
     in_order = trees.names(treedef)
@@ -174,27 +123,27 @@ def pack(shared: share.SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     group_of = dict(shared.groups)
     codebooks: _Numbered = {}  # in order of first use
     leaves: list[Dense | Shared] = []
-    followed: list[Rule | None] = []
+    coded: list[Rule | None] = []
     for name in names:
         if name in labels:
             key: object = group_of[name]
             codebook, own = entries[group_of[name]], labels[name]
         else:
             leaf = _on_host(name, shared.rest[name])
-            if coded := container.coded_words(leaf):
-                words, codebook = coded
+            if words := container.coded_words(leaf):
+                whole, codebook = words
                 number = _number(codebooks, _contents(codebook), codebook)
-                leaves.append(words._replace(codebook=number))
+                leaves.append(whole._replace(codebook=number))
                 continue
             if not _is_constant(leaf):
                 leaves.append(Dense(leaf))
                 continue
             codebook, own = leaf.ravel()[:1], np.ones(leaf.shape, np.uint8)
             key = _contents(codebook)
-        followed.append(_rule(rules, name))
-        how = _coding(followed[-1], own.ndim)
+        coded.append(followed[name].rule if name in followed else None)
+        how = _coding(coded[-1], own.ndim)
         leaves.append(Shared(own, _number(codebooks, key, codebook), *how))
-    _check_codings(rules if names else (), followed)
+    _check_codings(rules if names else (), coded)
     return Compressed(structure, tuple(leaves), tuple(c for _, c in codebooks.values()))
 
 
@@ -208,10 +157,10 @@ def _number(codebooks: _Numbered, key: object, codebook: np.ndarray) -> int:
     return codebooks.setdefault(key, (len(codebooks), codebook))[0]
 
 
-def _check_codings(rules: Sequence[Rule], followed: Sequence[Rule | None]) -> None:
+def _check_codings(rules: Sequence[Rule], coded: Sequence[Rule | None]) -> None:
     """Rejects codings that would do nothing without a word."""
     for rule in rules:
-        if rule.coding is not None and not any(rule is other for other in followed):
+        if rule.coding is not None and not any(rule is other for other in coded):
             raise ValueError(
                 f"rule {rule.pattern!r}: coding={rule.coding!r} has no effect, since "
                 "the rule is the first to match no leaf that has labels: share its "
@@ -272,8 +221,15 @@ def save(path: str | PathLike[str], compressed: Compressed) -> int:
 
     Raises:
         ValueError: No file can hold the network; says which leaf or key and what to do.
+        TypeError: The network was not compressed.
         OSError: The path is no regular file, or cannot be written with its owner kept.
     """
+    if not isinstance(compressed, Compressed):
+        by = "pack" if isinstance(compressed, SharedWeights) else "compress"
+        raise TypeError(
+            f"save writes what compress or pack returned, got {type(compressed)}: "
+            f"write dc.save(path, dc.{by}(...))"
+        )
     data = container.dumps(compressed)
     container.write(path, data)
     return len(data)
@@ -356,14 +312,15 @@ def report(
 
     Raises:
         FormatError: The file is damaged or too large.
+        TypeError: There is no path.
     """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(
+            f"report reads a file, got {type(path)}: save the network first, and give "
+            "the path"
+        )
     data, _ = container.read_file(path)
     return account.account(data, max_bytes=max_bytes, compare=compare)
-
-
-def _rule(rules: Sequence[Rule], name: str) -> Rule | None:
-    first = trees.first_match([rule.pattern for rule in rules], name)
-    return None if first is None else rules[first[0]]
 
 
 def _coding(rule: Rule | None, ndim: int) -> tuple[str | None, int | None]:
@@ -373,7 +330,7 @@ def _coding(rule: Rule | None, ndim: int) -> tuple[str | None, int | None]:
 
 
 def _canonical(
-    shared: share.SharedWeights,
+    shared: SharedWeights,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Codebooks ascending and without idle entries, and labels that fit them."""
     members: dict[str, list[str]] = {}
@@ -386,7 +343,7 @@ def _canonical(
         if not np.isfinite(codebook.astype(np.float64)).all():
             raise ValueError(
                 f"the codebook of group {group!r} holds NaN or infinity: fine-tuning "
-                "went astray; take a smaller learning rate, or an earlier state"
+                "diverged: lower the learning rate or restore an earlier checkpoint"
             )
         old = {name: np.asarray(shared.labels[name]) for name in names}
         used = np.zeros(len(codebook) + 1, bool)

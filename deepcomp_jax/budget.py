@@ -1,38 +1,39 @@
 """The best network in a number of bytes, and the smallest file within an error.
 
-Both search the penalty of rate-distortion quantization (`rate.quantise`) and look at
+Both search the lambda of rate-distortion quantization (`rate.quantize`) and look at
 the file that would be written. A bit more for each weight halves its grid's step and so
-takes a quarter of the penalty: that is how the search knows where to look next.
+takes a quarter of lambda: that is how the search knows where to look next.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import api, rate, trees
+from deepcomp_jax import api, rate
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.format import container
+from deepcomp_jax.rules import Rule
 
 _USED = 0.995  # fraction of the bytes at which a search for them ends
-_CLOSE = 1e-3  # logarithm of the penalties' ratio at which any search ends
+_CLOSE = 1e-3  # logarithm of the ratio of two lambdas at which any search ends
 _LOOKS = 40  # a search ends after so many files in any case
-_HALF_BIT = 2 * math.log(2)  # what a bit more a weight takes from the log of a penalty
+_HALF_BIT = 2 * math.log(2)  # what a bit more a weight takes from the log of lambda
 
 
 class Point(NamedTuple):
     """A point of the curve of size and quality.
 
     Attributes:
-        penalty: What a bit cost.
+        rd_lambda: What a bit cost.
         file_bytes: Size of the file.
         compressed: The network that is in the file.
         data: The file.
     """
 
-    penalty: float
+    rd_lambda: float
     file_bytes: int
     compressed: Compressed
     data: bytes
@@ -47,28 +48,23 @@ class _Search(NamedTuple):
     """What is the same for all points of a search.
 
     Attributes:
-        variables: The network.
-        leaves: Those that are quantized, by name.
-        importance: Of each of them, or None.
+        problem: The network, as `rate.quantize` sees it.
+        rules: For the codings that they ask for.
     """
 
-    variables: Any
-    leaves: Mapping[str, Any]
-    importance: Mapping[str, np.ndarray] | None
+    problem: rate.Problem
+    rules: Sequence[Rule]
 
-    def point(self, log_penalty: float) -> Point:
-        """The network at one penalty."""
-        penalty = math.exp(log_penalty)
-        shared = rate.quantise_leaves(
-            self.variables, self.leaves, self.importance, penalty
-        )
-        compressed = api.pack(shared)
+    def point(self, log_lambda: float) -> Point:
+        """The network at one lambda."""
+        rd_lambda = math.exp(log_lambda)
+        compressed = api.pack(rate.solve(self.problem, rd_lambda), self.rules)
         data = container.dumps(compressed)
-        return Point(penalty, len(data), compressed, data)
+        return Point(rd_lambda, len(data), compressed, data)
 
 
 class _Range(NamedTuple):
-    """Penalties that make sense, as logarithms, and what is known of the weights.
+    """Lambdas that make sense, as logarithms, and what is known of the weights.
 
     Attributes:
         least: Every grid is as fine as it can be.
@@ -85,50 +81,50 @@ class _Range(NamedTuple):
 
 def point(
     variables: Any,
-    patterns: str | Sequence[str] | None = None,
+    rules: Sequence[Rule] | None = None,
     *,
-    penalty: float,
+    rd_lambda: float,
     importance: Any = None,
 ) -> Point:
-    """The network at one penalty; a sweep over several gives the curve.
+    """The network at one lambda; a sweep over several gives the curve.
 
     Args:
-        variables, patterns, penalty, importance: As for `rate.quantise`.
+        variables, rules, rd_lambda, importance: As for `rate.quantize`.
     """
-    if not 0 < penalty < math.inf:
-        raise ValueError(f"penalty must be positive and finite, got {penalty}")
-    return _search(variables, patterns, importance).point(math.log(penalty))
+    if not 0 < rd_lambda < math.inf:
+        raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
+    return _search(variables, rules, importance).point(math.log(rd_lambda))
 
 
 def within_bytes(
     variables: Any,
     max_bytes: int,
-    patterns: str | Sequence[str] | None = None,
+    rules: Sequence[Rule] | None = None,
     *,
     importance: Any = None,
 ) -> Point:
     """The network of least distortion whose file has at most so many bytes.
 
-    The search ends when 99.5 % of the bytes are used or no penalty comes nearer: a file
+    The search ends when 99.5 % of the bytes are used or no lambda comes nearer: a file
     of a hundred bytes jumps by more, and no grid has more than 1000 entries.
 
     Args:
         variables: Any pytree of arrays.
         max_bytes: Of the file, with everything in it.
-        patterns: Which leaves are quantized, as for `rate.quantise`; by default the
+        rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
-        importance: As for `rate.optimise`; mean squared gradients are worth their cost.
+        importance: As for `rate.rdoq`; mean squared gradients are worth their cost.
 
     Raises:
-        ValueError: No penalty makes a file so small.
+        ValueError: No lambda makes a file so small.
     """
-    search = _search(variables, patterns, importance)
+    search = _search(variables, rules, importance)
     span = _span(search)
     low, high = span.least, span.greatest
     best = search.point(high)
     if best.file_bytes > max_bytes:
         raise ValueError(
-            f"no penalty gives a file of {max_bytes} bytes, the least is "
+            f"no lambda gives a file of {max_bytes} bytes, the least is "
             f"{best.file_bytes}: quantize more leaves, prune, or allow more"
         )
     too_large: Point | None = None
@@ -160,7 +156,7 @@ def _next(
     large, small = between
     if large is None:  # only sizes on one side are known: a bit a weight, a quarter
         return at + _HALF_BIT * 8 * (found.file_bytes - aim) / max(weights, 1)
-    logs = [math.log(p.penalty) for p in (large, small)]
+    logs = [math.log(p.rd_lambda) for p in (large, small)]
     sizes = [math.log(p.file_bytes) for p in (large, small)]
     part = (sizes[0] - math.log(aim)) / (sizes[0] - sizes[1])
     # Not so near to an end that the other one stays where it is.
@@ -171,7 +167,7 @@ def within_error(
     variables: Any,
     error: Callable[[Any], float],
     max_error: float,
-    patterns: str | Sequence[str] | None = None,
+    rules: Sequence[Rule] | None = None,
     *,
     importance: Any = None,
 ) -> Point:
@@ -182,14 +178,14 @@ def within_error(
         error: Maps the variables decoded from a file to a number, such as the error on
             validation data. Called about twenty times.
         max_error: The most that `error` may return.
-        patterns: Which leaves are quantized, as for `rate.quantise`; by default the
+        rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
-        importance: As for `rate.optimise`.
+        importance: As for `rate.rdoq`.
 
     Raises:
-        ValueError: No penalty gives so small an error.
+        ValueError: No lambda gives so small an error.
     """
-    search = _search(variables, patterns, importance)
+    search = _search(variables, rules, importance)
     span = _span(search)
     good, bad = span.least, span.greatest
 
@@ -199,7 +195,7 @@ def within_error(
     best = search.point(good)
     if not fits(best):
         raise ValueError(
-            f"no penalty gives an error of {max_error}: it is that of the network, or "
+            f"no lambda gives an error of {max_error}: it is that of the network, or "
             "allow more"
         )
     for _ in range(_LOOKS):
@@ -214,30 +210,28 @@ def within_error(
     return best
 
 
-def _search(
-    variables: Any, patterns: str | Sequence[str] | None, importance: Any
-) -> _Search:
-    leaves = rate.chosen(variables, patterns)
-    return _Search(variables, leaves, rate.checked(leaves, importance))
+def _search(variables: Any, rules: Sequence[Rule] | None, importance: Any) -> _Search:
+    return _Search(rate.problem(variables, rules, importance), rules or ())
 
 
 def _span(search: _Search) -> _Range:
-    """The penalties from which to choose: those of every leaf, whatever its scale."""
+    """The lambdas from which to choose: those of every leaf, whatever its scale."""
     least, greatest, steps, counts = [], [], [], []
-    for name, leaf in search.leaves.items():
-        weights = np.asarray(trees.check_weights(name, leaf)).astype(np.float64)
+    problem = search.problem
+    for name in problem.methods:
+        weights = np.asarray(problem.named[name]).astype(np.float64)
         kept = weights != 0
         if not kept.any():
             continue
         costs = np.ones(1)
-        if search.importance is not None:
-            costs = search.importance[name].astype(np.float64)
+        if problem.importance is not None:
+            costs = problem.importance[name].astype(np.float64)
         mean = float(costs.mean())
         typical = float(np.median(np.abs(weights[kept])))
-        finest = rate.penalty_of(typical / rate.MAX_ENTRIES, mean)
+        finest = rate.lambda_for_step(typical / rate.MAX_ENTRIES, mean)
         least.append(math.log(finest))
         greatest.append(math.log(float((weights**2 * costs).max()) or finest))
-        steps.append(math.log(rate.penalty_of(4 * typical, mean)))
+        steps.append(math.log(rate.lambda_for_step(4 * typical, mean)))
         counts.append(int(np.count_nonzero(kept)))
     if not counts:
         return _Range(0.0, 0.0, 0.0, 0)

@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import Tracer
 
 from deepcomp_jax import trees
+from deepcomp_jax.rules import check_pattern, expanded, first_match
 
 
 class _Norm(NamedTuple):
@@ -92,6 +93,8 @@ def batchnorm(
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon is {epsilon}; it must be at least 0 and less than 1")
+    for pattern, _ in (*bias_of, *([] if isinstance(kernels, bool) else kernels)):
+        check_pattern(pattern)
     named = trees.named_leaves(variables)
     norms = _norms(named)
     if not norms:
@@ -197,13 +200,13 @@ def _biases_in_front(
 
 def _first_match(name: str, pairs: Sequence[tuple[str, str]]) -> tuple[str | None, str]:
     """The first pattern that matches, and the name with its match replaced."""
-    first = trees.first_match([pattern for pattern, _ in pairs], name)
+    first = first_match([pattern for pattern, _ in pairs], name)
     if first is None:
         return None, name
     i, found = first
     pattern, template = pairs[i]
     start, end = found.span()
-    return pattern, name[:start] + trees.expanded(found, template) + name[end:]
+    return pattern, name[:start] + expanded(found, template) + name[end:]
 
 
 def _tensor(name: str, leaf: Any) -> jax.Array:
@@ -243,7 +246,7 @@ def _into_kernels(
     for norm in norms:
         for bias in fronts.get(norm.bias, ()):
             name, scale = bias.removesuffix("bias") + "kernel", folded[norm.scale]
-            first = trees.first_match(patterns, name)
+            first = first_match(patterns, name)
             axis = None if first is None else axes[first[0]][1]
             used.update(() if first is None else (first[0],))
             changed[name] = _scaled(name, folded.get(name), scale, axis)

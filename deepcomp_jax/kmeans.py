@@ -140,7 +140,7 @@ def lloyd(
 def nonparametric(
     values: ArrayLike,
     *,
-    penalty: float = 0.02,
+    cluster_cost: float = 0.02,
     k_max: int = 256,
     importance: ArrayLike | None = None,
 ) -> Floats:
@@ -150,31 +150,34 @@ def nonparametric(
     goes to zero, into the problem of minimising the squared error plus a fixed price
     per cluster (B. Kulis and M. I. Jordan, "Revisiting k-means: New Algorithms via
     Bayesian Nonparametrics", arXiv 1111.0352, section 3). Here the price is
-    `penalty * variance(values)`, which makes the choice of k independent of the unit
-    of the values. Their algorithm finds a local minimum; the dynamic program holds the
-    least error for each k, so the smallest k of least total is read off its table.
+    `cluster_cost * variance(values)`, which makes the choice of k independent of the
+    unit of the values. Their algorithm finds a local minimum; the dynamic program holds
+    the least error for each k, so the smallest k of least total is read off its table.
 
     The squared error of n values falls as n * variance / k^2, so the best k grows as
-    (n / penalty)^(1/3): eight times the values, twice the centroids.
+    (n / cluster_cost)^(1/3): eight times the values, twice the centroids.
 
     Args:
         values, importance: As for `optimal`; the variance is weighted by importance.
-        penalty: Price of a centroid in units of the variance of the values, at least 0.
+        cluster_cost: Price of a centroid in units of the variance of the values, at
+            least 0.
         k_max: Most centroids.
 
     Returns:
         float64[at most k_max], strictly ascending.
 
     Raises:
-        ValueError: As `optimal`, or `penalty` is negative or not finite.
+        ValueError: As `optimal`, or `cluster_cost` is negative or not finite.
     """
-    if not (np.isfinite(penalty) and penalty >= 0):
-        raise ValueError(f"penalty must be finite and not negative, got {penalty}")
+    if not (np.isfinite(cluster_cost) and cluster_cost >= 0):
+        raise ValueError(
+            f"cluster_cost must be finite and not negative, got {cluster_cost}"
+        )
     runs = _kmeans_dp.summed(values, importance)
     path = _path(runs, k_max)
     if path.sse.size == 0:
         return path.codebook(1)
-    price = penalty * path.sse[0] / runs.total
+    price = cluster_cost * path.sse[0] / runs.total
     sizes = np.arange(1, path.sse.size + 1)
     return path.codebook(int(sizes[np.argmin(path.sse + price * sizes)]))
 

@@ -5,8 +5,8 @@ may look at one tensor at a time (`by_std`, `by_magnitude`) or at all of them to
 (`by_global_magnitude`, `by_erk`). No method brings back what is already zero.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,11 @@ import numpy as np
 from jax.core import Tracer
 
 from deepcomp_jax import trees
+from deepcomp_jax.rules import Followed, PruneMethod, Rule, resolve
 from deepcomp_jax.trees import placement
 
-Method: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 
-
-def by_std(quality: float | jax.Array) -> Method:
+def by_std(quality: float | jax.Array) -> PruneMethod:
     """Keeps weights larger than `quality` times the standard deviation of their tensor.
 
     The deviation is that of the tensor's non-zero weights about their mean, so that a
@@ -54,7 +53,7 @@ def _scaled(weights: jax.Array) -> jax.Array:
     return jnp.ldexp(jnp.ldexp(wide, -half), half - exponent)
 
 
-def by_magnitude(sparsity: float | jax.Array) -> Method:
+def by_magnitude(sparsity: float | jax.Array) -> PruneMethod:
     """Prunes the smallest weights of each tensor, the same fraction in each.
 
     Args:
@@ -69,7 +68,7 @@ def by_magnitude(sparsity: float | jax.Array) -> Method:
     return lambda leaves: [_smallest_out([leaf], sparsity)[0] for leaf in leaves]
 
 
-def by_global_magnitude(sparsity: float | jax.Array) -> Method:
+def by_global_magnitude(sparsity: float | jax.Array) -> PruneMethod:
     """Prunes the smallest weights of all tensors together.
 
     Args:
@@ -83,7 +82,7 @@ def by_global_magnitude(sparsity: float | jax.Array) -> Method:
     return lambda leaves: _smallest_out(leaves, sparsity)
 
 
-def by_erk(sparsity: float | jax.Array) -> Method:
+def by_erk(sparsity: float | jax.Array) -> PruneMethod:
     """Prunes the smallest weights of each tensor; small tensors keep a larger fraction.
 
     The density of a tensor is proportional to the sum of its dimensions over their
@@ -169,16 +168,12 @@ def cubic_schedule(
     return sparsity
 
 
-def masks(
-    params: Any, methods: Sequence[tuple[str, Method | None]], previous: Any = None
-) -> Any:
+def masks(params: Any, rules: Sequence[Rule], previous: Any = None) -> Any:
     """Makes the masks of a whole pytree.
 
     Args:
         params: Any pytree of arrays.
-        methods: Pairs of a pattern, a regular expression searched in the leaf's name,
-            and the method for the leaves that it is the first to match. None, or no
-            match, keeps all.
+        rules: For their `prune`. What no rule prunes is kept whole.
         previous: Masks of an earlier call: what they prune stays pruned.
 
     Returns:
@@ -187,26 +182,44 @@ def masks(
 
     Raises:
         ValueError: A leaf with a method is not of a floating type or holds NaN or
-            infinity, or a pattern matches no leaf.
+            infinity, or a rule matches no leaf.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import Rule, prune
+        >>> params = {"kernel": jnp.array([0.1, -2.0, 3.0]), "bias": jnp.ones(2)}
+        >>> prune.masks(params, [Rule("kernel", prune=prune.by_magnitude(1 / 3))])
+        {'bias': Array(True, dtype=bool), 'kernel': Array([False,  True,  True], \
+dtype=bool)}
     """
     named = trees.named_leaves(params)
-    patterns = [pattern for pattern, _ in methods]
-    trees.check_patterns(patterns, named)
     found = {name: jnp.array(True) for name in named}
-    groups: dict[int, list[str]] = {}
-    for name in named:
-        first = trees.first_match(patterns, name)
-        if first is not None:
-            groups.setdefault(first[0], []).append(name)
-    for i, names in groups.items():
-        method = methods[i][1]
-        if method is not None:
-            leaves = [jnp.asarray(_checked(name, named[name])) for name in names]
-            found.update(zip(names, method(leaves), strict=True))
+    found |= leaf_masks(named, resolve(rules, named))
     if previous is not None:
         old = trees.named_leaves(previous)
         found = {name: jnp.logical_and(mask, old[name]) for name, mask in found.items()}
     return trees.rebuild(params, found)
+
+
+def leaf_masks(
+    named: Mapping[str, Any], followed: Mapping[str, Followed]
+) -> dict[str, jax.Array]:
+    """Masks of the leaves that rules prune, by name.
+
+    Args:
+        named: All leaves, by name.
+        followed: The rules that they follow, from `rules.resolve`.
+    """
+    members: dict[int, list[str]] = {}  # by identity: methods need no hash
+    for name, (rule, _) in followed.items():
+        if rule.prune is not None:
+            members.setdefault(id(rule), []).append(name)
+    found: dict[str, jax.Array] = {}
+    for names in members.values():
+        method = followed[names[0]].rule.prune
+        leaves = [jnp.asarray(_checked(name, named[name])) for name in names]
+        found.update(zip(names, method(leaves) if method else [], strict=True))
+    return found
 
 
 def apply(params: Any, masks: Any) -> Any:

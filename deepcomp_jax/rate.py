@@ -1,14 +1,14 @@
-"""Rate-distortion quantisation: labels that are cheap to code and cost little quality.
+"""Rate-distortion quantization: labels that are cheap to code and cost little quality.
 
 The nearest entry of a codebook is the best label only if all labels cost the same.
 They do not: a frequent entry takes two bits, a rare one seven, and a weight that
 becomes zero gives back the bits of its position. Here each weight gets the label that
 makes
 
-    importance * (weight - value)**2 + penalty * bits
+    importance * (weight - value)**2 + lambda * bits
 
 least, where bits are those of the density coding's model for these very labels; model
-and labels are found in turns. (Entropy-constrained quantisation: Chou, Lookabaugh and
+and labels are found in turns. (Entropy-constrained quantization: Chou, Lookabaugh and
 Gray 1989; for networks, Choi, El-Khamy and Lee, arXiv 1612.01543, and Wiedemann et al.,
 arXiv 1907.11900.)
 """
@@ -17,17 +17,21 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.dtypes import float0
 
-from deepcomp_jax import rules, share, trees
+from deepcomp_jax import prune, trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax.codings import Leaf, density, prices
-from deepcomp_jax.share import Method, SharedWeights
+from deepcomp_jax.rules import Rule, ShareMethod, resolve
+from deepcomp_jax.rules.weights import find_weights, is_floating, warn_of_others
+from deepcomp_jax.share.fitting import fit, weighted
+from deepcomp_jax.share.methods import short_step
+from deepcomp_jax.share.weights import SharedWeights
 
 _ROUNDS = 4
 MAX_ENTRIES = 1000  # of a grid
@@ -35,7 +39,7 @@ _FLOOR = 0.2  # of the mean importance of a leaf: no weight counts less
 _MOSTLY = 0.5  # fraction of a leaf whose importance is not zero without a word
 
 
-def grid(step: float) -> Method:
+def grid(step: float) -> ShareMethod:
     """The multiples of a step that weights are nearest to, without zero.
 
     With rate-distortion quantization and an entropy coder a uniform grid is better than
@@ -54,9 +58,9 @@ def grid(step: float) -> Method:
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         del importance
         wide = values.astype(np.float64)
-        own = share.short(step)
+        own = short_step(step)
         while (factors := _multiples(wide / own)).size > MAX_ENTRIES:
-            own = share.short(own * 1.25)
+            own = short_step(own * 1.25)
         return own * factors
 
     return method
@@ -74,11 +78,11 @@ def _multiples(values: np.ndarray) -> np.ndarray:
     return few[few != 0]
 
 
-def penalty_of(step: float, importance: float) -> float:
-    """The penalty that suits a uniform grid.
+def lambda_for_step(step: float, importance: float) -> float:
+    """The lambda that suits a uniform grid.
 
     At high rates a step d causes a distortion of d**2 / 12 and changes by a factor of
-    two for each bit; a bit is worth just the penalty where that is
+    two for each bit; a bit is worth just lambda where that is
     ln 2 / 6 * importance * d**2.
 
     Args:
@@ -88,49 +92,74 @@ def penalty_of(step: float, importance: float) -> float:
     return math.log(2) / 6 * importance * step**2
 
 
-def suited(penalty: float) -> Method:
-    """A uniform grid whose step suits a penalty, the inverse of `penalty_of`.
+def grid_for_lambda(rd_lambda: float) -> ShareMethod:
+    """A uniform grid whose step suits lambda, the inverse of `lambda_for_step`.
 
     Args:
-        penalty: What a bit costs, as for `optimise`; above 0.
+        rd_lambda: What a bit costs, as for `rdoq`; above 0.
     """
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         mean = 1.0 if importance is None else float(importance.mean(dtype=np.float64))
-        step = math.sqrt(penalty) / math.sqrt(penalty_of(1.0, mean))
+        step = math.sqrt(rd_lambda) / math.sqrt(lambda_for_step(1.0, mean))
         return grid(step)(values, importance)
 
     return method
 
 
-def chosen(variables: Any, patterns: str | Sequence[str] | None) -> dict[str, Any]:
-    """The floating leaves whose names one of the patterns matches, by name.
+class Problem(NamedTuple):
+    """A network to be quantized, the same at every lambda.
+
+    Attributes:
+        named: All leaves by name, after pruning.
+        treedef: Of the network.
+        methods: Of each leaf that is quantized, what makes its codebook; None for a
+            grid that suits lambda.
+        importance: Of each leaf that is quantized, or None.
+    """
+
+    named: Mapping[str, Any]
+    treedef: Any
+    methods: Mapping[str, ShareMethod | None]
+    importance: Mapping[str, np.ndarray] | None
+
+
+def problem(
+    variables: Any, rules: Sequence[Rule] | None = None, importance: Any = None
+) -> Problem:
+    """What `quantize` knows of a network before it is told lambda.
 
     Args:
-        variables: Any pytree of arrays.
-        patterns: Regular expressions, or one. None chooses the weights of products and
-            tables, known by names and shapes as for `pipeline.default_rules`, and warns
-            where that leaves out most of the network.
-
-    Raises:
-        ValueError: A pattern matches no leaf.
+        variables, rules, importance: As for `quantize`.
     """
     named = trees.named_leaves(variables)
-    if patterns is None:
-        found = rules.weights(variables)
-        rules.warn_of_others(variables, found)
-        return {name: named[name] for name in found}
-    patterns = (patterns,) if isinstance(patterns, str) else patterns
-    trees.check_patterns(patterns, named)
-    return {
-        name: leaf
-        for name, leaf in named.items()
-        if rules.is_floating(leaf)
-        and any(trees.matches(pattern, name) for pattern in patterns)
-    }
+    if rules is None:
+        weights = find_weights(variables)
+        warn_of_others(variables, weights)
+        methods: dict[str, ShareMethod | None] = dict.fromkeys(weights)
+    else:
+        followed = resolve(rules, named)
+        for rule in rules:
+            if rule.group is not None:
+                raise ValueError(
+                    f"rule {rule.pattern!r}: group={rule.group!r} has no effect here, "
+                    "where each leaf has a codebook of its own: leave the group out"
+                )
+        masks = prune.leaf_masks(named, followed)
+        leaves = {name: named[name] for name in masks}
+        named = named | prune.apply(leaves, masks)
+        methods = {
+            name: rule.share
+            for name, (rule, _) in followed.items()
+            if is_floating(named[name])
+        }
+    leaves = {name: trees.check_weights(name, named[name]) for name in methods}
+    return Problem(
+        named, trees.treedef(variables), methods, floored(leaves, importance)
+    )
 
 
-def checked(leaves: Mapping[str, Any], importance: Any) -> dict[str, np.ndarray] | None:
+def floored(leaves: Mapping[str, Any], importance: Any) -> dict[str, np.ndarray] | None:
     """Importance that erases nothing, by name; None if there is none.
 
     What a calibration did not see has squared gradients of zero, which is no reason to
@@ -145,7 +174,7 @@ def checked(leaves: Mapping[str, Any], importance: Any) -> dict[str, np.ndarray]
         ValueError: It does not fit the leaves, is negative, NaN or infinite, or is zero
             everywhere.
     """
-    counts = share.weighted(leaves, importance)
+    counts = weighted(leaves, importance)
     if counts is None:
         return None
     means = {
@@ -178,69 +207,72 @@ def _warn_of_zeros(counts: Mapping[str, np.ndarray]) -> None:
         )
 
 
-def quantise(
+def quantize(
     variables: Any,
-    patterns: str | Sequence[str] | None = None,
+    rules: Sequence[Rule] | None = None,
     *,
-    penalty: float,
+    rd_lambda: float,
     importance: Any = None,
 ) -> SharedWeights:
     """Puts weights on uniform grids and chooses their labels by distortion and rate.
 
     Args:
         variables: Any pytree of arrays; zeros are what was pruned and stay zero.
-        patterns: Regular expressions, or one, searched in the names of leaves. Each
-            floating leaf that one of them matches gets a grid of its own, whose step
-            follows from the penalty and the leaf's mean importance. None chooses as
-            `chosen` does.
-        penalty: What a bit costs, in the unit of the distortion; above 0.
-        importance: As for `optimise`.
+        rules: Which leaves are quantized: those of a floating type that a rule matches.
+            A rule without a sharing method gives each of its leaves a grid of its own,
+            whose step follows from lambda and the leaf's mean importance; one with a
+            method, the codebook of that. What a rule prunes is pruned first. None
+            takes the weights of products and tables, known by names and shapes as for
+            `default_rules`, and warns where that leaves out most of the network.
+        rd_lambda: What a bit costs, in the unit of the distortion; above 0.
+        importance: As for `rdoq`.
 
     Returns:
-        The network, ready for `pipeline.pack`.
+        The network, ready for `pack`.
 
     Raises:
-        ValueError: The penalty is not positive and finite, a leaf cannot be shared, or
-            a pattern matches none.
+        ValueError: Lambda is not positive and finite, a leaf cannot be shared, a rule
+            matches none, or it has a group.
+
+    Examples:
+        >>> import jax, numpy as np
+        >>> from deepcomp_jax import rate
+        >>> params = {"kernel": jax.random.normal(jax.random.key(0), (64, 64))}
+        >>> shared = rate.quantize(params, rd_lambda=rate.lambda_for_step(1.0, 1.0))
+        >>> np.unique(shared.codebooks["kernel"])
+        array([-4., -3., -2., -1.,  1.,  2.,  3.,  4.], dtype=float32)
     """
-    leaves = chosen(variables, patterns)
-    return quantise_leaves(variables, leaves, checked(leaves, importance), penalty)
+    return solve(problem(variables, rules, importance), rd_lambda)
 
 
-def quantise_leaves(
-    variables: Any,
-    leaves: Mapping[str, Any],
-    importance: Mapping[str, np.ndarray] | None,
-    penalty: float,
-) -> SharedWeights:
-    """Does what `quantise` does, with what it found out about the leaves.
+def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
+    """The network at one lambda.
 
     Args:
-        variables: Any pytree of arrays.
-        leaves: Those that are quantized, by name, from `chosen`.
-        importance: Of each of them, from `checked`.
-        penalty: What a bit costs, in the unit of the distortion; above 0.
+        problem: The network.
+        rd_lambda: As for `quantize`.
     """
-    if not 0 < penalty < np.inf:
-        raise ValueError(f"penalty must be positive and finite, got {penalty}")
+    if not 0 < rd_lambda < np.inf:
+        raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
+    grids = grid_for_lambda(rd_lambda)
     codebooks: dict[str, jax.Array] = {}
     labels: dict[str, jax.Array] = {}
-    for name, leaf in leaves.items():
-        weights = np.asarray(trees.check_weights(name, leaf))
-        counts = None if importance is None else importance[name]
-        codebook = share.fit(name, {name: weights}, suited(penalty), importance)
+    for name, method in problem.methods.items():
+        weights = np.asarray(problem.named[name])
+        counts = None if problem.importance is None else problem.importance[name]
+        codebook = fit(name, {name: weights}, method or grids, problem.importance)
         codebooks[name] = jax.device_put(codebook)
-        labels[name] = jax.device_put(_labels(weights, counts, codebook, penalty))
-    rest = {n: x for n, x in trees.named_leaves(variables).items() if n not in labels}
-    groups = tuple((name, name) for name in leaves)
-    return SharedWeights(codebooks, labels, rest, groups, trees.treedef(variables))
+        labels[name] = jax.device_put(_labels(weights, counts, codebook, rd_lambda))
+    rest = {name: x for name, x in problem.named.items() if name not in labels}
+    groups = tuple((name, name) for name in labels)
+    return SharedWeights(codebooks, labels, rest, groups, problem.treedef)
 
 
-def optimise(
+def rdoq(
     shared: SharedWeights,
     variables: Any,
     *,
-    penalty: float,
+    rd_lambda: float,
     importance: Any = None,
 ) -> SharedWeights:
     """Chooses the labels of a shared network anew, by distortion and rate.
@@ -251,7 +283,7 @@ def optimise(
         shared: The network, with codebooks of any method; a uniform grid
             (`grid`) suits best.
         variables: The weights before sharing, in the structure that was shared.
-        penalty: What a bit costs, in the unit of the distortion; 0 gives every weight
+        rd_lambda: What a bit costs, in the unit of the distortion; 0 gives every weight
             its nearest entry or zero.
         importance: How much the squared error of each weight counts, in the structure
             of `variables`: twice the loss that it causes, if these are mean squared
@@ -262,12 +294,12 @@ def optimise(
         The network with other labels.
 
     Raises:
-        ValueError: The penalty is negative or not finite, importance is zero
+        ValueError: Lambda is negative or not finite, importance is zero
             everywhere, or a codebook has more entries than the density coding, whose
             bits count here, can hold.
     """
-    if not 0 <= penalty < np.inf:
-        raise ValueError(f"penalty must be finite and not negative, got {penalty}")
+    if not 0 <= rd_lambda < np.inf:
+        raise ValueError(f"rd_lambda must be finite and not negative, got {rd_lambda}")
     for group, codebook in shared.codebooks.items():
         if codebook.size > density.MAX_ENTRIES:
             raise ValueError(
@@ -275,13 +307,13 @@ def optimise(
                 f"{density.MAX_ENTRIES}: share with fewer clusters"
             )
     named = trees.named_leaves(variables)
-    importances = checked({name: named[name] for name in shared.labels}, importance)
+    importances = floored({name: named[name] for name in shared.labels}, importance)
     labels = dict(shared.labels)
     for name, group in shared.groups:
         old = np.asarray(labels[name])
         weights = np.where(old == 0, 0, np.asarray(named[name]))
         counts = None if importances is None else importances[name]
-        new = _labels(weights, counts, np.asarray(shared.codebooks[group]), penalty)
+        new = _labels(weights, counts, np.asarray(shared.codebooks[group]), rd_lambda)
         labels[name] = jax.device_put(new.astype(old.dtype))
     return replace(shared, labels=labels)
 
@@ -290,7 +322,7 @@ def _labels(
     weights: np.ndarray,
     importance: np.ndarray | None,
     codebook: np.ndarray,
-    penalty: float,
+    rd_lambda: float,
 ) -> np.ndarray:
     """The labels of one leaf, in its shape: uint8, or uint16 above 255 entries.
 
@@ -301,7 +333,7 @@ def _labels(
     alive = np.flatnonzero(weights)
     if not (codebook.size and alive.size):
         return now.reshape(weights.shape)
-    # Weights, and a penalty that goes with them, of about 1: squares stay in range.
+    # Weights, and a lambda that goes with them, of about 1: squares stay in range.
     scale = float(np.abs(codebook).max())
     values = (weights.ravel()[alive] / scale).astype(np.float32)
     entries = np.append(0.0, codebook / scale).astype(np.float32)
@@ -309,7 +341,7 @@ def _labels(
     if importance is not None:
         mean = float(importance.mean(dtype=np.float64))
         costs = (importance.ravel()[alive] / mean).astype(np.float32)
-    bit = np.float32(min(penalty / mean / scale / scale, 1e30))
+    bit = np.float32(min(rd_lambda / mean / scale / scale, 1e30))
     leaf = Leaf(weights.shape, codebook.size, int(np.count_nonzero(codebook < 0)))
     near, inner = _candidates(values, entries)
 
@@ -351,7 +383,7 @@ def _candidates(
     return order[at], order[inner]
 
 
-def squared_gradients(
+def fisher_diagonal(
     loss: Callable[..., jax.Array], params: Any, batches: Iterable[Any]
 ) -> Any:
     """Mean squared gradients: how much a small change of each weight matters.

@@ -2,7 +2,8 @@
 
 A network that is trained with its rate in the loss,
 
-    loss + penalty * soft_rate.bits(params, steps, soft_rate.prices(params, steps))
+    prices = rate_loss.position_bits(params, steps)
+    loss + price_of_a_bit * rate_loss.expected_bits(params, steps, prices)
 
 loses the weights that are not worth their bits, and those first that stand alone: the
 density coding makes a weight cheap where its row and its column keep many, so whole
@@ -14,22 +15,22 @@ Weights are put on uniform grids, one for each leaf, and every function here tak
 step of that grid: zero is what is smaller than half a step.
 """
 
-import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from deepcomp_jax import share, trees
-from deepcomp_jax.share import SharedWeights
+from deepcomp_jax.rules import Rule
+from deepcomp_jax.share.methods import PRECISE, distinct
+from deepcomp_jax.share.weights import SharedWeights, share
 
 _MOST = 0.5  # density above which a place costs nothing
 _LEAST = 1e-6  # density of a place that nothing speaks for
 _INDEX_BITS = 1.5  # of the index of a small weight: its sign, and that it is small
 
 
-def steps(params: Any, factor: float, *, of_vectors: float) -> Any:
+def step_sizes(params: Any, factor: float, *, of_vectors: float) -> Any:
     """A step for each leaf, in units of what its weights are to begin with.
 
     Args:
@@ -49,14 +50,12 @@ def steps(params: Any, factor: float, *, of_vectors: float) -> Any:
         chosen = jnp.where(wide > 0, wide, of_vectors) if scaled else of_vectors
         chosen = jnp.float32(chosen)
         short = chosen.astype(jnp.float16).astype(jnp.float32)
-        return jnp.where(
-            jnp.abs(short - chosen) <= share.PRECISE * chosen, short, chosen
-        )
+        return jnp.where(jnp.abs(short - chosen) <= PRECISE * chosen, short, chosen)
 
     return jax.tree.map(step, params)
 
 
-def prices(params: Any, steps: Any) -> Any:
+def position_bits(params: Any, steps: Any) -> Any:
     """What the position of one more weight would cost, in bits, where each weight is.
 
     A place whose expected density is q costs log2((1 - q) / q) bits: the derivative of
@@ -66,16 +65,16 @@ def prices(params: Any, steps: Any) -> Any:
 
     Args:
         params: Any pytree of floating arrays.
-        steps: In its structure, as made by `steps`.
+        steps: In its structure, as made by `step_sizes`.
 
     Returns:
         float32 arrays in the structure and shapes of `params`.
     """
-    return jax.tree.map(_prices, params, steps)
+    return jax.tree.map(_position_bits, params, steps)
 
 
 @jax.jit
-def _prices(leaf: jax.Array, step: jax.Array) -> jax.Array:
+def _position_bits(leaf: jax.Array, step: jax.Array) -> jax.Array:
     kept = (jnp.abs(leaf) > 0.5 * step).astype(jnp.float32)
     mean = (kept.sum() + 0.5) / (kept.size + 1.0)
     density = jnp.full(leaf.shape, mean)
@@ -89,7 +88,9 @@ def _prices(leaf: jax.Array, step: jax.Array) -> jax.Array:
     return jnp.log2((1 - density) / density)
 
 
-def bits(params: Any, steps: Any, prices: Any, *, width: float = 0.1) -> jax.Array:
+def expected_bits(
+    params: Any, steps: Any, prices: Any, *, width: float = 0.1
+) -> jax.Array:
     """What weights cost, in bits, as a function with useful derivatives.
 
     A weight counts as kept to the degree |w| / (|w| + width * step), and then costs its
@@ -99,7 +100,8 @@ def bits(params: Any, steps: Any, prices: Any, *, width: float = 0.1) -> jax.Arr
     Args:
         params: Any pytree of floating arrays.
         steps: In its structure.
-        prices: Of positions, as made by `prices`; best made anew once an epoch or so.
+        prices: Of positions, as made by `position_bits`; best made anew once an epoch
+            or so.
         width: Of the rise from zero to kept, in steps. The smaller, the harder small
             weights are pulled to zero, and the less large ones are.
 
@@ -116,7 +118,7 @@ def bits(params: Any, steps: Any, prices: Any, *, width: float = 0.1) -> jax.Arr
     return sum(jax.tree.leaves(costs), jnp.zeros(()))
 
 
-def quantised(params: Any, steps: Any) -> Any:
+def fake_quant(params: Any, steps: Any) -> Any:
     """The nearest multiples of the steps, with the derivative of the weights.
 
     The straight-through estimator (Bengio, Leonard and Courville 2013, arXiv
@@ -138,27 +140,23 @@ def _round_to(leaf: jax.Array, step: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(nearest) + nothing
 
 
-def shared(params: Any, steps: Any) -> SharedWeights:
-    """The network on its grids, ready for `pipeline.pack`.
+def shared_weights(params: Any, steps: Any) -> SharedWeights:
+    """The network on its grids, ready for `pack`.
 
     Args:
         params: Any pytree of floating arrays.
-        steps: In its structure, as made by `steps`.
+        steps: In its structure, as made by `step_sizes`.
 
     Returns:
-        A network whose `share.lookup` is `quantised(params, steps)`.
+        A network whose `share.lookup` is `fake_quant(params, steps)`.
 
     Raises:
         ValueError: A leaf holds NaN, infinity or more than 32768 multiples.
     """
-    methods = [
-        (f"^{re.escape(name)}$", share.distinct, None)
-        for name in trees.named_leaves(params)
-    ]
-    return share.share(quantised(params, steps), methods)
+    return share(fake_quant(params, steps), [Rule("", share=distinct)])
 
 
-def in_steps(
+def scale_by_step_size(
     inner: optax.GradientTransformation, steps: Any
 ) -> optax.GradientTransformationExtraArgs:
     """An optimizer whose learning rate is in steps of the grids.

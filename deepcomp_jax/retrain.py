@@ -32,7 +32,7 @@ def keep_pruned(
     Retraining as in Han et al. 2015 (arXiv 1506.02626, section 3).
 
     The masks are a part of the state, so a compiled step serves all iterations of
-    pruning: see `with_masks`.
+    pruning: see `set_masks`.
 
     Args:
         inner: Any optimizer.
@@ -69,7 +69,7 @@ def keep_pruned(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def with_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -> Any:
+def set_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -> Any:
     """Puts new masks into the state of `keep_pruned` after an iteration of pruning.
 
     Every part of the state that has the structure and the shapes of the parameters

@@ -15,11 +15,10 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 LAYERS = [
     {"_types", "_errors"},
     {"streams", "trees", "_kmeans_dp"},
-    {"codings", "kmeans", "rules", "fold", "prune"},
-    {"format"},
-    {"account", "device", "share"},
-    {"rate", "retrain"},
-    {"api", "rate_loss"},
+    {"codings", "kmeans", "retrain"},
+    {"format", "rules"},
+    {"account", "device", "fold", "prune", "share"},
+    {"rate", "rate_loss", "api"},
     {"budget"},
     {"__init__"},
 ]

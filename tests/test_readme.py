@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax import prune, retrain
+from deepcomp_jax import Rule, prune, retrain
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -42,7 +42,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     variables = _variables()
     params = variables["params"]
-    masks = prune.masks(params, [("kernel$", prune.by_magnitude(0.5))])
+    masks = prune.masks(params, [Rule("kernel$", prune=prune.by_magnitude(0.5))])
     batch = jnp.ones((2, 8))
     given: dict[str, Any] = {
         "dc": dc,

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax._types import MAX_CODEBOOK
 from deepcomp_jax.format.dtypes import FLOATING, from_little, little
 from deepcomp_jax.format.tree_header import Problem, get_bytes
 from deepcomp_jax.streams import bits
 
-MAX_ENTRIES = 1 << 15  # as many words as a code of 15 bits has (C22)
+MAX_ENTRIES = MAX_CODEBOOK  # C22
 MAX_FACTOR = 1 << 16  # of the step of a grid (C24)
 _LIST, _GRID, _GAPPED = range(3)  # how a codebook is written
 

@@ -1,10 +1,9 @@
-"""Leaves of a pytree, their names and the patterns that choose them; its containers.
+"""Leaves of a pytree and their names; its containers.
 
 The containers are taken apart here as the file keeps them.
 """
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -86,54 +85,6 @@ def rebuild(tree: Any, leaves: Mapping[str, Any]) -> Any:
     """Replaces every leaf of `tree` by the one of its name in `leaves`."""
     own = treedef(tree)
     return jax.tree.unflatten(own, [leaves[name] for name in names(own)])
-
-
-def matches(pattern: str, name: str) -> re.Match[str] | None:
-    """Finds a rule's pattern, a regular expression, anywhere in a leaf's name.
-
-    Raises:
-        ValueError: It is no regular expression.
-    """
-    try:
-        return re.search(pattern, name)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
-
-
-def first_match(patterns: Iterable[str], name: str) -> tuple[int, re.Match[str]] | None:
-    """Which of the patterns is the first that a leaf's name matches, and where."""
-    for i, pattern in enumerate(patterns):
-        found = matches(pattern, name)
-        if found is not None:
-            return i, found
-    return None
-
-
-def expanded(found: re.Match[str], template: str) -> str:
-    """A template in which `\\1` stands for the first group of a match and so on.
-
-    Raises:
-        ValueError: The pattern has no such group.
-    """
-    try:
-        return found.expand(template)
-    except (re.error, IndexError) as error:
-        raise ValueError(
-            f"template {template!r} does not fit pattern {found.re.pattern!r}: {error}"
-        ) from None
-
-
-def check_patterns(patterns: Iterable[str], names: Collection[str]) -> None:
-    """Rejects what would otherwise do nothing without a word.
-
-    Raises:
-        ValueError: There are leaves, and a pattern matches the name of none.
-    """
-    for pattern in patterns:
-        if names and not any(matches(pattern, name) for name in names):
-            raise ValueError(
-                f"pattern {pattern!r} matches no leaf: there are {listed(names)}"
-            )
 
 
 def check_weights(name: str, leaf: Any) -> Any:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import prune, retrain
+from deepcomp_jax import Rule, prune, retrain
 from experiments.models.vgg import (
     BLOCKS,
     HIDDEN,
@@ -84,7 +84,7 @@ def _jax_steps(args: argparse.Namespace, *, masked: bool) -> Callable[[], None]:
     rest = {"batch_stats": variables["batch_stats"]}
     optimizer = sgd()
     if masked:
-        rule = ("kernel$", prune.by_global_magnitude(0.9))
+        rule = Rule("kernel$", prune=prune.by_global_magnitude(0.9))
         masks = prune.masks(params, [rule])
         params = prune.apply(params, masks)
         optimizer = retrain.keep_pruned(optimizer, masks)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import api, budget, rate, share
+from deepcomp_jax import Rule, api, budget, rate, share
 from experiments.study import (
     sharing,
 )
@@ -50,12 +50,12 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
         if not squares:  # what is there already needs no gradients
             squares.append(importance(study, weights))
         scale = mean_square(weights["params"], squares[0]["params"])
-        penalty = rate.penalty_of(step, scale)
+        rd_lambda = rate.lambda_for_step(step, scale)
         found = budget.point(
-            weights, ("^params/",), penalty=penalty, importance=squares[0]
+            weights, [Rule("^params/")], rd_lambda=rd_lambda, importance=squares[0]
         )
         return {
-            "penalty": penalty,
+            "penalty": rd_lambda,
             "bytes": found.file_bytes,
             "watch_error": study.error(api.decompress(found.compressed)),
         }
@@ -104,6 +104,6 @@ def importance(study: Study, variables: Any) -> Any:
         (images[first : first + BATCH], jax.random.fold_in(key, first))
         for first in range(0, len(images) - BATCH + 1, BATCH)
     )
-    squares = rate.squared_gradients(project, weights, batches)
+    squares = rate.fisher_diagonal(project, weights, batches)
     smooth = jax.tree.map(lambda x: x + SMOOTHING * x.mean(), squares)
     return jax.tree.map(jnp.zeros_like, rest) | {"params": smooth}

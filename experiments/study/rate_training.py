@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import rate_loss, share, trees
+from deepcomp_jax import Rule, rate_loss, share, trees
 from experiments.study import (
     narrowing,
     sharing,
@@ -98,7 +98,7 @@ class RateLoss:
         wanted = jax.nn.log_softmax(seen.answers / _TEMPERATURE)
         found = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
         apart = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1).mean()
-        bits = rate_loss.bits(params, rest.steps, rest.prices)
+        bits = rate_loss.expected_bits(params, rest.steps, rest.prices)
         own = cross_entropy(seen, params, rest)
         return (
             (1 - self.distilled) * own
@@ -124,15 +124,15 @@ def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]
     # what a BatchNorm divides by its deviation can shrink to nothing and do the same.
     # The scales go into the kernels: what a weight does is then in its size alone.
     params, statistics = split(folded(study, trained, kernels=True))
-    steps = rate_loss.steps(
+    steps = rate_loss.step_sizes(
         params, config.grid_step, of_vectors=config.vector_grid_step
     )
-    prices = rate_loss.prices(params, steps)
+    prices = rate_loss.position_bits(params, steps)
     bit = jnp.float32(config.bit_price)
     rest = Rest(statistics, steps, prices, bit, each=jnp.float32(0))
     answers = logits(study.model, trained, study.train.images)
     loss = RateLoss(config.distilled)
-    optimizer = rate_loss.in_steps(adam(), steps)
+    optimizer = rate_loss.scale_by_step_size(adam(), steps)
     full = _of_units(study, trained)
     trainer = full.trainer(optimizer, expand=_sparse, move=None, loss=loss, l2=0.0)
     state = TrainState(params, rest, trainer.optimizer.init(params))
@@ -176,11 +176,11 @@ def train_on_grids(
     variables = narrowing.narrow(sparse, kinds, kept)
     slim = _of_units(study, variables)
     loss = RateLoss(config.distilled)
-    optimizer = rate_loss.in_steps(adam(), rest.steps)
+    optimizer = rate_loss.scale_by_step_size(adam(), rest.steps)
     trainer = slim.trainer(optimizer, expand=_on_grids, move=None, loss=loss, l2=0.0)
     params, statistics = split(variables)
     rest = rest._replace(
-        statistics=statistics, prices=rate_loss.prices(params, rest.steps)
+        statistics=statistics, prices=rate_loss.position_bits(params, rest.steps)
     )
 
     def wide(state: TrainState) -> share.SharedWeights:
@@ -217,8 +217,12 @@ def shared_weights(study: Study, variables: Any) -> share.SharedWeights:
     All vectors have the same step, and so one codebook.
     """
     trained = trees.named_leaves({"params": variables["params"]})
-    rules: list[tuple[str, share.Method, str | None]] = [
-        (f"^{re.escape(name)}$", share.distinct, None if leaf.ndim > 1 else "vectors")
+    rules = [
+        Rule(
+            f"^{re.escape(name)}$",
+            share=share.distinct,
+            group=None if leaf.ndim > 1 else "vectors",
+        )
         for name, leaf in trained.items()
     ]
     others = sharing.rules(study.config, study.roles, "kmeans")
@@ -238,7 +242,7 @@ def _sparse(params: Any, rest: Rest) -> Any:
 
 def _on_grids(params: Any, rest: Rest) -> Any:
     return {
-        "params": rate_loss.quantised(params, rest.steps),
+        "params": rate_loss.fake_quant(params, rest.steps),
         **rest.statistics,
     }
 
@@ -286,7 +290,7 @@ def _adapted(
 
 
 def _priced(state: TrainState, bit: float) -> TrainState:
-    prices = rate_loss.prices(state.params, state.rest.steps)
+    prices = rate_loss.position_bits(state.params, state.rest.steps)
     rest = state.rest._replace(prices=prices, bit=jnp.float32(bit))
     return state._replace(rest=rest)
 

@@ -1,9 +1,8 @@
 """How weights are shared and labels are written, by the method in the settings."""
 
-from typing import Any
-
-from deepcomp_jax import api, share
+from deepcomp_jax import Rule, api, share
 from deepcomp_jax.format import container
+from deepcomp_jax.rules import ShareMethod
 from experiments.study.config import (
     Config,
 )
@@ -11,10 +10,8 @@ from experiments.study.roles import (
     Roles,
 )
 
-Rules = list[tuple[str, Any, str | None]]
 
-
-def rules(config: Config, roles: Roles, method: str) -> Rules:
+def rules(config: Config, roles: Roles, method: str) -> list[Rule]:
     """Which leaves share a codebook, and how it is found.
 
     Args:
@@ -25,20 +22,20 @@ def rules(config: Config, roles: Roles, method: str) -> Rules:
     others = share.kmeans(bits=config.other_bits)
     if method == "paper":
         kernels = [
-            (f"{name}/kernel$", linear_kmeans(layer.bits), None)
+            Rule(f"{name}/kernel$", share=linear_kmeans(layer.bits))
             for name, layer in roles.layers.items()
         ]
     elif method == "nonparametric":
         others = share.nonparametric(config.penalty)
-        kernels = [("kernel$", others, None)]
+        kernels = [Rule("kernel$", share=others)]
     else:
-        kernels = [("kernel$", share.kmeans(bits=config.kernel_bits), None)]
-    return [*kernels, *((pattern, others, group) for pattern, group in roles.groups)]
+        kernels = [Rule("kernel$", share=share.kmeans(bits=config.kernel_bits))]
+    return [*kernels, *(Rule(p, share=others, group=g) for p, g in roles.groups)]
 
 
-def coding_rules(config: Config) -> list[api.Rule]:
+def coding_rules(config: Config) -> list[Rule]:
     """How labels are written: as the paper does, or in whatever is smallest."""
-    return [api.Rule(".", coding="relative")] if config.sharing == "paper" else []
+    return [Rule(".", coding="relative")] if config.sharing == "paper" else []
 
 
 def file_bytes(config: Config, shared: share.SharedWeights) -> int:
@@ -47,7 +44,7 @@ def file_bytes(config: Config, shared: share.SharedWeights) -> int:
     return len(container.dumps(api.pack(shared, rules)))
 
 
-def linear_kmeans(bits: int) -> share.Method:
+def linear_kmeans(bits: int) -> ShareMethod:
     """Ten steps of k-means from centroids spaced evenly, as section 3.2 of the paper.
 
     The paper does not say how many steps it takes. The first clusters differ most in

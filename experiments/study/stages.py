@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from deepcomp_jax import (
+    Rule,
     Shared,
     api,
     fold,
@@ -156,8 +157,8 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
     masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
     trainer = masked_trainer(study, variables)
     for i in range(config.iterations):
-        methods = pruning_methods(study, i)
-        masks = prune.masks(variables["params"], methods, masks)
+        rules = pruning_rules(study, i)
+        masks = prune.masks(variables["params"], rules, masks)
         state = pruned_state(variables, masks, trainer)
         name = f"prune-{i + 1:02d}"
         state = train_phase(
@@ -170,11 +171,11 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
     return variables
 
 
-def pruning_methods(study: Study, iteration: int) -> list[tuple[str, prune.Method]]:
+def pruning_rules(study: Study, iteration: int) -> list[Rule]:
     """Which parameters are pruned and how, in one iteration, counted from 0."""
     config = study.config
     if config.pruning == "std":
-        return [(".", prune.by_std(config.quality))]
+        return [Rule(".", prune=prune.by_std(config.quality))]
 
     def sparsity(final: float) -> float:
         schedule = prune.cubic_schedule(0.0, final, config.iterations)
@@ -182,7 +183,7 @@ def pruning_methods(study: Study, iteration: int) -> list[tuple[str, prune.Metho
 
     if config.pruning == "paper":
         return [
-            (f"{name}/kernel$", prune.by_magnitude(sparsity(1 - layer.kept)))
+            Rule(f"{name}/kernel$", prune=prune.by_magnitude(sparsity(1 - layer.kept)))
             for name, layer in study.roles.layers.items()
         ]
     make = {
@@ -190,10 +191,10 @@ def pruning_methods(study: Study, iteration: int) -> list[tuple[str, prune.Metho
         "global": prune.by_global_magnitude,
         "magnitude": prune.by_magnitude,
     }[config.pruning]
-    methods = [("kernel$", make(sparsity(config.sparsity)))]
+    rules = [Rule("kernel$", prune=make(sparsity(config.sparsity)))]
     if study.roles.idle is not None:
-        methods.append((study.roles.idle, prune.by_magnitude(1.0)))
-    return methods
+        rules.append(Rule(study.roles.idle, prune=prune.by_magnitude(1.0)))
+    return rules
 
 
 def masked_trainer(study: Study, variables: Any) -> Trainer:
@@ -213,7 +214,7 @@ def pruned_state(variables: Any, masks: Any, trainer: Trainer) -> TrainState:
     pruned = variables | {"params": prune.apply(variables["params"], masks)}
     state = _state(pruned, trainer)
     opt_state: Any = state.opt_state
-    masked = retrain.with_masks(trainer.optimizer, opt_state, masks)
+    masked = retrain.set_masks(trainer.optimizer, opt_state, masks)
     return state._replace(opt_state=masked)
 
 
@@ -268,9 +269,9 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
     state = train_phase(
         study, method, trainer, state, config.tune_epochs, config.tune_rate
     )
-    shared = share.with_codebooks(shared, state.params)
+    shared = share.replace_codebooks(shared, state.params)
     # Eleven bits of an entry are more than its accuracy; a file needs half the bytes.
-    shared = share.with_precision(shared, "float16")
+    shared = share.cast_codebooks(shared, "float16")
     study.run.measure(f"{method}-end", partial(measure_shared, study, shared))
     return shared
 
@@ -285,7 +286,7 @@ def codebook_training(
 
 
 def _with_codebooks(params: Any, rest: share.SharedWeights) -> Any:
-    return share.lookup(share.with_codebooks(rest, params))
+    return share.lookup(share.replace_codebooks(rest, params))
 
 
 def _as_it_is(state: TrainState, epoch: int) -> tuple[TrainState, Row]:

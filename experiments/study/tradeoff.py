@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from deepcomp_jax import prune, share
+from deepcomp_jax import Rule, prune, share
 from experiments.study import (
     sharing,
 )
@@ -56,11 +56,14 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
 
 def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Row:
     """A point of pruning alone, and one of both."""
-    methods: list[tuple[str, prune.Method | None]] = [
-        (f"{name}/kernel$", prune.by_magnitude(1 - min(1.0, factor * layer.kept)))
+    pruning = [
+        Rule(
+            f"{name}/kernel$",
+            prune=prune.by_magnitude(1 - min(1.0, factor * layer.kept)),
+        )
         for name, layer in study.roles.layers.items()
     ]
-    masks = prune.masks(variables["params"], methods)
+    masks = prune.masks(variables["params"], pruning)
     state = phases.pruned_state(variables, masks, trainer)
     state = _train(study, trainer, state, study.config.dense_rate / 2)
     pruned = phases.trained_variables(state)
@@ -74,7 +77,7 @@ def _shared(study: Study, variables: Any, bits: int) -> Row:
     """A point of sharing alone."""
     kernels = sharing.linear_kmeans(bits)
     rules = [
-        ("kernel$", kernels, None),
+        Rule("kernel$", share=kernels),
         *sharing.rules(study.config, study.roles, "paper"),
     ]
     shared = _tuned(study, share.share(variables, rules))
@@ -84,7 +87,7 @@ def _shared(study: Study, variables: Any, bits: int) -> Row:
 def _tuned(study: Study, shared: share.SharedWeights) -> share.SharedWeights:
     trainer, state = phases.codebook_training(study, shared)
     state = _train(study, trainer, state, study.config.tune_rate)
-    return share.with_codebooks(shared, state.params)
+    return share.replace_codebooks(shared, state.params)
 
 
 def _measure(study: Study, shared: share.SharedWeights) -> Row:

@@ -192,13 +192,13 @@ def test_the_loss_is_what_it_says():
     variables = jax.jit(model.init)(jax.random.key(1), images)
     labels = jnp.arange(5)
     params = variables["params"]
-    steps = rate_loss.steps(params, 3.0, of_vectors=0.5)
-    prices = rate_loss.prices(params, steps)
+    steps = rate_loss.step_sizes(params, 3.0, of_vectors=0.5)
+    prices = rate_loss.position_bits(params, steps)
     logits: Any = jax.jit(model.apply)(variables, images)
     seen = Seen(images, labels, logits, answers=logits)
     rest = Rest({}, steps, prices, jnp.float32(0.5), jnp.float32(0))
 
-    bits = float(rate_loss.bits(params, steps, prices))
+    bits = float(rate_loss.expected_bits(params, steps, prices))
     alone = float(jax.jit(RateLoss(1.0))(seen, params, rest))
     assert alone == pytest.approx(0.5 * bits, rel=1e-5)
     free = rest._replace(bit=jnp.float32(0))

@@ -187,7 +187,7 @@ def test_the_slides_prune_every_parameter_of_25_iterations():
     values = jnp.array([[1.0, -1.0, 0.01, -0.01]])  # of a deviation of about 0.7
     layers = {"conv1_1": ("kernel", "bias"), "bn1_1": ("scale", "bias")}
     params = {name: dict.fromkeys(own, values) for name, own in layers.items()}
-    masks = prune.masks(params, stages.pruning_methods(current, 0))
+    masks = prune.masks(params, stages.pruning_rules(current, 0))
     for leaf in jax.tree.leaves(masks):
         np.testing.assert_array_equal(leaf, [[True, True, False, False]])
     assert len(jax.tree.leaves(masks)) == 4

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import share
+from deepcomp_jax import Rule, share
 from experiments import (
     command,
     protocol,
@@ -178,9 +178,9 @@ def test_what_the_report_evaluates_as_dense_is_the_trained_network(
 
 def test_entries_that_became_equal_are_fewer_clusters_than_at_first():
     values = jnp.array([[1.0, 2.0, 3.0, 4.0]])
-    shared = share.share({"kernel": values}, [("kernel", share.distinct, None)])
+    shared = share.share({"kernel": values}, [Rule("kernel", share=share.distinct)])
     ((group, codebook),) = shared.codebooks.items()
-    merged = share.with_codebooks(shared, {group: jnp.maximum(codebook, 2.0)})
+    merged = share.replace_codebooks(shared, {group: jnp.maximum(codebook, 2.0)})
     ((_, points, initial, final),) = report.clusters(merged)
     assert (points, initial, final) == (4, 4, 3)
 

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import codings, prune, share
+from deepcomp_jax import Rule, codings, prune, share
 from deepcomp_jax._types import Compressed, Dense, Shared
 from deepcomp_jax.device import leaves
 from deepcomp_jax.format import byte_codebooks, container, file_header
+from deepcomp_jax.rules import ShareMethod
 from tests.support import (
     strategies,
 )
@@ -91,7 +92,7 @@ def test_rules_prune_and_share(tmp_path: Path):
     "method",
     [share.kmeans(8), share.kmeans(bits=3), share.lloyd(8), share.distinct],
 )
-def test_compressing_what_was_decompressed_changes_nothing(method: share.Method):
+def test_compressing_what_was_decompressed_changes_nothing(method: ShareMethod):
     rules = [dc.Rule("kernel|half", None, method)]
     once = dc.decompress(dc.compress(_mixed(), rules))
     assert_identical(dc.decompress(dc.compress(once, rules)), once)
@@ -326,15 +327,16 @@ def test_rules_that_cannot_be_meant(rule: dict[str, Any], message: str):
 def test_a_coding_that_no_labels_follow_is_an_error(coding: str):
     """Whether its leaves have no labels or an earlier rule has taken them all."""
     variables = {"v": jnp.arange(4.0), "w": jnp.arange(6.0)}
-    shared = share.share(variables, [("w", share.kmeans(2), None)])
+    shared = share.share(variables, [Rule("w", share=share.kmeans(2))])
     for rules in (
         [dc.Rule("v", coding=coding), dc.Rule("w", coding=coding)],
         [dc.Rule("."), dc.Rule("w", coding=coding)],
         [dc.Rule("w"), dc.Rule(".", coding=coding)],
-        [dc.Rule("x", coding=coding)],
     ):
         with pytest.raises(ValueError, match=f"coding='{coding}' has no effect"):
             dc.pack(shared, rules)
+    with pytest.raises(ValueError, match="pattern 'x' matches no leaf"):
+        dc.pack(shared, [dc.Rule("x", coding=coding)])
     leaves = dc.pack(shared, [dc.Rule(".", coding=coding)]).leaves
     assert [getattr(leaf, "coding", None) for leaf in leaves] == [None, coding]
 
@@ -374,26 +376,26 @@ def test_leaves_that_are_no_arrays_are_one_error(rules: Any, strange: Any):
 
 
 def test_codebooks_that_went_astray():
-    shared = share.share({"w": jnp.arange(6.0)}, [("w", share.kmeans(5), None)])
-    lost = share.with_codebooks(shared, {"w": jnp.full(5, jnp.nan)})
+    shared = share.share({"w": jnp.arange(6.0)}, [Rule("w", share=share.kmeans(5))])
+    lost = share.replace_codebooks(shared, {"w": jnp.full(5, jnp.nan)})
     with pytest.raises(ValueError, match="group 'w' holds NaN or infinity"):
         dc.pack(lost)
     with pytest.raises(ValueError, match=r"no groups \['v'\]: there are \['w'\]"):
-        share.with_codebooks(shared, {"v": jnp.ones(5)})
+        share.replace_codebooks(shared, {"v": jnp.ones(5)})
 
 
 @pytest.mark.spec("S24")
 @pytest.mark.parametrize("other", [jnp.ones(4), jnp.ones(5, jnp.bfloat16)])
 def test_codebooks_of_another_shape_or_dtype(other: jax.Array):
-    shared = share.share({"w": jnp.arange(6.0)}, [("w", share.kmeans(5), None)])
+    shared = share.share({"w": jnp.arange(6.0)}, [Rule("w", share=share.kmeans(5))])
     with pytest.raises(ValueError, match=r"codebook of 'w' is float32\[5\], not"):
-        share.with_codebooks(shared, {"w": other})
+        share.replace_codebooks(shared, {"w": other})
 
 
 def test_too_many_clusters():
     values = jnp.arange(1, 40001, dtype=jnp.float32)
     with pytest.raises(ValueError, match="'w' has 40000 entries, above 32768"):
-        share.share({"w": values}, [("w", share.kmeans(bits=16), None)])
+        share.share({"w": values}, [Rule("w", share=share.kmeans(bits=16))])
 
 
 def test_like_that_does_not_fit_names_every_leaf(tmp_path: Path):
@@ -433,8 +435,8 @@ def test_a_header_is_read_once(
 def test_fine_tuned_codebooks_are_put_in_order():
     """Fine-tuning swapped two entries, merged two and moved one to zero."""
     weights = {"w": jnp.array([1.0, 2.0, 3.0, 4.0, 5.0, 0.0])}
-    shared = share.share(weights, [("w", share.kmeans(5), None)])
-    moved = share.with_codebooks(shared, {"w": jnp.array([2.0, 1.0, 7.0, 7.0, 0.0])})
+    shared = share.share(weights, [Rule("w", share=share.kmeans(5))])
+    moved = share.replace_codebooks(shared, {"w": jnp.array([2.0, 1.0, 7.0, 7.0, 0.0])})
     compressed = dc.pack(moved)
 
     assert compressed.codebooks[0].tolist() == [1.0, 2.0, 7.0]

@@ -50,7 +50,7 @@ def two_lobes(size):
 
 def every_codebook(values, k):
     yield kmeans.optimal(values, k)
-    yield kmeans.nonparametric(values, penalty=0.1, k_max=k)
+    yield kmeans.nonparametric(values, cluster_cost=0.1, k_max=k)
     yield kmeans.by_explained_variance(values, 0.9, k_max=k)
     for init in INITS:
         yield kmeans.lloyd(values, k, init=init)
@@ -235,7 +235,7 @@ def test_any_finite_size_of_value_works(size):
 def test_nonparametric_chooses_the_least_total(values, penalty):
     price = penalty * spread(values) / values.size
     totals = [brute_force(values, k) + price * k for k in range(1, 7)]
-    codebook = kmeans.nonparametric(values, penalty=penalty, k_max=6)
+    codebook = kmeans.nonparametric(values, cluster_cost=penalty, k_max=6)
     total = kmeans.sse(values, codebook) + price * codebook.size
     assert total <= min(totals) + 1e-12 * spread(values)
 
@@ -246,7 +246,7 @@ def test_nonparametric_weighs_by_importance(data, penalty):
     """Least total of weighted error and weighted variance, against brute force."""
     values, importance = data
     codebook = kmeans.nonparametric(
-        values, penalty=penalty, k_max=6, importance=importance
+        values, cluster_cost=penalty, k_max=6, importance=importance
     )
     wide = values.astype(np.float64)
     mean = np.average(wide, weights=importance)
@@ -303,7 +303,7 @@ REJECTED = {
     ).codebook(3),
     "iterations": lambda: kmeans.lloyd([1, 2], 1, iterations=-1),
     "init must be": lambda: kmeans.lloyd([1, 2], 1, init="guess"),  # type: ignore
-    "penalty": lambda: kmeans.nonparametric([1, 2], penalty=-1),
+    "penalty": lambda: kmeans.nonparametric([1, 2], cluster_cost=-1),
     "fraction": lambda: kmeans.by_explained_variance([1, 2], 1.5),
     "centroids must be strictly ascending": lambda: kmeans.sse([1, 2], [2, 2]),
     "and at least one": lambda: kmeans.sse([1, 2], []),

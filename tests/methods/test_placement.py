@@ -11,7 +11,7 @@ import jax, numpy as np
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import deepcomp_jax as dc
-from deepcomp_jax import prune, share, soft_rate
+from deepcomp_jax import prune, share, rate_loss
 
 devices = jax.devices()
 assert len(devices) == 4
@@ -49,25 +49,26 @@ def run(code: str, *arguments: str) -> None:
 def test_leaves_on_different_devices() -> None:
     """Pruned, shared, looked up and priced as on one, and left where they are."""
     run("""
-rule = [("", prune.by_global_magnitude(0.7))]
-masks = prune.masks(there, rule)
+rules = [dc.Rule("", prune=prune.by_global_magnitude(0.7))]
+masks = prune.masks(there, rules)
 sizes = np.concatenate([np.abs(w).ravel() for w in weights.values()])
 least = np.sort(sizes)[::-1][round(sizes.size * (1 - 0.7)) - 1]
 same(masks, {n: np.abs(w) >= least for n, w in weights.items()})
 pruned = prune.apply(there, masks)
-shared = share.share(pruned, [("", share.distinct, "one")])
+shared = share.share(pruned, [dc.Rule("", share=share.distinct, group="one")])
 back = share.lookup(shared)
 same(back, pruned)
 for tree in (masks, pruned, back):
     assert all(tree[n].devices() == there[n].devices() for n in there)
-steps = soft_rate.steps(there, 1.0, of_vectors=0.1)
-prices = soft_rate.prices(there, steps)
+steps = rate_loss.step_sizes(there, 1.0, of_vectors=0.1)
+prices = rate_loss.position_bits(there, steps)
 for name in there:
     one = {name: jnp.asarray(weights[name])}
-    expected = soft_rate.prices(one, soft_rate.steps(one, 1.0, of_vectors=0.1))
+    sizes = rate_loss.step_sizes(one, 1.0, of_vectors=0.1)
+    expected = rate_loss.position_bits(one, sizes)
     np.testing.assert_allclose(prices[name], expected[name], rtol=1e-5)
     assert prices[name].devices() == there[name].devices()
-soft_rate.quantised(there, steps)
+rate_loss.fake_quant(there, steps)
 """)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from deepcomp_jax import prune
+from deepcomp_jax import Rule, prune
+from deepcomp_jax.rules import PruneMethod
 from tests.support import (
     strategies,
 )
@@ -45,7 +46,7 @@ def test_apply_zeroes_what_is_pruned_and_keeps_the_bits_of_the_rest():
 @pytest.mark.spec("P2")
 @pytest.mark.parametrize("method", METHODS)
 @given(st.integers(0, 1000))
-def test_no_method_keeps_a_zero(method: prune.Method, seed: int):
+def test_no_method_keeps_a_zero(method: PruneMethod, seed: int):
     rng = np.random.default_rng(seed)
     leaves = [
         jnp.array(rng.integers(-2, 3, shape), jnp.float32) for shape in ((12,), (3, 4))
@@ -57,12 +58,12 @@ def test_no_method_keeps_a_zero(method: prune.Method, seed: int):
 
 @pytest.mark.spec("P3")
 @pytest.mark.parametrize("method", METHODS)
-def test_masks_only_shrink_even_when_weights_grow_back(method: prune.Method):
+def test_masks_only_shrink_even_when_weights_grow_back(method: PruneMethod):
     params = _network()
-    masks = prune.masks(params, [("kernel", method)])
+    masks = prune.masks(params, [Rule("kernel", prune=method)])
     for seed in range(3):
         params = _network(seed)
-        new = prune.masks(params, [("kernel", method)], masks)
+        new = prune.masks(params, [Rule("kernel", prune=method)], masks)
         grown = jax.tree.map(lambda n, o: bool(jnp.any(n & ~o)), new, masks)
         assert not any(jax.tree.leaves(grown))
         masks = new
@@ -70,7 +71,11 @@ def test_masks_only_shrink_even_when_weights_grow_back(method: prune.Method):
 
 @pytest.mark.spec("P4")
 def test_the_first_rule_that_matches_holds():
-    rules = [("fc/bias", None), ("conv", prune.by_std(9)), ("kernel", prune.by_std(0))]
+    rules = [
+        Rule("fc/bias"),
+        Rule("conv", prune=prune.by_std(9)),
+        Rule("kernel", prune=prune.by_std(0)),
+    ]
     masks = prune.masks(_network(), rules)
 
     assert masks["fc"]["bias"].shape == ()
@@ -169,11 +174,11 @@ def test_a_schedule_chooses_the_sparsity_inside_jit(make: Any):
 
     @jax.jit
     def compiled(params: Any, step: jax.Array) -> Any:
-        return prune.masks(params, [("kernel", make(schedule(step)))])
+        return prune.masks(params, [Rule("kernel", prune=make(schedule(step)))])
 
     for step in range(9):
         sparsity = float(schedule(step))
-        expected = prune.masks(params, [("kernel", make(sparsity))])
+        expected = prune.masks(params, [Rule("kernel", prune=make(sparsity))])
         jax.tree.map(
             np.testing.assert_array_equal, compiled(params, jnp.array(step)), expected
         )
@@ -237,11 +242,11 @@ def test_leaves_and_patterns_that_cannot_be(
     leaf: jax.Array, pattern: str, message: str
 ):
     with pytest.raises(ValueError, match=message):
-        prune.masks({"w": leaf}, [(pattern, prune.by_std(0.1))])
+        prune.masks({"w": leaf}, [Rule(pattern, prune=prune.by_std(0.1))])
 
 
 @pytest.mark.spec("P7")
 def test_erk_keeps_a_scalar_of_a_dense_network():
     params = {"kernel": jnp.ones((4, 4)), "scale": jnp.float32(3)}
-    masks = prune.masks(params, [(".", prune.by_erk(0.0))])
+    masks = prune.masks(params, [Rule(".", prune=prune.by_erk(0.0))])
     assert all(bool(mask.all()) for mask in masks.values())

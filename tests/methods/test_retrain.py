@@ -13,7 +13,7 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepcomp_jax import prune, retrain, share
+from deepcomp_jax import Rule, prune, retrain, share
 
 OPTIMIZERS = {
     "sgd": optax.sgd(0.1, momentum=0.9, nesterov=True),
@@ -77,7 +77,7 @@ def test_a_weight_pruned_in_flight_stays_zero(name: str):
         updates, state = optimizer.update(_params(step), state, params)
         params = optax.apply_updates(params, updates)
     masks = _masks(1)
-    state = retrain.with_masks(optimizer, state, masks)
+    state = retrain.set_masks(optimizer, state, masks)
     params = prune.apply(params, masks)
     gone = ~np.asarray(masks["kernel"])
     moments = [leaf for leaf in jax.tree.leaves(state.inner) if leaf.shape == (4, 5)]
@@ -106,7 +106,7 @@ def test_a_step_that_consumes_its_state_leaves_the_masks():
     state = optimizer.init(params)
     for seed in range(2):
         step(_params(seed), state, params)
-        state = retrain.with_masks(optimizer, optimizer.init(params), masks)
+        state = retrain.set_masks(optimizer, optimizer.init(params), masks)
     assert np.asarray(masks["kernel"]).any()
 
 
@@ -124,9 +124,9 @@ def test_an_optimizer_of_nnx():
 
     step(model, optimizer)
     params = nnx.state(model, nnx.Param)
-    masks = prune.masks(params, [("kernel$", prune.by_magnitude(0.5))])
+    masks = prune.masks(params, [Rule("kernel$", prune=prune.by_magnitude(0.5))])
     nnx.update(model, prune.apply(params, masks))
-    optimizer.opt_state = retrain.with_masks(masked, optimizer.opt_state, masks)
+    optimizer.opt_state = retrain.set_masks(masked, optimizer.opt_state, masks)
     gone = np.asarray(model.kernel[...]) == 0
     assert gone.sum() == 10
     for _ in range(3):
@@ -165,7 +165,7 @@ def test_new_masks_do_not_recompile():
     params = _params(0)
     state = optimizer.init(params)
     for seed in range(3):
-        state = retrain.with_masks(optimizer, state, _masks(seed))
+        state = retrain.set_masks(optimizer, state, _masks(seed))
         params, state = step(params, state, _params(seed))
     assert len(traces) == 1
 
@@ -179,7 +179,7 @@ def test_parameters_are_needed():
 
 def _shared(seed: int) -> share.SharedWeights:
     params = prune.apply(_params(seed), _masks(seed))
-    return share.share(params, [("kernel", share.kmeans(3), None)])
+    return share.share(params, [Rule("kernel", share=share.kmeans(3))])
 
 
 @pytest.mark.spec("R7")
@@ -188,7 +188,7 @@ def test_a_centroid_has_the_sum_of_its_members_gradients():
     weights_grad = _params(5)["kernel"]
 
     def loss(codebooks):
-        weights = share.lookup(share.with_codebooks(shared, codebooks))["kernel"]
+        weights = share.lookup(share.replace_codebooks(shared, codebooks))["kernel"]
         return jnp.sum(weights * weights_grad)
 
     found = jax.grad(loss)(shared.codebooks)["kernel"]
@@ -200,7 +200,7 @@ def test_a_centroid_has_the_sum_of_its_members_gradients():
 @jax.jit
 @jax.grad
 def _distance_grads(codebooks: Any, shared: share.SharedWeights, target: jax.Array):
-    weights = share.lookup(share.with_codebooks(shared, codebooks))["kernel"]
+    weights = share.lookup(share.replace_codebooks(shared, codebooks))["kernel"]
     return jnp.sum((weights - target) ** 2)
 
 
@@ -214,7 +214,7 @@ def test_codebooks_stay_tied(name: str, seed: int):
     for step in range(3):
         grads = _distance_grads(codebooks, shared, _params(step)["kernel"])
         codebooks, state = _step(name, False)(codebooks, state, grads)
-    tuned = share.lookup(share.with_codebooks(shared, codebooks))
+    tuned = share.lookup(share.replace_codebooks(shared, codebooks))
     kernel, labels = np.asarray(tuned["kernel"]), np.asarray(shared.labels["kernel"])
     assert not kernel[labels == 0].any()
     for label in range(1, labels.max() + 1):
@@ -257,7 +257,7 @@ def test_beside_other_wrappers(name: str):
     for seed in range(3):
         updates, state = optimizer.update(_params(seed), state, params)
         params = optax.apply_updates(params, updates)
-        state = retrain.with_masks(optimizer, state, masks)
+        state = retrain.set_masks(optimizer, state, masks)
         params = prune.apply(params, masks)
         moments = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == (4, 5)]
         assert not any(np.asarray(m)[gone].any() for m in moments if m.dtype != bool)
@@ -270,7 +270,7 @@ def test_beside_other_wrappers(name: str):
 def test_an_optimizer_without_masks():
     optimizer = optax.adam(0.1)
     with pytest.raises(ValueError, match="holds no masks: wrap it"):
-        retrain.with_masks(optimizer, optimizer.init(_params(0)), _masks(0))
+        retrain.set_masks(optimizer, optimizer.init(_params(0)), _masks(0))
 
 
 @pytest.mark.spec("R7")
@@ -278,10 +278,10 @@ def test_an_optimizer_without_masks():
 def test_gradients_of_centroids_in_half_precision(dtype: Any):
     """Added up in bfloat16, they would stop at 256."""
     weights = jnp.array(np.random.default_rng(0).normal(size=(128, 128)), dtype)
-    shared = share.share({"w": weights}, [("w", share.kmeans(4), None)])
+    shared = share.share({"w": weights}, [Rule("w", share=share.kmeans(4))])
 
     def total(codebooks: Any) -> jax.Array:
-        found = share.lookup(share.with_codebooks(shared, codebooks))["w"]
+        found = share.lookup(share.replace_codebooks(shared, codebooks))["w"]
         return found.astype(jnp.float32).sum()
 
     counts = np.bincount(np.asarray(shared.labels["w"]).ravel(), minlength=5)[1:]

@@ -2,6 +2,9 @@
 
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +18,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import rules, share, trees
+from deepcomp_jax import prune, rules, share, trees
+from deepcomp_jax._types import Dense, Shared
+from deepcomp_jax.rules import resolve
 
 # Leaves that other frameworks have, their shapes, and whether they are weights.
 FOREIGN = [
@@ -67,9 +72,9 @@ def test_names_of_other_frameworks(
 ):
     """A leaf stacked by `vmap` or `nn.scan` is what it was, and so is a vector."""
     tree = {name: np.ones((*stacked, *shape), np.float32)}
-    assert (name in rules.weights(tree)) == is_weight
-    assert not rules.weights({name: np.ones((*stacked, *shape), np.int32)})
-    assert not rules.weights({name: np.ones(7, np.float32)})
+    assert (name in rules.weights.find_weights(tree)) == is_weight
+    assert not rules.weights.find_weights({name: np.ones((*stacked, *shape), np.int32)})
+    assert not rules.weights.find_weights({name: np.ones(7, np.float32)})
 
 
 @pytest.mark.spec("W2")
@@ -80,7 +85,7 @@ def test_what_optax_made_is_known_by_its_type():
         optax.chain(optax.clip(1.0), optax.masked(optax.adam(1.0), {"kernel": True})),
     ):  # fmt: skip
         tree = {"net": params, "rest": optimizer.init(params)}
-        assert list(rules.weights(tree)) == ["net/kernel"]
+        assert list(rules.weights.find_weights(tree)) == ["net/kernel"]
 
 
 @pytest.mark.spec("W2", "W5")
@@ -150,7 +155,7 @@ def test_nothing_is_chosen_twice_or_pruned():
 def test_what_was_left_out_is_said():
     rng = np.random.default_rng(0)
     tree = {f"theta{i:02}": rng.normal(size=(4, 5)).astype("f4") for i in range(30)}
-    for call in (dc.compress, lambda tree: dc.budget.point(tree, penalty=1.0)):
+    for call in (dc.compress, lambda tree: dc.budget.point(tree, rd_lambda=1.0)):
         with pytest.warns(UserWarning, match=r"600 of 600 .* theta19, and 10 more: .*"):
             call(tree)
     vectors = {f"b{i}": np.ones(5, np.float32) for i in range(30)}
@@ -184,3 +189,97 @@ def test_many_leaves_take_time_in_proportion():
     """800 rules on 800 leaves were 640,000 searches, and as many patterns compiled."""
     tree = {f"layer{i}/kernel": np.ones((4, 4), np.float32) for i in range(800)}
     assert len(dc.default_rules(tree)) == 1
+
+
+def _made_with(**parts: Any) -> Callable[[], Any]:
+    return lambda: dc.Rule("kernel$", **parts)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_made_with(share=share.kmeans), "'kmeans', not a method that it returns"),
+        (_made_with(share=share.uniform), "'uniform', not a method that it returns"),
+        (_made_with(prune=prune.by_std), "'by_std', not a method that it returns"),
+        (_made_with(share=0.5), "share=0.5 is no method"),
+        (lambda: dc.Rule(("kernel", "bias")), "the pattern of a rule is a string"),
+        (lambda: dc.Rule("['params']['kernel']"), "names of leaves are keys joined"),
+        (lambda: dc.Rule("(kernel"), "is no regular expression"),
+    ],
+)
+def test_natural_mistakes_in_a_rule(make: Callable[[], Any], message: str):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        make()
+
+
+_TREE = {"params": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+_RULE = dc.Rule("kernel", share=share.kmeans(1))
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [_RULE, "kernel", ["kernel"], [("kernel", share.kmeans(1), None)], {"a": _RULE}],
+)
+def test_every_function_that_chooses_leaves_takes_a_list_of_rules(rules: Any):
+    shared = share.share(_TREE, [_RULE])
+    for call in (
+        lambda: dc.compress(_TREE, rules),
+        lambda: dc.pack(shared, rules),
+        lambda: prune.masks(_TREE, rules),
+        lambda: share.share(_TREE, rules),
+        lambda: dc.rate.quantize(_TREE, rules, rd_lambda=1.0),
+        lambda: dc.budget.within_bytes(_TREE, 1000, rules),
+        lambda: dc.budget.within_error(_TREE, lambda _: 0.0, 1.0, rules),
+    ):
+        with pytest.raises(TypeError, match="rules (are a list|hold)"):
+            call()
+
+
+def test_first_calls_that_come_naturally_say_what_to_do(tmp_path: Path):
+    path = tmp_path / "model.dcz"
+    with pytest.raises(TypeError, match=r"write dc.save\(path, dc.compress\("):
+        dc.save(path, _TREE)  # type: ignore[arg-type]
+    shared: Any = share.share(_TREE, [_RULE])
+    with pytest.raises(TypeError, match=r"write dc.save\(path, dc.pack\("):
+        dc.save(path, shared)
+    with pytest.raises(TypeError, match="save the network first"):
+        dc.report(dc.pack(shared))  # type: ignore[arg-type]
+    assert not path.exists()
+
+
+@given(st.data())
+def test_a_leaf_follows_the_first_rule_that_matches(data: st.DataObject):
+    """Against a search by hand, for any order of rules that overlap."""
+    names = ["a/kernel", "a/bias", "b/kernel", "b/bias", "head"]
+    patterns = data.draw(
+        st.lists(st.sampled_from(["a/", "b/", "kernel", "bias$", ".", "head"]))
+    )
+    rules = [dc.Rule(pattern, coding="packed") for pattern in patterns]
+    followed = resolve(rules, names)
+    for name in names:
+        first = [rule for rule in rules if re.search(rule.pattern, name)][:1]
+        found = [followed[name]] if name in followed else []
+        assert found == [(rule, name) for rule in first]
+
+
+def test_rules_of_a_budget_prune_share_and_code():
+    """A rule means in a search what it means in `compress`."""
+    rng = np.random.default_rng(0)
+    tree = {n: rng.normal(size=(40, 50)).astype(np.float32) for n in ("a", "b", "c")}
+    rules = [
+        dc.Rule("a", prune=prune.by_magnitude(0.75), coding="packed"),
+        dc.Rule("b", share=share.kmeans(3)),
+    ]
+    found = dc.budget.point(tree, rules, rd_lambda=1e-6)
+    a, b, c = found.compressed.leaves
+    assert isinstance(a, Shared) and isinstance(b, Shared) and isinstance(c, Dense)
+    assert a.coding == "packed"
+    assert np.count_nonzero(a.labels) == 500
+    decoded = dc.decompress(found.compressed)
+    np.testing.assert_array_equal(decoded["c"], tree["c"])
+    means = share.kmeans(3)(tree["b"].ravel(), None)
+    assert set(np.unique(decoded["b"])) <= {*means.astype(np.float32), 0}
+    with pytest.raises(ValueError, match="group='all' has no effect here"):
+        dc.budget.point(
+            tree, [dc.Rule("b", share=share.kmeans(3), group="all")], rd_lambda=1.0
+        )

@@ -10,12 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import share
+from deepcomp_jax import Rule, share
+from deepcomp_jax.rules import ShareMethod
+from deepcomp_jax.share.labels import _assign
 from tests.support import (
     strategies,
 )
 
-EVERY = [(".", share.kmeans(4), None)]
+EVERY = [Rule(".", share=share.kmeans(4))]
 
 
 def _variables() -> dict[str, dict[str, jax.Array]]:
@@ -31,8 +33,8 @@ def _variables() -> dict[str, dict[str, jax.Array]]:
 @pytest.mark.spec("S20")
 def test_groups_as_in_the_slides():
     rules = [
-        ("kernel$", share.kmeans(4), None),
-        (r"(?:conv|bn)(\d_\d)/", share.kmeans(3), r"bn\1"),
+        Rule("kernel$", share=share.kmeans(4)),
+        Rule(r"(?:conv|bn)(\d_\d)/", share=share.kmeans(3), group=r"bn\1"),
     ]
     shared = share.share(_variables(), rules)
 
@@ -49,7 +51,7 @@ def test_groups_as_in_the_slides():
 
 @pytest.mark.spec("S20")
 def test_a_rule_without_a_method_leaves_its_leaves_alone():
-    shared = share.share(_variables(), [("bias", None, None), *EVERY])
+    shared = share.share(_variables(), [Rule("bias"), *EVERY])
 
     assert set(shared.rest) == {"conv1_1/bias", "conv1_2/bias", "bn1_1/bias"}
     np.testing.assert_array_equal(
@@ -60,7 +62,7 @@ def test_a_rule_without_a_method_leaves_its_leaves_alone():
 @pytest.mark.spec("S21", "S28")
 @given(strategies.any_finite())
 def test_distinct_loses_no_value(weights: np.ndarray):
-    shared = share.share({"w": jnp.array(weights)}, [("w", share.distinct, None)])
+    shared = share.share({"w": jnp.array(weights)}, [Rule("w", share=share.distinct)])
     expected = np.where(weights == 0, weights.dtype.type(0), weights).tobytes()
     assert np.asarray(share.lookup(shared)["w"]).tobytes() == expected
     assert dc.decompress(dc.pack(shared))["w"].tobytes() == expected
@@ -87,7 +89,9 @@ def test_labels_are_nearest_at_any_scale(weights: np.ndarray, data: st.DataObjec
 def test_methods_that_return_no_codebook(centroids: list[float], message: str):
     method = lambda values, importance: np.array(centroids)  # noqa: E731
     with pytest.raises(ValueError, match=f"group 'all' returned {message} for 2 wei"):
-        share.share({"w": jnp.array([1.0, 0.0, 2.0])}, [("w", method, "all")])
+        share.share(
+            {"w": jnp.array([1.0, 0.0, 2.0])}, [Rule("w", share=method, group="all")]
+        )
 
 
 @pytest.mark.spec("S21", "S22")
@@ -130,7 +134,7 @@ def test_lookup_gives_entries_bit_for_bit():
 @given(strategies.dense_values())
 def test_lookup_keeps_every_bit_of_what_is_not_shared(leaf: np.ndarray):
     variables = {"w": jnp.arange(4.0), "rest": leaf, "step": 2**40}
-    found = share.lookup(share.share(variables, [("w", share.kmeans(2), None)]))
+    found = share.lookup(share.share(variables, [Rule("w", share=share.kmeans(2))]))
     kept = np.asarray(found["rest"])
     assert (kept.dtype, kept.shape) == (leaf.dtype, leaf.shape)
     assert kept.tobytes() == leaf.tobytes()
@@ -139,7 +143,7 @@ def test_lookup_keeps_every_bit_of_what_is_not_shared(leaf: np.ndarray):
 
 def test_a_step_may_consume_what_lookup_gives():
     variables = {"w": jnp.arange(4.0), "rest": jnp.ones(2)}
-    shared = share.share(variables, [("w", share.kmeans(2), None)])
+    shared = share.share(variables, [Rule("w", share=share.kmeans(2))])
     share.lookup(shared)["rest"].delete()
     np.testing.assert_array_equal(shared.rest["rest"], np.ones(2))
 
@@ -163,8 +167,11 @@ def test_leaves_that_cannot_be_shared(leaf: jax.Array, message: str):
 def test_groups_that_cannot_be():
     mixed = {"a": jnp.ones(2), "b": jnp.ones(2, jnp.bfloat16)}
     with pytest.raises(ValueError, match="leaves of dtypes"):
-        share.share(mixed, [(".", share.kmeans(2), "all")])
-    rules = [("a", share.kmeans(2), "all"), ("b", share.kmeans(3), "all")]
+        share.share(mixed, [Rule(".", share=share.kmeans(2), group="all")])
+    rules = [
+        Rule("a", share=share.kmeans(2), group="all"),
+        Rule("b", share=share.kmeans(3), group="all"),
+    ]
     with pytest.raises(ValueError, match="leaves of two rules"):
         share.share({"a": jnp.ones(2), "b": jnp.ones(2)}, rules)
 
@@ -184,12 +191,12 @@ def test_sharing_again_changes_nothing():
         share.nonparametric(0.1),
     ],
 )
-def test_importance_draws_centroids(method: share.Method):
+def test_importance_draws_centroids(method: ShareMethod):
     """The two that count are told apart; if all counted, they would be one."""
     weights = {"w": jnp.array([1.0, 2.0, 10.0])}
     importance = {"w": jnp.array([1000.0, 1000.0, 0.001])}
-    shared = share.share(weights, [("w", method, None)], importance=importance)
-    alike = share.share(weights, [("w", method, None)])
+    shared = share.share(weights, [Rule("w", share=method)], importance=importance)
+    alike = share.share(weights, [Rule("w", share=method)])
 
     assert shared.codebooks["w"][0] == 1.0
     assert alike.codebooks["w"][0] == 1.5
@@ -205,8 +212,8 @@ def test_importance_draws_centroids(method: share.Method):
         share.nonparametric(),
     ],
 )
-def test_every_method_shares_a_whole_network(method: share.Method):
-    shared = share.share(_variables(), [(".", method, None)])
+def test_every_method_shares_a_whole_network(method: ShareMethod):
+    shared = share.share(_variables(), [Rule(".", share=method)])
     for name, codebook in shared.codebooks.items():
         assert codebook.size >= 1
         assert int(shared.labels[name].max()) <= codebook.size
@@ -235,7 +242,7 @@ def test_sharing_is_a_pytree_that_passes_through_jit():
 
 def test_leaves_of_many_shapes_share_few_programs():
     """Compiling one for each took longer than everything else, 200 leaves 30 s."""
-    before = share._assign._cache_size()
+    before = _assign._cache_size()
     rng = np.random.default_rng(0)
     for _ in range(60):
         shape = tuple(rng.integers(1, 40, size=2))
@@ -243,4 +250,4 @@ def test_leaves_of_many_shapes_share_few_programs():
         labels = share.assign(jnp.asarray(weights), np.array([-1, 0.5], np.float32))
         assert labels.shape == shape
         assert np.array_equal(labels, 1 + (weights > -0.25))
-    assert share._assign._cache_size() <= before + 8
+    assert _assign._cache_size() <= before + 8

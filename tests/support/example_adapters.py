@@ -32,7 +32,9 @@ def run_kmeans(text: str) -> str:
             found = kmeans.optimal(values, int(knobs[0]), importance=importance)
         elif name == "nonparametric":
             penalty = float(knobs[0])
-            found = kmeans.nonparametric(values, penalty=penalty, importance=importance)
+            found = kmeans.nonparametric(
+                values, cluster_cost=penalty, importance=importance
+            )
         elif knobs[1] == "density":
             found = kmeans.lloyd(
                 values, int(knobs[0]), init="density", iterations=int(knobs[2])

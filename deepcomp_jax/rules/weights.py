@@ -40,7 +40,7 @@ _NO_WEIGHTS = re.compile(
 _MANY = 0.5  # fraction of the floating values that is not left out without a word
 
 
-def weights(tree: Any) -> dict[str, bool]:
+def find_weights(tree: Any) -> dict[str, bool]:
     """The leaves that are weights, by name, and whether each is a table.
 
     A weight is a floating leaf with at least two axes longer than one, whose name says

@@ -1,0 +1,207 @@
+"""The one way to choose leaves: each follows the first rule that matches its name."""
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+from deepcomp_jax import codings
+from deepcomp_jax._errors import listed
+from deepcomp_jax.streams import gaps
+
+# Maps the leaves that follow one rule to their masks (True = kept).
+PruneMethod: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
+# Maps non-zero values `[n]` and their importance `[n]` (or None) to centroids `[k]`.
+ShareMethod: TypeAlias = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+
+_KEYSTR = re.compile(r"\[['\"]")  # how `jax.tree_util.keystr` writes a key
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the leaves are compressed whose names match a pattern.
+
+    A leaf follows the first rule that matches it, and is left as it is where none does.
+    Every function that chooses leaves takes a list of rules and reads the parts that it
+    acts on, so that one list serves `prune.masks`, `share.share`, `compress`, `pack`,
+    `rate.quantize` and `budget.within_bytes`.
+
+    Attributes:
+        pattern: Regular expression, searched in the leaf's name ("params/fc1/kernel").
+        prune: Pruning method, such as `prune.by_std(0.5)`; None keeps every weight.
+        share: Sharing method, such as `share.kmeans(bits=5)`; None keeps every value.
+        group: Name of the group of leaves that share one codebook, in which `\\1`
+            stands for the pattern's first group; None makes each leaf a group.
+        coding: How labels are written: "packed", "relative" (the paper's), "dense" or
+            "density"; None takes what makes the smallest file.
+        gap_bits: Width of the symbols that code positions in the relative coding, 1 to
+            16; None takes the paper's 8 for convolutions (over two dimensions) and 5
+            for dense layers.
+
+    Raises:
+        ValueError: The pattern is no regular expression or was written like `keystr`,
+            there is no such coding, `gap_bits` are out of range or come without the
+            relative coding, or there is a group without a sharing method.
+        TypeError: A method is none, or was not called with its settings.
+
+    Examples:
+        >>> import deepcomp_jax as dc
+        >>> from deepcomp_jax import prune, share
+        >>> rule = dc.Rule("kernel$", prune=prune.by_erk(0.9), share=share.kmeans(16))
+        >>> dc.Rule("kernel$", share=share.kmeans)
+        Traceback (most recent call last):
+        TypeError: rule 'kernel$': share is the function 'kmeans', not a method that \
+it returns: call it with its settings
+    """
+
+    pattern: str
+    prune: PruneMethod | None = None
+    share: ShareMethod | None = None
+    group: str | None = None
+    coding: str | None = None
+    gap_bits: int | None = None
+
+    def __post_init__(self) -> None:
+        """Finds mistakes where they are made."""
+        check_pattern(self.pattern)
+        for part in ("prune", "share"):
+            self._check_method(part, getattr(self, part))
+        if self.coding is not None and self.coding not in codings.ALL:
+            raise ValueError(
+                f"rule {self.pattern!r}: no coding {self.coding!r}, choose one of "
+                f"{list(codings.ALL)} or None"
+            )
+        if self.group is not None and self.share is None:
+            raise ValueError(
+                f"rule {self.pattern!r}: group={self.group!r} has no effect without a "
+                "sharing method: give `share` too, or leave the group out"
+            )
+        if self.gap_bits is None:
+            return
+        if self.coding != "relative" or not 1 <= self.gap_bits <= gaps.MAX_BITS:
+            raise ValueError(
+                f"rule {self.pattern!r}: gap_bits={self.gap_bits} must be 1 to "
+                f"{gaps.MAX_BITS}, with coding='relative'"
+            )
+
+    def _check_method(self, part: str, method: Any) -> None:
+        if method is None:
+            return
+        if not callable(method):
+            raise TypeError(
+                f"rule {self.pattern!r}: {part}={method!r} is no method: give one such "
+                "as prune.by_std(0.5) or share.kmeans(bits=4)"
+            )
+        # What makes methods says so in its annotations.
+        returned = getattr(method, "__annotations__", {}).get("return")
+        if returned in (PruneMethod, ShareMethod):
+            raise TypeError(
+                f"rule {self.pattern!r}: {part} is the function {method.__name__!r}, "
+                "not a method that it returns: call it with its settings"
+            )
+
+
+class Followed(NamedTuple):
+    """The rule that a leaf follows.
+
+    Attributes:
+        rule: The first one that matches its name.
+        group: Name of the group of leaves that it shares a codebook with.
+    """
+
+    rule: Rule
+    group: str
+
+
+def resolve(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Followed]:
+    """Finds the rule that each leaf follows.
+
+    Args:
+        rules: The first match wins.
+        names: Of all leaves.
+
+    Returns:
+        By name, in the order of `names`, without those that no rule matches.
+
+    Raises:
+        TypeError: There is something else than a list of rules.
+        ValueError: There are leaves and a rule matches none of them, or the pattern of
+            a rule has not the groups that its `group` speaks of.
+    """
+    _check_rules(rules)
+    patterns = [re.compile(rule.pattern) for rule in rules]
+    followed: dict[str, Followed] = {}
+    used: set[int] = set()
+    for name in names:
+        if first := first_match(patterns, name):
+            rule = rules[first[0]]
+            group = name if rule.group is None else expanded(first[1], rule.group)
+            followed[name] = Followed(rule, group)
+            used.add(first[0])
+    for i, pattern in enumerate(patterns):
+        # One that matches only what others have taken before is no mistake.
+        if names and i not in used and not any(map(pattern.search, names)):
+            raise ValueError(
+                f"pattern {pattern.pattern!r} matches no leaf: there are "
+                f"{listed(names)}"
+            )
+    return followed
+
+
+def first_match(
+    patterns: Iterable[str | re.Pattern[str]], name: str
+) -> tuple[int, re.Match[str]] | None:
+    """Which of the patterns is the first that a name matches anywhere, and where."""
+    for i, pattern in enumerate(patterns):
+        if found := re.search(pattern, name):
+            return i, found
+    return None
+
+
+def expanded(found: re.Match[str], template: str) -> str:
+    """A template in which `\\1` stands for the first group of a match and so on.
+
+    Raises:
+        ValueError: The pattern has no such group.
+    """
+    try:
+        return found.expand(template)
+    except (re.error, IndexError) as error:
+        raise ValueError(
+            f"template {template!r} does not fit pattern {found.re.pattern!r}: {error}"
+        ) from None
+
+
+def check_pattern(pattern: Any) -> None:
+    """Rejects what is no pattern of names.
+
+    Raises:
+        TypeError: It is no string.
+        ValueError: It is no regular expression, or was written like `keystr`.
+    """
+    if not isinstance(pattern, str):
+        raise TypeError(f"the pattern of a rule is a string, got {pattern!r}")
+    if _KEYSTR.search(pattern):
+        raise ValueError(
+            f"pattern {pattern!r} is written like jax.tree_util.keystr: names of "
+            "leaves are keys joined by '/', as in 'params/fc1/kernel'"
+        )
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+
+
+def _check_rules(rules: Any) -> None:
+    if isinstance(rules, Rule | str) or not isinstance(rules, Sequence):
+        raise TypeError(
+            f"rules are a list, as in [Rule('kernel$', ...)], got {rules!r}"
+        )
+    for rule in rules:
+        if not isinstance(rule, Rule):
+            raise TypeError(
+                f"rules hold {rule!r}: write Rule(pattern, prune=..., share=...)"
+            )

@@ -1,0 +1,142 @@
+"""Sharing methods: what maps the weights of a group to its codebook."""
+
+from typing import Literal
+
+import numpy as np
+
+from deepcomp_jax import kmeans as _kmeans
+from deepcomp_jax.rules import ShareMethod
+
+PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
+
+
+def kmeans(
+    k: int | None = None,
+    *,
+    bits: int | None = None,
+    explained_variance: float | None = None,
+) -> ShareMethod:
+    """The best codebook there is: exact one-dimensional k-means.
+
+    Exactly one argument says how many centroids.
+
+    Args:
+        k: That many.
+        bits: `2 ** bits`.
+        explained_variance: The least number that explains this fraction of the
+            variance of the group's non-zero weights, at most 1; at most 256.
+
+    Raises:
+        ValueError: Not exactly one of the three is given.
+    """
+    given = [value for value in (k, bits, explained_variance) if value is not None]
+    if len(given) != 1:
+        raise ValueError("give exactly one of k, bits and explained_variance")
+    if explained_variance is not None:
+        return lambda values, importance: _kmeans.by_explained_variance(
+            values, explained_variance, importance=importance
+        )
+    count = k if k is not None else 2 ** (bits or 0)
+    return lambda values, importance: _kmeans.optimal(
+        values, count, importance=importance
+    )
+
+
+def lloyd(
+    k: int,
+    *,
+    init: Literal["linear", "density", "random"] = "linear",
+    seed: int = 0,
+    iterations: int = 300,
+) -> ShareMethod:
+    """Lloyd's algorithm, as in the paper: kept for the comparison of its section 3.2.
+
+    Args:
+        k: Number of centroids.
+        init: First centroids: "linear", "density" or "random".
+        seed: For "random".
+        iterations: Most steps taken.
+    """
+    return lambda values, importance: _kmeans.lloyd(
+        values,
+        k,
+        init=init,
+        seed=seed,
+        importance=importance,
+        iterations=iterations,
+    )
+
+
+def nonparametric(cluster_cost: float = 0.02) -> ShareMethod:
+    """Finds the number of centroids from the data: the slides' second method.
+
+    Args:
+        cluster_cost: What a further centroid must save in squared error, in variances
+            of the group's weights.
+    """
+    return lambda values, importance: _kmeans.nonparametric(
+        values, cluster_cost=cluster_cost, importance=importance
+    )
+
+
+def uniform(max_error: float) -> ShareMethod:
+    """Rounds each weight to a multiple of one step, which is as coarse as errors allow.
+
+    The entropy coder makes up for entries that are used seldom, so that this is smaller
+    at equal error than k-means, and an outlier costs bits but no precision. Weights
+    below half a step become zero. (Gish and Pierce 1968: at high rates a uniform grid
+    with an entropy coder is within a quarter of a bit of all that is possible.)
+
+    Args:
+        max_error: The most that a weight changes, as a fraction of the root mean square
+            of the non-zero weights of its group: no more than that, but for the
+            rounding of the dtype, is the relative error of the group in root mean
+            square, and about 0.6 of it is typical. Above 0 and below 1; below
+            1e-4 it may give more entries than a file can hold.
+
+    Raises:
+        ValueError: `max_error` is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import share
+        >>> weights = np.array([0.2, -1.4, -0.2, 1.4])  # their mean square is 1
+        >>> share.uniform(0.25)(weights, None).round(6)
+        array([-1.5,  0. ,  1.5])
+    """
+    if not 0 < max_error < 1:
+        raise ValueError(f"max_error is {max_error}; it must be above 0 and below 1")
+
+    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+        del importance
+        wide = values.astype(np.float64)
+        greatest = np.abs(wide).max()  # squares of small weights would vanish
+        rms = greatest * np.sqrt(np.square(wide / greatest).mean())
+        step = short_step(2 * max_error * rms * (1 - PRECISE))  # which may round it up
+        return step * np.unique(np.rint(wide / step).astype(np.int64))
+
+    return method
+
+
+def short_step(step: float) -> float:
+    """A step that is near and takes few bytes in a file.
+
+    Half precision is two bytes shorter than float32, where it is precise: not below
+    6e-5 and above 65504. With more bits than float32 has, the entries of a grid could
+    not be told from their step.
+    """
+    with np.errstate(over="ignore"):
+        half, single = float(np.float16(step)), float(np.float32(step))
+    if abs(half - step) <= PRECISE * step:
+        return half
+    return single if abs(single - step) <= PRECISE * step else step
+
+
+def distinct(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+    """A method that loses no value: an entry for each that there is.
+
+    For weights that are on a grid already. Zero is stored without its sign, so that
+    -0.0, which equals it, becomes +0.0.
+    """
+    del importance
+    return np.unique(values)
