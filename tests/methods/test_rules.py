@@ -18,9 +18,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import prune, rules, share, trees
+from deepcomp_jax import prune, share, trees
 from deepcomp_jax._types import Dense, Shared
 from deepcomp_jax.rules import resolve
+from deepcomp_jax.rules.weights import find_weights
 
 # Leaves that other frameworks have, their shapes, and whether they are weights.
 FOREIGN = [
@@ -72,9 +73,9 @@ def test_names_of_other_frameworks(
 ):
     """A leaf stacked by `vmap` or `nn.scan` is what it was, and so is a vector."""
     tree = {name: np.ones((*stacked, *shape), np.float32)}
-    assert (name in rules.weights.find_weights(tree)) == is_weight
-    assert not rules.weights.find_weights({name: np.ones((*stacked, *shape), np.int32)})
-    assert not rules.weights.find_weights({name: np.ones(7, np.float32)})
+    assert (name in find_weights(tree)) == is_weight
+    assert not find_weights({name: np.ones((*stacked, *shape), np.int32)})
+    assert not find_weights({name: np.ones(7, np.float32)})
 
 
 @pytest.mark.spec("W2")
@@ -85,7 +86,7 @@ def test_what_optax_made_is_known_by_its_type():
         optax.chain(optax.clip(1.0), optax.masked(optax.adam(1.0), {"kernel": True})),
     ):  # fmt: skip
         tree = {"net": params, "rest": optimizer.init(params)}
-        assert list(rules.weights.find_weights(tree)) == ["net/kernel"]
+        assert list(find_weights(tree)) == ["net/kernel"]
 
 
 @pytest.mark.spec("W2", "W5")
@@ -195,6 +196,7 @@ def _made_with(**parts: Any) -> Callable[[], Any]:
     return lambda: dc.Rule("kernel$", **parts)
 
 
+@pytest.mark.spec("W8")
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -216,6 +218,7 @@ _TREE = {"params": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
 _RULE = dc.Rule("kernel", share=share.kmeans(1))
 
 
+@pytest.mark.spec("W7")
 @pytest.mark.parametrize(
     "rules",
     [_RULE, "kernel", ["kernel"], [("kernel", share.kmeans(1), None)], {"a": _RULE}],
@@ -247,6 +250,7 @@ def test_first_calls_that_come_naturally_say_what_to_do(tmp_path: Path):
     assert not path.exists()
 
 
+@pytest.mark.spec("W7")
 @given(st.data())
 def test_a_leaf_follows_the_first_rule_that_matches(data: st.DataObject):
     """Against a search by hand, for any order of rules that overlap."""
@@ -262,6 +266,7 @@ def test_a_leaf_follows_the_first_rule_that_matches(data: st.DataObject):
         assert found == [(rule, name) for rule in first]
 
 
+@pytest.mark.spec("Q17")
 def test_rules_of_a_budget_prune_share_and_code():
     """A rule means in a search what it means in `compress`."""
     rng = np.random.default_rng(0)
