@@ -20,12 +20,14 @@ if TYPE_CHECKING:
         share,
     )
     from deepcomp_jax._errors import FormatError
-    from deepcomp_jax._types import Compressed, Dense, Shared
+    from deepcomp_jax._types import Compressed
     from deepcomp_jax.api import (
         compress,
         decompress,
         default_rules,
+        dumps,
         load,
+        loads,
         pack,
         report,
         save,
@@ -46,14 +48,14 @@ _MODULES = (
 )
 _NAMES = {
     "Compressed": "_types",
-    "Dense": "_types",
     "FormatError": "_errors",
     "Rule": "rules",
-    "Shared": "_types",
     "compress": "api",
     "decompress": "api",
     "default_rules": "api",
+    "dumps": "api",
     "load": "api",
+    "loads": "api",
     "pack": "api",
     "report": "api",
     "save": "api",
@@ -61,17 +63,17 @@ _NAMES = {
 
 __all__ = (
     "Compressed",
-    "Dense",
     "FormatError",
     "Rule",
-    "Shared",
     "budget",
     "compress",
     "decompress",
     "default_rules",
+    "dumps",
     "fold",
     "kmeans",
     "load",
+    "loads",
     "pack",
     "prune",
     "rate",

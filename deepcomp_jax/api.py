@@ -44,6 +44,12 @@ def default_rules(variables: Any) -> list[Rule]:
 
     Returns:
         At most two rules: of tables, and of other weights.
+
+    Examples:
+        >>> import numpy as np, deepcomp_jax as dc
+        >>> tree = {"dense": {"kernel": np.ones((4, 4)), "bias": np.ones(4)}}
+        >>> [rule.pattern for rule in dc.default_rules(tree)]
+        ['^(?:dense/kernel)$']
     """
     found = find_weights(variables)
     warn_of_others(variables, found)
@@ -78,6 +84,17 @@ def compress(
         ValueError: A weight to be pruned or shared is NaN or infinite, two leaves have
             one name, no file can hold a leaf, a rule does not fit its leaves, there
             are none whose names it matches, or a part of it has no effect.
+
+    Examples:
+        >>> import jax, deepcomp_jax as dc
+        >>> kernel = jax.random.normal(jax.random.key(0), (300, 100))
+        >>> variables = {"params": {"kernel": kernel, "bias": kernel[0]}}
+        >>> rule = dc.Rule(
+        ...     "kernel$", prune=dc.prune.by_std(1.5), share=dc.share.kmeans(16)
+        ... )
+        >>> data = dc.dumps(dc.compress(variables, [rule]))
+        >>> 4 * kernel.size, len(data) < 6000
+        (120000, True)
     """
     named = trees.named_leaves(variables)
     _check_arrays(named)
@@ -223,16 +240,34 @@ def save(path: str | PathLike[str], compressed: Compressed) -> int:
         ValueError: No file can hold the network; says which leaf or key and what to do.
         TypeError: The network was not compressed.
         OSError: The path is no regular file, or cannot be written with its owner kept.
+
+    Examples:
+        >>> import os, tempfile, numpy as np, deepcomp_jax as dc
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.dcz")
+        >>> size = dc.save(path, dc.compress({"kernel": np.eye(100, dtype="f4")}))
+        >>> size == os.path.getsize(path)
+        True
+        >>> dc.load(path)["kernel"].shape
+        (100, 100)
+    """
+    data = dumps(compressed)
+    container.write(path, data)
+    return len(data)
+
+
+def dumps(compressed: Compressed) -> bytes:
+    """The bytes of the file that `save` writes, the same on every machine.
+
+    Raises:
+        ValueError, TypeError: As for `save`.
     """
     if not isinstance(compressed, Compressed):
         by = "pack" if isinstance(compressed, SharedWeights) else "compress"
         raise TypeError(
-            f"save writes what compress or pack returned, got {type(compressed)}: "
+            f"only what compress or pack returned is written, got {type(compressed)}: "
             f"write dc.save(path, dc.{by}(...))"
         )
-    data = container.dumps(compressed)
-    container.write(path, data)
-    return len(data)
+    return container.dumps(compressed)
 
 
 def load(
@@ -267,6 +302,36 @@ def load(
         ValueError: `like` or `device` does not fit; says which leaves do not.
     """
     data, header = container.read_file(path)
+    return _decoded(data, header, like, device, max_bytes)
+
+
+def loads(
+    data: bytes,
+    like: Any = None,
+    *,
+    device: Place | None = None,
+    max_bytes: int = container.MAX_BYTES,
+) -> Any:
+    """Reads the bytes of a `.dcz` file, as `load` does those in a file.
+
+    Args:
+        data: The whole file.
+        like, device, max_bytes: As for `load`.
+
+    Raises:
+        FormatError, ValueError: As for `load`.
+    """
+    return _decoded(data, container.read_header(data), like, device, max_bytes)
+
+
+def _decoded(
+    data: bytes,
+    header: container.Header,
+    like: Any,
+    device: Place | None,
+    max_bytes: int,
+) -> Any:
+    """The variables in a file, where and in what containers they are wanted."""
     if like is not None:
         stored = {entry.name: entry.layout for entry in header.leaves}
         trees.check_like(trees.named_leaves(like), stored)

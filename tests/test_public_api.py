@@ -10,10 +10,12 @@ import deepcomp_jax as dc
 
 def test_public_names():
     assert sorted(dc.__all__) == [
-        "Compressed", "Dense", "FormatError", "Rule", "Shared", "budget", "compress",
-        "decompress", "default_rules", "fold", "kmeans", "load", "pack", "prune",
+        "Compressed", "FormatError", "Rule", "budget", "compress", "decompress",
+        "default_rules", "dumps", "fold", "kmeans", "load", "loads", "pack", "prune",
         "rate", "rate_loss", "report", "retrain", "save", "share",
     ]  # fmt: skip
+    assert len(dc.__all__) <= 20
+    assert dir(dc) == sorted(dc.__all__)
     for name in dc.__all__:
         assert getattr(dc, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'quantise'"):

@@ -17,7 +17,6 @@ import optax
 
 from deepcomp_jax import (
     Rule,
-    Shared,
     api,
     fold,
     prune,
@@ -25,6 +24,7 @@ from deepcomp_jax import (
     share,
     trees,
 )
+from deepcomp_jax._types import Shared
 from experiments.data.datasets import (
     Dataset,
 )
