@@ -158,6 +158,8 @@ def class_indices(layout: Layout, body: bytes) -> int:
     """
     if not layout.size or CODINGS[layout.coding] != "density":
         return 0
+    if layout.copy_of is not None:
+        return 0
     return density.class_indices(body, layout.shape)
 
 
