@@ -1,5 +1,6 @@
 """The bits of one tensor of a `.dcz` file, by part."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -157,11 +158,17 @@ def copied(entry: Entry, original: Tensor) -> Tensor:
         gaps=0,
         fillers=0,
         gap_bits=0,
-        parts=Parts(header=8 * entry.header_bytes),
+        parts=_header_alone(entry.header_bytes),
         ideal=0.0,
         body_bytes=0,
         runner_up=None,
     )
+
+
+@functools.cache
+def _header_alone(size: int) -> Parts:
+    """The parts of a copy, of which a small file may hold very many."""
+    return Parts(header=8 * size)
 
 
 def distinct(values: np.ndarray) -> tuple[int, int]:

@@ -137,9 +137,10 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
     Args:
         data: The bytes of a `.dcz` file.
         max_bytes: The most memory that the values of all leaves may take together, and
-            decoding meanwhile: 8 bytes for each value of the largest leaf. No array is
-            made before it is known to fit. What does not count are at most 16 MiB, and
-            256 bytes for each byte of the file.
+            decoding meanwhile: 8 bytes for each value of the largest leaf. A leaf that
+            is stored once for several counts for each. No array is made before it is
+            known to fit. What does not count are at most 16 MiB, 256 bytes for each
+            byte of the file, and the names of the leaves.
 
     Returns:
         The network. Labels have the narrowest unsigned dtype that holds them; no two

@@ -208,12 +208,14 @@ def _get_layouts(
     """The position after the leaves, the leaves, the codebooks, and bytes of each."""
     described: list[_Described] = []
     layouts: list[Layout] = []
+    once: dict[Layout, Layout] = {}  # many copies of a leaf are described alike
     codebooks: list[np.ndarray] = []
     sizes: list[int] = []
     entries = 0
     for _ in range(count):
         start = pos
         pos, layout, new = leaf_header.get(data, pos, codebooks, data[4], layouts)
+        layout = once.setdefault(layout, layout)
         layouts.append(layout)
         if new:
             codebooks.append(new.codebook)

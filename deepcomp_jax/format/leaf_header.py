@@ -183,9 +183,7 @@ def get(
     return pos, Layout(shape, dtype, coding, index), None
 
 
-def _get_copy(
-    data: bytes, pos: int, before: Sequence[Layout]
-) -> tuple[int, Layout]:
+def _get_copy(data: bytes, pos: int, before: Sequence[Layout]) -> tuple[int, Layout]:
     """The position after a copy, and its layout."""
     start = pos
     pos, kind = get_byte(data, pos)

@@ -269,8 +269,9 @@ def _copies() -> Iterator[tuple[str, bytes]]:
         "C6-copy-with-a-size": EMPTY + EMPTY + parts.copy_of(0) + b"\0",
     }.items():
         yield name, parts.version_2(header(tree=tree, leaves=leaves))
-    yield "C28-copy-in-version-1", header(
-        tree=tree, leaves=EMPTY + EMPTY + parts.copy_of(0)
+    yield (
+        "C28-copy-in-version-1",
+        header(tree=tree, leaves=EMPTY + EMPTY + parts.copy_of(0)),
     )
     # Each leaf takes 2**28 bytes, copies too, and decoding one 2**31.
     tree = varint(8 * 9 + 3) + LEAF + 8 * AGAIN
