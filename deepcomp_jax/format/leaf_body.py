@@ -154,11 +154,10 @@ def class_indices(layout: Layout, body: bytes) -> int:
 
     Args:
         layout: Of the leaf.
-        body: Its body, or the first bytes of it.
+        body: Its body, or the first bytes of it; empty for a copy, whose classes count
+            with the leaf that is stored.
     """
     if not layout.size or CODINGS[layout.coding] != "density":
-        return 0
-    if layout.copy_of is not None:
         return 0
     return density.class_indices(body, layout.shape)
 
