@@ -340,7 +340,7 @@ def _decoded(
     else:
         decode = functools.partial(decode_values, place=_one_device(device))
         variables = container.read_values(
-            data, header, max_bytes=max_bytes, decode=decode
+            data, header, max_bytes=max_bytes, decode=decode, copy=placement.copied
         )
         named = trees.named_leaves(variables)
         named = placement.place(named, placement.places(named, device))

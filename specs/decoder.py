@@ -61,7 +61,7 @@ def decode(data, max_bytes=2**32):
     need(len(tree.used) == len(tree.keys), "C12")
     leaves, books, start = [], [], stop + 4
     for name in paths(structure, None, {}):
-        pos, leaf = layout(header, pos, name, books)
+        pos, leaf = layout(header, pos, name, books, leaves)
         leaves.append(leaf)
     for leaf in leaves:  # small bodies are in the header, the others behind it
         if leaf.bytes < SMALL:
@@ -81,7 +81,7 @@ def decode(data, max_bytes=2**32):
         if leaf.bytes >= SMALL:
             end = leaf.start + leaf.bytes
             need(data[end : end + 4] == crc(leaf.body), "C33")
-        leaf.raw = values(leaf.body, leaf)
+        leaf.raw = leaf.original.raw if leaf.original else values(leaf.body, leaf)
     return structure, [(leaf.name, leaf.dtype, leaf.shape, leaf.raw) for leaf in leaves]
 
 
@@ -195,9 +195,17 @@ def rounded(value, code):
     return struct.pack("<H", (word + 0x7FFF + (word >> 16 & 1)) >> 16)
 
 
-def layout(data, pos, name, books):
+def layout(data, pos, name, books, before):
     pos, (kind,) = take(data, pos, 1)
     coding, code = divmod(kind, 16)
+    if coding == 6 and data[4] == 2:
+        pos, more = varint(data, pos)
+        number = code + 16 * more
+        need(number < len(before) and before[number].original is None, "C55")
+        leaf = SimpleNamespace(**vars(before[number]))
+        leaf.name, leaf.original, leaf.bytes = name, before[number], 0
+        leaf.version = 2
+        return pos, leaf
     if code == 15 and data[4] == 2:
         pos, (more,) = take(data, pos, 1)
         code += more
@@ -233,7 +241,7 @@ def layout(data, pos, name, books):
     pos, size = varint(data, pos)
     leaf = SimpleNamespace(name=name, dtype=dtype, width=width, coding=coding)
     leaf.shape, leaf.size, leaf.codebook = tuple(shape), math.prod(shape), book
-    leaf.bytes = size
+    leaf.bytes, leaf.original = size, None
     leaf.version = 2 if code >= 15 or (book and width == 1) else 1
     return pos, leaf
 
@@ -444,7 +452,7 @@ def density(body, shape, entries):
 
 def class_indices(leaf):
     """Of the axes whose classes are there; 0 if the body does not say it."""
-    if leaf.coding != 5 or not leaf.size:
+    if leaf.coding != 5 or not leaf.size or leaf.original:
         return 0
     try:
         _, axes = varint(leaf.body, 0)

@@ -17,7 +17,7 @@ import numpy as np
 
 from deepcomp_jax import codings
 from deepcomp_jax._types import Compressed, Dense, Shared, Structure
-from deepcomp_jax.format import container
+from deepcomp_jax.format import container, leaf_body, tree_header
 from deepcomp_jax.streams.bits import pack, put_varint
 from tests.support import (
     vector_parts as parts,
@@ -64,8 +64,21 @@ def valid() -> Iterator[tuple[str, bytes]]:
     """All valid files."""
     written = (*_trees(), *_values(), *_words(), *_codebooks(), *_labels(), *_streams())
     for name, network in written:
+        yield name, apart(network)
+    for name, network in _copies():
         yield name, container.dumps(network)
     yield from _by_hand()
+
+
+def apart(network: Compressed) -> bytes:
+    """A file in which every leaf is stored itself, as readers still accept it."""
+    names = tree_header.leaf_names(network.structure)[0]
+    leaves = [
+        leaf_body.put(name, leaf, network.codebooks)
+        for name, leaf in zip(names, network.leaves, strict=True)
+    ]
+    tree = tree_header.put(network.structure)
+    return container.join(tree, leaves, network.codebooks)
 
 
 # ---- written by the library ---------------------------------------------------------
@@ -225,6 +238,32 @@ def _streams() -> Iterator[tuple[str, Compressed]]:
         yield f"classes-{len(shape)}d", several(leaf, books=(book(8),))
 
 
+def _copies() -> Iterator[tuple[str, Compressed]]:
+    """Equal leaves, of which one is stored."""
+    odd = np.array([np.nan, -np.nan, -0.0, 0.0, 1.0])
+    every = [odd.astype(dtype) for dtype in container.DTYPES[9:]]
+    every += [np.arange(2).astype(dtype) for dtype in container.DTYPES[:9]]
+    yield "copies-dtypes", several(*map(Dense, every * 2))
+    small = [np.array(7), np.array(7, np.int8), np.zeros((0, 3)), np.zeros((3, 0))]
+    thin = np.where(np.arange(99) == 7, 1.5, 0)
+    large = np.arange(1024, dtype=np.uint8)
+    raw = [Dense(values) for values in (*small, thin, large)]
+    labels = np.arange(2048).reshape(32, 64) % 5 % 3
+    coded = [Shared(labels[:8], 0, coding) for coding in codings.ALL]
+    # 20 leaves: the numbers of those that are copied have one digit, or two, of 16.
+    apart = [Dense(np.array(value, np.int16)) for value in range(9)]
+    several_of_each = [*apart, *raw, *coded, Shared(labels, 0, "packed")]
+    yield "copies", several(*several_of_each, *several_of_each, books=(book(2),))
+    layer = [Dense(np.ones(4, np.float32)), *coded[:1]]
+    tree: Structure = [{"bias": 2 * i, "kernel": 2 * i + 1} for i in range(3)]
+    yield "copies-in-a-tree", Compressed({"layers": tree}, (*layer,) * 3, (book(2),))
+    # The second codebook equals the first. One leaf that has it is a copy, one is not.
+    books = book(2), book(2), book(3), book(2)
+    own = [Shared(labels[0], number, "packed") for number in range(4)]
+    last = Shared(labels[1], 1, "packed")
+    yield "copies-of-equal-codebooks", several(*own, last, books=books)
+
+
 def book(k: int, dtype: type = np.float32) -> np.ndarray:
     """A codebook of k entries around zero, which is left out."""
     entries = np.arange(k) - k // 2
@@ -261,6 +300,7 @@ def _by_hand() -> Iterator[tuple[str, bytes]]:
     yield "low-bits-32", parts.leaf(far + b"\7", (40,), parts.SPARSE)
     yield from _grids_by_hand()
     yield from _streams_by_hand()
+    yield from _copies_by_hand()
 
 
 def _grids_by_hand() -> Iterator[tuple[str, bytes]]:
@@ -322,6 +362,15 @@ def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
         )
     body = parts.classes(*([15, 15],) * 4, [2, 2]) + put_varint(0)
     yield "density-63-groups", parts.leaf(body, (2,) * 5, parts.DENSITY, k=1)
+
+
+def _copies_by_hand() -> Iterator[tuple[str, bytes]]:
+    tree = parts.container(3, leaf := parts.LEAF, leaf, leaf, leaf)
+    number, second = (parts.layout((), parts.RAW, dtype=1) + b"\1" for _ in range(2))
+    # Leaf 1 equals leaf 0 and is stored too; each is copied once.
+    leaves = number + second + parts.copy_of(1) + parts.copy_of(0) + b"\7\7"
+    data = parts.version_2(parts.header(tree=tree, leaves=leaves))
+    yield "copies-not-of-all-that-are-equal", data
 
 
 def main() -> None:

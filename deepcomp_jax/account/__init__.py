@@ -12,7 +12,7 @@ import numpy as np
 from deepcomp_jax._types import Dense
 from deepcomp_jax.account.tensors import Parts as Parts
 from deepcomp_jax.account.tensors import Tensor as Tensor
-from deepcomp_jax.account.tensors import count, distinct
+from deepcomp_jax.account.tensors import copied, count, distinct
 from deepcomp_jax.account.text import render
 from deepcomp_jax.format import container, file_header, leaf_body
 from deepcomp_jax.streams.counting import Sharing as Sharing
@@ -33,7 +33,7 @@ class Account(NamedTuple):
         tensors: In tree order.
         front: Bits that belong to no tensor: names and containers.
         unique: Distinct non-zero values, added up over the codebooks and over the
-            tensors that have none.
+            tensors that have none and are no copies.
     """
 
     file_bytes: int
@@ -127,6 +127,9 @@ def account(
     charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it
     alone = 0
     for entry in header.leaves:
+        if entry.layout.copy_of is not None:
+            tensors.append(copied(entry, tensors[entry.layout.copy_of]))
+            continue
         raw = data[entry.offset : entry.offset + entry.size + entry.checksum_bytes]
         leaf = leaf_body.get(entry, raw, header.codebooks)
         body = raw[: entry.size]

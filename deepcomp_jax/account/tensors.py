@@ -1,5 +1,6 @@
 """The bits of one tensor of a `.dcz` file, by part."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -50,11 +51,12 @@ class Tensor(NamedTuple):
     Attributes:
         name: Its path.
         layout: Shape, dtype and coding.
-        coding: Its name.
+        coding: Its name, or "copy" if another tensor is stored in its place.
         size: Number of values.
         kept: Values that are not zero.
         unique: Distinct values among them; NaNs count as one.
-        stored: Values in the file: all if raw, else those kept. A -0.0 is stored.
+        stored: Values in the file: all if raw, none of a copy, else those kept. A -0.0
+            is stored.
         gaps: Gap symbols.
         fillers: Those among them that stand for zeros only.
         gap_bits: Width of a gap symbol without a code, 0 if the coding has no such.
@@ -64,7 +66,7 @@ class Tensor(NamedTuple):
             stream has models, at the code length of those.
         body_bytes: Bytes of the body: the tensor without header and checksum.
         runner_up: The smallest other coding of labels, and the bytes of its body; None
-            for a tensor that has no labels, or if nobody asked.
+            for a tensor that has no labels of its own, or if nobody asked.
     """
 
     name: str
@@ -139,6 +141,34 @@ def count(
         ideal=measured.ideal,
         body_bytes=entry.size,
     )
+
+
+def copied(entry: Entry, original: Tensor) -> Tensor:
+    """Counts a tensor that is the same as one before and takes a header only.
+
+    Args:
+        entry: What the header says about it.
+        original: The tensor that is stored.
+    """
+    return original._replace(
+        name=entry.name,
+        layout=entry.layout,
+        coding="copy",
+        stored=0,
+        gaps=0,
+        fillers=0,
+        gap_bits=0,
+        parts=_header_alone(entry.header_bytes),
+        ideal=0.0,
+        body_bytes=0,
+        runner_up=None,
+    )
+
+
+@functools.cache
+def _header_alone(size: int) -> Parts:
+    """The parts of a copy, of which a small file may hold very many."""
+    return Parts(header=8 * size)
 
 
 def distinct(values: np.ndarray) -> tuple[int, int]:

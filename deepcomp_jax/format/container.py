@@ -10,7 +10,7 @@ others.
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from deepcomp_jax._types import Compressed, Dense, Shared, Structure
 from deepcomp_jax.format import (
     byte_codebooks,
     codebook_header,
+    copies,
     file_header,
     leaf_body,
     tree_header,
@@ -71,8 +72,26 @@ def dumps(compressed: Compressed) -> bytes:
         leaf_body.put(name, leaf, compressed.codebooks)
         for name, leaf in zip(names, compressed.leaves, strict=True)
     ]
+    return join(tree, *copies.find(leaves, compressed.codebooks))
+
+
+def join(
+    tree: bytes,
+    leaves: Sequence[tuple[Layout, bytes]],
+    codebooks: Sequence[np.ndarray],
+) -> bytes:
+    """Puts a file together from its parts.
+
+    Args:
+        tree: The strings and the tree.
+        leaves: Layout and body of each leaf, that of a copy being empty.
+        codebooks: In order of first use.
+
+    Raises:
+        ValueError: The codebooks or the classes are too many together.
+    """
     _check_classes(leaves)
-    out = [file_header.put(tree, compressed.codebooks, leaves)]
+    out = [file_header.put(tree, codebooks, leaves)]
     for _, body in leaves:
         if len(body) >= file_header.SMALL:
             out += [body, file_header.checksum(body)]
@@ -118,23 +137,26 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
     Args:
         data: The bytes of a `.dcz` file.
         max_bytes: The most memory that the values of all leaves may take together, and
-            decoding meanwhile: 8 bytes for each value of the largest leaf. No array is
-            made before it is known to fit. What does not count are at most 16 MiB, and
-            256 bytes for each byte of the file.
+            decoding meanwhile: 8 bytes for each value of the largest leaf. A leaf that
+            is stored once for several counts for each. No array is made before it is
+            known to fit. What does not count are at most 16 MiB, 256 bytes for each
+            byte of the file, and the names of the leaves.
 
     Returns:
-        The network. Labels have the narrowest unsigned dtype that holds them.
+        The network. Labels have the narrowest unsigned dtype that holds them; no two
+        leaves are in the same memory.
 
     Raises:
         FormatError: The data break a clause of the specification, as every damaged or
             cut file does; says where.
     """
     header = check(data, max_bytes)
-    leaves = tuple(
-        leaf_body.get(entry, _section_of(entry, data), header.codebooks)
-        for entry in header.leaves
-    )
-    return Compressed(header.structure, leaves, header.codebooks)
+
+    def get(entry: Entry) -> Dense | Shared:
+        return leaf_body.get(entry, _section_of(entry, data), header.codebooks)
+
+    leaves = copies.read(header.leaves, get, copies.again)
+    return Compressed(header.structure, tuple(leaves), header.codebooks)
 
 
 def read_values(
@@ -143,6 +165,7 @@ def read_values(
     *,
     max_bytes: int = MAX_BYTES,
     decode: leaf_body.Decode = codings.decode,
+    copy: Callable[[Any], Any] = np.copy,
 ) -> Any:
     """Reads a network straight to its values: `variables(loads(data))` in less memory.
 
@@ -152,19 +175,21 @@ def read_values(
         max_bytes: As for `loads`.
         decode: What reads labels, for those who want other arrays than NumPy's: from
             coding, body, leaf and palette to values.
+        copy: What copies such an array, or one of NumPy.
 
     Returns:
-        The pytree of the network, with arrays as leaves.
+        The pytree of the network, with arrays as leaves, no two in the same memory.
 
     Raises:
         FormatError: As `loads` does.
     """
     header = check(data, max_bytes, header)
-    leaves = [
-        leaf_body.get_values(entry, _section_of(entry, data), header.codebooks, decode)
-        for entry in header.leaves
-    ]
-    return _fill(header.structure, leaves)
+
+    def get(entry: Entry) -> Any:
+        section = _section_of(entry, data)
+        return leaf_body.get_values(entry, section, header.codebooks, decode)
+
+    return _fill(header.structure, copies.read(header.leaves, get, copy))
 
 
 def read_header(data: bytes) -> Header:
@@ -268,7 +293,7 @@ def load_leaf(
         if name not in named:
             raise ValueError(f"{path} has no leaf {name!r}, only {listed(named)}")
         file_header.check_memory([named[name]], max_bytes)
-        entry = named[name]
+        entry = copies.original(named[name], header.leaves)
         file.seek(entry.offset)
         section = file.read(entry.size + entry.checksum_bytes)
     return leaf_body.get_values(entry, section, header.codebooks, decode)

@@ -2,7 +2,8 @@
 
     front     = magic | u8 version | varint size | header | u32 checksum of all before
     header    = strings | tree | leaves | bodies
-    leaves    = for each leaf of the tree: its layout, varint size of its body
+    leaves    = for each leaf of the tree: its layout, and but for a copy varint size
+                of its body
     bodies    = those of fewer than 1024 bytes, one after the other
 
 Format notes:
@@ -41,7 +42,7 @@ class Entry(NamedTuple):
         name: Its path, such as "params/fc1/kernel".
         layout: How it is stored.
         offset: Where its body begins, in bytes from the start of the file.
-        size: Of its body, in bytes.
+        size: Of its body, in bytes; 0 for a copy, which has none.
         header_bytes: What this description takes of the header, but for a codebook.
     """
 
@@ -93,7 +94,7 @@ def put(
     Args:
         tree: The strings and the tree.
         codebooks: In order of first use.
-        leaves: Layout and body of each leaf.
+        leaves: Layout and body of each leaf, that of a copy being empty.
 
     Raises:
         ValueError: The codebooks have too many entries together.
@@ -108,9 +109,11 @@ def put(
     used = 0
     for layout, body in leaves:
         new = None
-        if layout.codebook == used:
+        if layout.codebook == used and layout.copy_of is None:
             new, used = codebooks[used], used + 1
-        out += [leaf_header.put(layout, new), bits.put_varint(len(body))]
+        out.append(leaf_header.put(layout, new))
+        if layout.copy_of is None:
+            out.append(bits.put_varint(len(body)))
     out += [body for _, body in leaves if len(body) < SMALL]
     header = b"".join(out)
     version = max((layout.version for layout, _ in leaves), default=1)
@@ -156,7 +159,7 @@ def get(data: bytes) -> Header:
         data: A file, or its first bytes up to the first section at least.
 
     Raises:
-        FormatError: C1 to C30, C36, C45, C54.
+        FormatError: C1 to C30, C36, C45, C54, C55.
     """
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):
@@ -204,12 +207,16 @@ def _get_layouts(
 ) -> tuple[int, list[_Described], tuple[np.ndarray, ...], tuple[int, ...]]:
     """The position after the leaves, the leaves, the codebooks, and bytes of each."""
     described: list[_Described] = []
+    layouts: list[Layout] = []
+    once: dict[Layout, Layout] = {}  # many copies of a leaf are described alike
     codebooks: list[np.ndarray] = []
     sizes: list[int] = []
     entries = 0
     for _ in range(count):
         start = pos
-        pos, layout, new = leaf_header.get(data, pos, codebooks, data[4])
+        pos, layout, new = leaf_header.get(data, pos, codebooks, data[4], layouts)
+        layout = once.setdefault(layout, layout)
+        layouts.append(layout)
         if new:
             codebooks.append(new.codebook)
             entries += new.codebook.size
@@ -219,7 +226,9 @@ def _get_layouts(
                 )
             sizes.append(new.size)
             start += new.size
-        pos, size = bits.get_varint(data, pos, clause="C3")
+        size = 0
+        if layout.copy_of is None:
+            pos, size = bits.get_varint(data, pos, clause="C3")
         described.append(_Described(layout, size, pos - start))
     return pos, described, tuple(codebooks), tuple(sizes)
 

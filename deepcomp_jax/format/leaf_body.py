@@ -154,7 +154,8 @@ def class_indices(layout: Layout, body: bytes) -> int:
 
     Args:
         layout: Of the leaf.
-        body: Its body, or the first bytes of it.
+        body: Its body, or the first bytes of it; empty for a copy, whose classes count
+            with the leaf that is stored.
     """
     if not layout.size or CODINGS[layout.coding] != "density":
         return 0

@@ -3,6 +3,7 @@
     leaf = u8 dtype + 16 * coding, [u8 dtype - 15 if the first says 15],
            u8 dimensions + 32 * s, varint each dimension,
            [codebook if s > 0, else varint number of a codebook if labels are coded]
+         | u8 96 + i % 16, varint i / 16        the same as leaf i
 
 Format notes:
 
@@ -37,6 +38,7 @@ MAX_ARRAY_BYTES = (1 << 63) - 1  # with empty dimensions counted as 1: a NumPy l
 
 RAW, SPARSE = 0, 1  # codings of a leaf without labels
 CODINGS = ("raw", "sparse", *codings.ALL)
+COPY = len(CODINGS)  # in place of a coding: the leaf is that of a number
 
 
 class Layout(NamedTuple):
@@ -47,12 +49,15 @@ class Layout(NamedTuple):
         dtype: Of its values, one of `DTYPES`.
         coding: Index in `CODINGS`.
         codebook: Index of the codebook, None if raw or sparse.
+        copy_of: Number of the leaf before that it equals and that is stored in its
+            place, all else being as there; None if it is stored itself.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     coding: int
     codebook: int | None = None
+    copy_of: int | None = None
 
     @property
     def size(self) -> int:
@@ -63,7 +68,8 @@ class Layout(NamedTuple):
     def version(self) -> int:
         """The first version of the format that has such leaves (C2)."""
         coded = self.codebook is not None and self.dtype in WORDS
-        return 2 if coded or DTYPES.index(self.dtype) >= FIRST_DTYPES else 1
+        later = coded or DTYPES.index(self.dtype) >= FIRST_DTYPES
+        return 2 if later or self.copy_of is not None else 1
 
 
 class New(NamedTuple):
@@ -101,6 +107,9 @@ def put(layout: Layout, codebook: np.ndarray | None) -> bytes:
         layout: Of the leaf.
         codebook: That of the leaf if no leaf before has it.
     """
+    if layout.copy_of is not None:
+        more, least = divmod(layout.copy_of, 16)
+        return bytes([16 * COPY + least]) + bits.put_varint(more)
     code = DTYPES.index(layout.dtype)
     kind = bytes([min(code, FIRST_DTYPES) + 16 * layout.coding])
     if code >= FIRST_DTYPES:
@@ -120,7 +129,11 @@ def put(layout: Layout, codebook: np.ndarray | None) -> bytes:
 
 
 def get(
-    data: bytes, pos: int, codebooks: Sequence[np.ndarray], version: int
+    data: bytes,
+    pos: int,
+    codebooks: Sequence[np.ndarray],
+    version: int,
+    before: Sequence[Layout] = (),
 ) -> tuple[int, Layout, New | None]:
     """Reads the layout of a leaf.
 
@@ -129,14 +142,17 @@ def get(
         pos: Where the layout begins, in bytes.
         codebooks: Those of the leaves before.
         version: Of the format.
+        before: The layouts of the leaves before.
 
     Returns:
         The position after the layout, the layout, and the codebook if it is a new one.
 
     Raises:
-        FormatError: C3, C6, C20 to C24, C27 to C30, C36 or C54.
+        FormatError: C3, C6, C20 to C24, C27 to C30, C36, C54 or C55.
     """
     start = pos
+    if version > 1 and get_byte(data, pos)[1] // 16 == COPY:
+        return *_get_copy(data, pos, before), None
     pos, dtype, coding = _get_kind(data, pos, version)
     pos, number = get_byte(data, pos)
     pos, shape = _get_shape(data, pos, number % 32, dtype)
@@ -165,6 +181,22 @@ def get(
             clause="C30",
         )
     return pos, Layout(shape, dtype, coding, index), None
+
+
+def _get_copy(data: bytes, pos: int, before: Sequence[Layout]) -> tuple[int, Layout]:
+    """The position after a copy, and its layout."""
+    start = pos
+    pos, kind = get_byte(data, pos)
+    pos, more = bits.get_varint(data, pos, clause="C3")
+    number = kind % 16 + 16 * more
+    if number >= len(before) or before[number].copy_of is not None:
+        raise FormatError(
+            f"leaf {len(before)} is a copy of leaf {number}, which is no leaf before "
+            "it or is a copy itself",
+            offset=start,
+            clause="C55",
+        )
+    return pos, before[number]._replace(copy_of=number)
 
 
 def _get_kind(data: bytes, pos: int, version: int) -> tuple[int, np.dtype, int]:

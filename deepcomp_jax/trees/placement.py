@@ -41,6 +41,16 @@ def near(array: jax.Array, leaf: Any) -> jax.Array:
     return jax.device_put(array, leaf.sharding)
 
 
+def copied(array: Any) -> Any:
+    """Another array in memory of its own: programs that are given both may free both.
+
+    JAX would compile a program for each shape to copy by itself.
+    """
+    if not isinstance(array, jax.Array):
+        return np.copy(array)
+    return jax.device_put(array, may_alias=False)
+
+
 def place(named: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
     """Puts leaves onto devices.
 

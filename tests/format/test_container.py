@@ -51,12 +51,13 @@ def assert_equal(found: Compressed, given: Compressed) -> None:
         assert type(a) is type(b)
         assert_same_bits(a[0], b[0])
         if isinstance(a, Shared) and isinstance(b, Shared):
-            assert a.codebook == b.codebook
+            # Of two equal codebooks, one is gone if copies alone had it.
+            books = found.codebooks[a.codebook], given.codebooks[b.codebook]
+            assert_same_bits(*books)
             assert b.coding in (None, a.coding)
             assert b.gap_bits in (None, a.gap_bits) or not a.labels.size
-    assert len(found.codebooks) == len(given.codebooks)
-    for a, b in zip(found.codebooks, given.codebooks, strict=True):
-        assert_same_bits(a, b)
+    contents = [(own.dtype, own.tobytes()) for own in given.codebooks]
+    assert len(set(contents)) <= len(found.codebooks) <= len(contents)
 
 
 def assert_same_bits(left: np.ndarray, right: np.ndarray) -> None:
@@ -338,7 +339,7 @@ def test_classes_of_all_leaves_are_counted(monkeypatch: pytest.MonkeyPatch):
         container.check(invalid_vectors.many_classes(65), 1 << 30)
 
     rows = np.repeat(np.arange(2, dtype=np.uint8), 600).reshape(60, 20)
-    leaves = (Shared(rows, 0, "density"), Shared(rows, 0, "density"))
+    leaves = (Shared(rows, 0, "density"), Shared(rows[::-1], 0, "density"))
     network = Compressed([0, 1], leaves, (np.ones(1, np.float32),))
     monkeypatch.setattr(container, "MAX_CLASS_INDICES", 120)
     data = container.dumps(network)

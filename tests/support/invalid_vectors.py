@@ -49,6 +49,7 @@ def invalid() -> Iterator[tuple[str, bytes]]:
     yield from _tree()
     yield from _codebooks()
     yield from _layouts()
+    yield from _copies()
     yield "C46-65-leaves", many_classes(65)
     yield from _bodies()
     yield from _gaps()
@@ -230,7 +231,7 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
 def _layouts() -> Iterator[tuple[str, bytes]]:
     yield "C20-leaf", leaf(b"", (0,), RAW, dtype=15)
     yield "C20-dtype-20", parts.version_2(leaf(b"", (0,), RAW, dtype=20))
-    yield "C28-coding-6-in-version-2", parts.version_2(leaf(b"", (0,), 6, dtype=15))
+    yield "C28-coding-7-in-version-2", parts.version_2(leaf(b"", (0,), 7, dtype=15))
     yield "C27-too-large", leaf(b"", (2**60, 0), RAW, dtype=12)
     yield "C28-coding-6", leaf(b"", (0,), 6)
     yield "C28-coding-6-with-codebook", leaf(b"", (0,), 6, k=0)
@@ -250,6 +251,34 @@ def _layouts() -> Iterator[tuple[str, bytes]]:
     yield "C32-section-cut", leaf(bytes(1024), (1024,), RAW)[:-1]
     yield "C32-no-section", leaf(bytes(1024), (1024,), RAW)[:-1028]
     yield "C32-no-leaves", header() + b"\0"
+
+
+def _copies() -> Iterator[tuple[str, bytes]]:
+    """Leaves that are the same as none that they may be the same as."""
+    tree = container(3, LEAF, LEAF, LEAF)
+    for name, leaves in {
+        "C55-first-of-itself": parts.copy_of(0) + 2 * EMPTY,
+        "C55-of-itself": EMPTY + parts.copy_of(1) + EMPTY,
+        "C55-of-a-later-leaf": EMPTY + parts.copy_of(2) + EMPTY,
+        "C55-of-a-copy": EMPTY + parts.copy_of(0) + parts.copy_of(1),
+        "C55-of-no-leaf": EMPTY + EMPTY + parts.copy_of(3),
+        "C55-number-of-67-bits": EMPTY + EMPTY + parts.copy_of(2**67 - 1),
+        "C3-copy": EMPTY + EMPTY + b"\x60\x80\0",
+        "C3-copy-cut": EMPTY + EMPTY + b"\x60",
+        "C6-copy-cut": EMPTY + EMPTY,
+        "C6-copy-with-a-size": EMPTY + EMPTY + parts.copy_of(0) + b"\0",
+    }.items():
+        yield name, parts.version_2(header(tree=tree, leaves=leaves))
+    yield (
+        "C28-copy-in-version-1",
+        header(tree=tree, leaves=EMPTY + EMPTY + parts.copy_of(0)),
+    )
+    # Each leaf takes 2**28 bytes, copies too, and decoding one 2**31.
+    tree = varint(8 * 9 + 3) + LEAF + 8 * AGAIN
+    body = parts.gaps(b"\0", 0)
+    first = layout((2**28,), SPARSE, dtype=BOOL) + varint(len(body))
+    leaves = first + 8 * parts.copy_of(0) + body
+    yield "C31-copies", parts.version_2(header(tree=tree, leaves=leaves))
 
 
 def many_classes(count: int) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 from deepcomp_jax import FormatError, account, device
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.format import container
+from deepcomp_jax.trees import placement
 
 Leaves = list[tuple[str, tuple[int, ...], bytes]]  # dtype, shape, values
 Found = Leaves | str  # the leaves in tree order, or the clause that is broken
@@ -77,7 +78,7 @@ def _bits(array: Any) -> tuple[str, tuple[int, ...], bytes]:
 
 
 def _values(data: bytes, most: int, decode: Any = None) -> Leaves:
-    chosen = {} if decode is None else {"decode": decode}
+    chosen = {} if decode is None else {"decode": decode, "copy": placement.copied}
     return _flat(container.read_values(data, max_bytes=most, **chosen))
 
 

@@ -269,6 +269,8 @@ def networks(draw: st.DrawFn) -> Compressed:
     leaves: list[Dense | Shared] = []
 
     def leaf() -> Dense | Shared:
+        if leaves and draw(st.integers(0, 3)) == 0:
+            return draw(st.sampled_from(leaves))
         if draw(st.booleans()):
             return Dense(draw(dense_values()))
         number = draw(st.integers(0, len(books)))

@@ -67,6 +67,11 @@ def ones(k: int) -> bytes:
     return book(entries.tobytes(), k)
 
 
+def copy_of(number: int) -> bytes:
+    """What a leaf says that is the same as another."""
+    return bytes([16 * 6 + number % 16]) + varint(number // 16)
+
+
 def layout(
     shape: Sequence[int],
     coding: int,
