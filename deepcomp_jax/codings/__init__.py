@@ -5,8 +5,8 @@ The law: `decode(encode(labels, leaf), leaf)` is `labels`, for each that applies
 
     packed     every label in the same number of bits
     relative   gaps and indices by Huffman, the paper's and without a cap
-    dense      a label for every weight by rANS
-    density    gaps within groups of equally dense weights, and indices, by rANS
+    order0     a label for every weight by rANS
+    grouped    gaps within groups of equally dense weights, and indices, by rANS
 """
 
 from types import ModuleType
@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import dense, density, packed, relative
+from deepcomp_jax.codings import grouped, order0, packed, relative
 from deepcomp_jax.codings.common import Leaf as Leaf
 from deepcomp_jax.codings.common import Measured as Measured
 from deepcomp_jax.codings.common import paint as paint
@@ -26,8 +26,8 @@ _MARGIN = 64  # bits that an estimate may be too high
 ALL: dict[str, ModuleType] = {
     "packed": packed,
     "relative": relative,
-    "dense": dense,
-    "density": density,
+    "order0": order0,
+    "grouped": grouped,
 }
 
 
@@ -97,10 +97,10 @@ def runner_up(
 
 
 def _smallest(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> tuple[str, bytes]:
-    """The density coding, or another that is expected to be as small and is smaller."""
+    """The grouped coding, or another that is expected to be as small and is smaller."""
     bodies: dict[str, bytes] = {}
-    if density.applies(leaf):
-        bodies["density"] = density.encode(labels, leaf)
+    if grouped.applies(leaf):
+        bodies["grouped"] = grouped.encode(labels, leaf)
     for name, module in ALL.items():
         if name in bodies or not module.applies(leaf):
             continue

@@ -1,4 +1,4 @@
-"""Which classes and tables make a body of the density coding small.
+"""Which classes and tables make a body of the grouped coding small.
 
 A reader does not care: any classes give a valid file. Classes are found as clusters
 are: given how dense each group is, every index of an axis takes the class that makes

@@ -1,4 +1,4 @@
-"""The density coding: groups of equally dense weights, gaps within them, by rANS.
+"""The grouped coding: groups of equally dense weights, gaps within them, by rANS.
 
 Rows and columns of a trained and pruned tensor are not equally dense. Here each index
 of an axis has a small class, which is in the file; the sum of the classes of a weight's
@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from deepcomp_jax.codings import (
     axis_classes,
     common,
-    density_header,
     group_search,
+    grouped_header,
     grouping,
     symbol_models,
 )
@@ -74,12 +74,12 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     stream = rans.encode(
         [
             rans.Segment(
-                symbols, density_header.gap_models(found.sizes, gaps), gap_groups
+                symbols, grouped_header.gap_models(found.sizes, gaps), gap_groups
             ),
             rans.Segment(indices, rans.models(frequencies), tables[member]),
         ]
     )
-    widths = density_header.widths(found.sizes, gaps)[member]
+    widths = grouped_header.widths(found.sizes, gaps)[member]
     return head + stream + bits.pack(low, widths)
 
 
@@ -97,7 +97,7 @@ def _cut(
     zeros[begins] = ranks[begins]
     gaps = np.bincount(member, minlength=sizes.size)
     while True:
-        widths = density_header.widths(sizes, gaps)[member]
+        widths = grouped_header.widths(sizes, gaps)[member]
         units = zeros >> widths
         escapes = units // symbol_models.CAP
         before = gaps
@@ -135,13 +135,13 @@ def decode(
         FormatError: The body breaks a clause of this chapter (L) or of the streams (E);
             the offset is that in the body.
     """
-    front = density_header.get_front(data, leaf)
+    front = grouped_header.get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front, loops)
     end = common.after_bits(data, low_at, int(kept @ front.widths))
     colours = common.colours(leaf, palette)
     flat = common.zeros(leaf.size, colours.dtype)
     first = 0
-    for positions in density_header.positions(data[low_at:end], front, symbols, kept):
+    for positions in grouped_header.positions(data[low_at:end], front, symbols, kept):
         part = slice(first, first + positions.size)
         flat[positions] = colours[1:].take(indices[part])
         first = part.stop
@@ -150,7 +150,7 @@ def decode(
 
 
 def _get_stream(
-    data: bytes, front: density_header.Front, loops: Loops = common.HOST
+    data: bytes, front: grouped_header.Front, loops: Loops = common.HOST
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.int64], int]:
     """Gap symbols, indices, weights kept in each group, and where the stream ends."""
     count = front.gaps.size
@@ -161,7 +161,7 @@ def _get_stream(
     # A byte for each symbol and its model: there may be as many as values.
     state, symbols = loops.take(
         state,
-        density_header.gap_models(front.groups.sizes, front.gaps),
+        grouped_header.gap_models(front.groups.sizes, front.gaps),
         np.repeat(np.arange(count, dtype=np.uint8), front.gaps),
         np.arange(symbol_models.CAP + 1, dtype=np.uint8),
     )
@@ -193,14 +193,14 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
     The words of the stream hold gaps and indices together; each gets its part of them
     in proportion to its ideal code length.
     """
-    front = density_header.get_front(data, leaf)
+    front = grouped_header.get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front)
     without_stream = Measured(
         classes=8 * front.counts_at, header=8 * (front.tables_at - front.counts_at)
     )
     if not symbols.size:
         return without_stream
-    gap_table = density_header.gap_models(front.groups.sizes, front.gaps)
+    gap_table = grouped_header.gap_models(front.groups.sizes, front.gaps)
     of_gaps = np.repeat(np.arange(front.gaps.size, dtype=np.uint8), front.gaps)
     chosen = np.repeat(front.tables, kept)
     index_table = rans.models(front.frequencies)

@@ -1,6 +1,6 @@
-"""The body of the density coding: what is before its stream, and what follows from it.
+"""The body of the grouped coding: what is before its stream, and what follows from it.
 
-`density` describes the format.
+`grouped` describes the format.
 """
 
 from collections.abc import Iterator

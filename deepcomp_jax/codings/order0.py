@@ -1,4 +1,4 @@
-"""The dense coding: the label of every weight by rANS, all with one model.
+"""The order0 coding: the label of every weight by rANS, all with one model.
 
     body = frequencies | rANS stream of one segment, the labels
 

@@ -1,4 +1,4 @@
-"""What labels would cost in the density coding, before they are chosen."""
+"""What labels would cost in the grouped coding, before they are chosen."""
 
 from typing import NamedTuple
 

@@ -84,7 +84,7 @@ def _check_classes(leaves: Sequence[tuple[Layout, bytes]]) -> None:
     if total > MAX_CLASS_INDICES:
         raise ValueError(
             f"{total} indices of axes have classes, above {MAX_CLASS_INDICES}: name "
-            "the coding of some leaves, such as 'dense', or split the network"
+            "the coding of some leaves, such as 'order0', or split the network"
         )
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import Dense, Shared
-from deepcomp_jax.codings import Measured, density, relative
+from deepcomp_jax.codings import Measured, grouped, relative
 from deepcomp_jax.format import byte_codebooks, leaf_header
 from deepcomp_jax.format.dtypes import (
     DTYPES,
@@ -156,9 +156,9 @@ def class_indices(layout: Layout, body: bytes) -> int:
         layout: Of the leaf.
         body: Its body, or the first bytes of it.
     """
-    if not layout.size or CODINGS[layout.coding] != "density":
+    if not layout.size or CODINGS[layout.coding] != "grouped":
         return 0
-    return density.class_indices(body, layout.shape)
+    return grouped.class_indices(body, layout.shape)
 
 
 # ---- reading ------------------------------------------------------------------------

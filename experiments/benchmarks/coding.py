@@ -171,7 +171,7 @@ def _codings(shape: tuple[int, int]) -> dict[str, Coder | None]:
         )
 
     ours: dict[str, Coder | None] = {}
-    for name in (None, "dense", "relative"):
+    for name in (None, "order0", "relative"):
         title = name or "smallest coding"
         ours[f"{title}, NumPy"] = coder(name, jitted=False)
         ours[f"{title}, JAX"] = coder(name, jitted=True)

@@ -52,8 +52,8 @@ def read_slowly(name: str, body: bytes, leaf: Leaf) -> list[int]:
     read = {
         "packed": DECODER.packed,
         "relative": DECODER.relative,
-        "dense": DECODER.dense_labels,
-        "density": DECODER.density,
+        "order0": DECODER.order0,
+        "grouped": DECODER.grouped,
     }
     above = leaf.entries - leaf.negatives
     end, labels = read[name](body, leaf.shape, [-1.0] * leaf.negatives + [1.0] * above)
@@ -83,7 +83,7 @@ def test_labels_all_alike_come_back(name: str, label: int, shape: tuple[int, ...
 
 
 @pytest.mark.spec("L15")
-@pytest.mark.parametrize("name", ["relative", "density"])
+@pytest.mark.parametrize("name", ["relative", "grouped"])
 def test_a_weight_far_from_all_others_comes_back(name: str):
     labels = np.zeros(3_000_000, np.uint8)
     labels[:500] = labels[-1] = 1
@@ -107,7 +107,7 @@ def test_many_axes_have_a_bounded_number_of_groups(seed: int):
     classes = group_search.classes(np.flatnonzero(labels), shape)
     most = sum(int(own.max()) for own in classes if own is not None)
     assert 0 < most < grouping.MAX_GROUPS
-    check_body("density", labels, Leaf(shape, 1, 0))
+    check_body("grouped", labels, Leaf(shape, 1, 0))
 
 
 @pytest.mark.spec("L16")
@@ -116,14 +116,14 @@ def test_the_body_that_is_chosen_is_a_small_one(given: tuple[np.ndarray, Leaf]):
     labels, leaf = given
     name, body = codings.encode(labels, leaf)
     assert codings.ALL[name].decode(body, leaf).tolist() == labels.tolist()
-    for other in ("packed", "density"):
+    for other in ("packed", "grouped"):
         if codings.ALL[other].applies(leaf):
             assert len(body) <= len(codings.ALL[other].encode(labels, leaf))
 
 
 @pytest.mark.parametrize(
     ("name", "entries", "density"),
-    [("packed", 3, 1.0), ("dense", 6, 0.7), ("density", 300, 0.1)],
+    [("packed", 3, 1.0), ("order0", 6, 0.7), ("grouped", 300, 0.1)],
 )
 def test_each_coding_is_the_smallest_of_some_labels(
     name: str, entries: int, density: float
@@ -156,7 +156,7 @@ def test_the_papers_gaps_have_no_low_bits():
 
 
 @pytest.mark.spec("L17")
-@pytest.mark.parametrize(("name", "most"), [("dense", 1023), ("density", 1024)])
+@pytest.mark.parametrize(("name", "most"), [("order0", 1023), ("grouped", 1024)])
 def test_a_codebook_that_is_too_large(name: str, most: int):
     for entries, fits in ((most, True), (most + 1, False)):
         leaf = Leaf((4,), entries, 0)
@@ -223,10 +223,10 @@ def test_gaps_at_random_take_the_entropy_of_the_mask(density_of: float):
     rng = np.random.default_rng(1)
     labels = (rng.random(100_000) < density_of).astype(np.uint8)
     leaf = Leaf((100_000,), 1, 0)
-    body = codings.encode(labels, leaf, "density")[1]
+    body = codings.encode(labels, leaf, "grouped")[1]
     p = labels.mean()
     entropy = -100_000 * (p * math.log2(p) + (1 - p) * math.log2(1 - p))
-    assert codings.ALL["density"].measure(body, leaf).ideal <= 1.005 * entropy + 20
+    assert codings.ALL["grouped"].measure(body, leaf).ideal <= 1.005 * entropy + 20
     assert 8 * len(body) <= 1.01 * entropy + 200
 
 
@@ -237,10 +237,10 @@ def test_rows_and_columns_of_unequal_density_make_a_smaller_body():
     labels = np.where(np.abs(kept) > np.quantile(np.abs(kept), 0.9), 1, 0)
     leaf = Leaf(labels.shape, 1, 0)
     flat = labels.ravel().astype(np.uint8)
-    body = codings.encode(flat, leaf, "density")[1]
+    body = codings.encode(flat, leaf, "grouped")[1]
     shuffled = rng.permutation(flat)
-    assert len(body) < 0.8 * len(codings.encode(shuffled, leaf, "density")[1])
-    assert codings.ALL["density"].measure(body, leaf).classes > 0
+    assert len(body) < 0.8 * len(codings.encode(shuffled, leaf, "grouped")[1])
+    assert codings.ALL["grouped"].measure(body, leaf).classes > 0
 
 
 def test_quantised_counts_keep_what_is_used():
@@ -354,18 +354,18 @@ def test_truncated_bodies_are_rejected(name: str, given: tuple[np.ndarray, Leaf]
 
 def test_words_that_no_body_needs_are_rejected():
     """A stream of many lanes for a few labels, the rest of which is not at its end."""
-    codes, stream = parts.dense([0, 1, 1], 1, lanes=30)
+    codes, stream = parts.order0([0, 1, 1], 1, lanes=30)
     leaf = Leaf((3,), 1, 0)
     good = codes + stream
-    assert codings.ALL["dense"].decode(good, leaf).tolist() == [0, 1, 1]
+    assert codings.ALL["order0"].decode(good, leaf).tolist() == [0, 1, 1]
     with pytest.raises(FormatError, match="E8"):
-        codings.ALL["dense"].decode(good[:-1] + b"\1", leaf)
+        codings.ALL["order0"].decode(good[:-1] + b"\1", leaf)
 
 
 @pytest.mark.parametrize("shape", [(10**8,), (10**4, 10**4), (10**8, 1)])
 def test_a_few_bytes_take_no_more_memory_than_their_labels(shape: tuple[int, ...]):
     tracemalloc.start()
-    labels = codings.ALL["density"].decode(b"\0\0", Leaf(shape, 3, 0))
+    labels = codings.ALL["grouped"].decode(b"\0\0", Leaf(shape, 3, 0))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < labels.nbytes + 10**5
@@ -374,8 +374,8 @@ def test_a_few_bytes_take_no_more_memory_than_their_labels(shape: tuple[int, ...
 @pytest.mark.parametrize(
     ("name", "density"),
     [
-        *(("relative", 0.05), ("relative", 0.3), ("density", 0.05), ("density", 0.6)),
-        *(("dense", 0.3), ("dense", 1.0), ("packed", 1.0)),
+        *(("relative", 0.05), ("relative", 0.3), ("grouped", 0.05), ("grouped", 0.6)),
+        *(("order0", 0.3), ("order0", 1.0), ("packed", 1.0)),
     ],
 )
 def test_decoding_takes_little_more_memory_than_its_result(name: str, density: float):
@@ -400,5 +400,5 @@ def test_prices_are_those_of_the_models():
     found = codings.prices(labels, leaf, at=np.arange(4000))
     index = found.indices[found.table, np.maximum(labels - 1, 0)]
     total = np.where(labels > 0, found.kept + index, found.pruned).sum()
-    body = codings.ALL["density"].encode(labels.astype(np.uint8), leaf)
+    body = codings.ALL["grouped"].encode(labels.astype(np.uint8), leaf)
     assert abs(total - 8 * len(body)) < 0.05 * total

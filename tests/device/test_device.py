@@ -221,8 +221,8 @@ def test_leaves_of_about_one_size_share_the_long_programs(
         leaf = codings.Leaf(shape, 7, 3)
         rng = np.random.default_rng(0)
         own = np.where(rng.random(shape) < 0.2, rng.integers(1, 8, shape), 0)
-        body = codings.encode(own.ravel().astype(np.uint8), leaf, "density")[1]
-        device.values("density", body, leaf, np.arange(8, dtype=np.float32))
+        body = codings.encode(own.ravel().astype(np.uint8), leaf, "grouped")[1]
+        device.values("grouped", body, leaf, np.arange(8, dtype=np.float32))
         before = before or rans_lanes._lock_step._cache_size()
     assert rans_lanes._lock_step._cache_size() == before
 
@@ -249,7 +249,7 @@ def test_small_leaves_compile_nothing(
     assert compiled() == 0
 
 
-@pytest.mark.parametrize("name", ["dense", "density", "relative"])
+@pytest.mark.parametrize("name", ["order0", "grouped", "relative"])
 def test_leaves_of_many_sizes_and_dtypes_share_few_programs(
     name: str, compiled: Callable[[], int], even_few_lanes: None
 ) -> None:
@@ -285,7 +285,7 @@ def test_loops_carry_bits_and_no_narrow_floats(
     leaf = codings.Leaf((100, 301), 7, 3)
     own = labels(leaf.shape, 7, 0.3, 1)
     palette = np.arange(8).astype(dtype)
-    for name in ("dense", "density", "relative"):
+    for name in ("order0", "grouped", "relative"):
         body = codings.encode(own, leaf, name)[1]
         back = device.values(name, body, leaf, palette)
         assert back.dtype == dtype

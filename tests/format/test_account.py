@@ -81,7 +81,7 @@ def test_parts():
 
 
 @pytest.mark.spec("A2")
-@pytest.mark.parametrize("coding", ["relative", "density"])
+@pytest.mark.parametrize("coding", ["relative", "grouped"])
 @given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.5))
 def test_positions_say_where_and_indices_which(coding: str, seed: int, part: float):
     """Other values at the same places change the indices alone, and the reverse."""
