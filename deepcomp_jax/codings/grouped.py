@@ -33,22 +33,17 @@ from deepcomp_jax.codings import (
     grouping,
     symbol_models,
 )
-from deepcomp_jax.codings.common import Leaf, Loops, Measured
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
 from deepcomp_jax.streams import bits, rans
 from deepcomp_jax.streams.counting import bincount
+from deepcomp_jax.streams.gaps import put_fillers
 
 MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
 
 # ---- writing ------------------------------------------------------------------------
 
 
-def applies(leaf: Leaf) -> bool:
-    """Whether this coding can hold a leaf."""
-    return leaf.entries <= MAX_ENTRIES
-
-
-def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
-    """Writes labels, uint[size]."""
+def _encode(labels: Labels, leaf: Leaf) -> bytes:
     positions = common.positions(labels)
     classes = group_search.classes(positions, leaf.shape)
     found = grouping.groups(leaf.shape, classes)
@@ -104,9 +99,7 @@ def _cut(
         gaps = np.bincount(member, escapes + 1, sizes.size).astype(np.int64)
         if (gaps == before).all():
             break
-    last = np.cumsum(escapes + 1) - 1
-    symbols = np.full(last[-1] + 1 if last.size else 0, symbol_models.CAP, np.uint16)
-    symbols[last] = units - escapes * symbol_models.CAP
+    symbols = put_fillers(units, symbol_models.CAP)
     low = (zeros & ((1 << widths.astype(np.int64)) - 1)).astype(np.uint64)
     return low, symbols, np.repeat(member, escapes + 1)
 
@@ -114,36 +107,15 @@ def _cut(
 # ---- reading ------------------------------------------------------------------------
 
 
-def decode(
-    data: bytes,
-    leaf: Leaf,
-    palette: np.ndarray | None = None,
-    loops: Loops = common.HOST,
-) -> np.ndarray:
-    """Reads labels.
-
-    Args:
-        data: The body.
-        leaf: What the labels belong to.
-        palette: What each label is decoded to, [entries + 1]; None for labels.
-        loops: What decodes streams.
-
-    Returns:
-        Labels, uint[size], or what they stand for.
-
-    Raises:
-        FormatError: The body breaks a clause of this chapter (L) or of the streams (E);
-            the offset is that in the body.
-    """
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
     front = grouped_header.get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front, loops)
     end = common.after_bits(data, low_at, int(kept @ front.widths))
-    colours = common.colours(leaf, palette)
-    flat = common.zeros(leaf.size, colours.dtype)
+    flat = common.zeros(leaf.size, lookup.dtype)
     first = 0
     for positions in grouped_header.positions(data[low_at:end], front, symbols, kept):
         part = slice(first, first + positions.size)
-        flat[positions] = colours[1:].take(indices[part])
+        flat[positions] = lookup[1:].take(indices[part])
         first = part.stop
     common.check_end(data, end)
     return flat
@@ -187,7 +159,7 @@ def class_indices(data: bytes, shape: tuple[int, ...]) -> int:
     return axis_classes.count(data, shape)
 
 
-def measure(data: bytes, leaf: Leaf) -> Measured:
+def _measure(data: bytes, leaf: Leaf) -> Measured:
     """What the bits of a valid body are spent on.
 
     The words of the stream hold gaps and indices together; each gets its part of them
@@ -220,3 +192,6 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
         gaps=symbols.size,
         fillers=symbols.size - indices.size,
     )
+
+
+CODING = Coding(MAX_ENTRIES, _encode, _decode, _measure)

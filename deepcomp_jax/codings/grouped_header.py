@@ -14,6 +14,7 @@ from deepcomp_jax.codings import axis_classes, common, grouping, symbol_models
 from deepcomp_jax.codings.common import Leaf
 from deepcomp_jax.codings.grouping import Groups
 from deepcomp_jax.streams import bits, rans
+from deepcomp_jax.streams.gaps import decode as decode_gaps
 
 
 class Front(NamedTuple):
@@ -117,7 +118,10 @@ def positions(
             raise _filler(front)
         width, size = int(front.widths[group]), int(front.groups.sizes[group])
         locate = grouping.locator(front.groups, group)
-        for ranks in common.ranks(low, field, width, symbols[part], symbol_models.CAP):
+        blocks = decode_gaps(
+            symbols[part], low, cap=symbol_models.CAP, low_bits=width, start=field
+        )
+        for ranks in blocks:
             if ranks.size and ranks[-1] >= size:
                 raise _beyond(front, group, int(ranks[-1]))
             yield locate(ranks)

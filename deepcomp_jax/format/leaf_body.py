@@ -164,7 +164,7 @@ def class_indices(layout: Layout, body: bytes) -> int:
 # ---- reading ------------------------------------------------------------------------
 
 
-# What reads labels: coding, body, leaf and palette, to values in any shape or flat.
+# Reads labels: coding, body, leaf and lookup table to values, in any shape or flat.
 Decode = Callable[[str, bytes, codings.Leaf, np.ndarray], Any]
 
 
@@ -211,15 +211,15 @@ def get_values(
             return leaf.values
         return np.zeros(layout.shape, layout.dtype)
     codebook = codebooks[layout.codebook]
-    palette = np.concatenate([np.zeros(1, codebook.dtype), codebook])
+    lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])
     with _located(entry):
         body = _body(entry, section)
         leaf = _described(layout.shape, codebook)
         how = CODINGS[layout.coding]
         if codebook.dtype not in FLOAT8:
-            return decode(how, body, leaf, palette).reshape(layout.shape)
+            return decode(how, body, leaf, lookup).reshape(layout.shape)
         # Devices compute with float8 in wider types, in which NaNs lose bits.
-        words = decode(how, body, leaf, palette.view(np.uint8))
+        words = decode(how, body, leaf, lookup.view(np.uint8))
         return words.reshape(layout.shape).view(codebook.dtype)
 
 
@@ -258,7 +258,7 @@ def _get(
     leaf = _described(layout.shape, codebooks[layout.codebook])
     labels, gap_bits = np.zeros(0, leaf.dtype), None
     if layout.size:
-        labels = codings.ALL[name].decode(body, leaf)
+        labels = codings.decode(name, body, leaf)
         gap_bits = relative.fixed_width(body) if name == "relative" else None
     return Shared(labels.reshape(layout.shape), layout.codebook, name, gap_bits)
 

@@ -101,4 +101,4 @@ def test_longer_axes_are_written_without_classes():
     assert found[0] is None
     leaf = Leaf(shape, 1, 0)
     body = codings.ALL["grouped"].encode(labels.ravel(), leaf)
-    assert np.array_equal(codings.ALL["grouped"].decode(body, leaf), labels.ravel())
+    assert np.array_equal(codings.decode("grouped", body, leaf), labels.ravel())

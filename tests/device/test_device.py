@@ -10,7 +10,7 @@ import pytest
 from deepcomp_jax import codings, device
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.device import huffman_lanes, leaves, rans_lanes, rounding
-from deepcomp_jax.streams import huffman, rans
+from deepcomp_jax.streams import huffman, huffman_header, rans
 from tests.support import (
     laws,
 )
@@ -63,7 +63,7 @@ def test_streams_of_about_one_size_share_a_program() -> None:
 def test_damage_is_found_as_on_the_host() -> None:
     symbols = np.random.default_rng(0).geometric(0.05, 5000).astype(np.uint16)
     data = huffman.encode(symbols, lanes=200)
-    stream = huffman.read(data, 0, symbols.size)
+    stream = huffman_header.read(data, 0, symbols.size)
     for place in range(stream.words, stream.end, 97):
         damaged = bytearray(data)
         damaged[place] ^= 0x10

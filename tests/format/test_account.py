@@ -188,8 +188,8 @@ def test_nothing_is_encoded_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPat
     def encode(*_: object, **__: object) -> bytes:
         raise AssertionError("encoded")
 
-    for module in codings.ALL.values():
-        monkeypatch.setattr(module, "encode", encode)
+    for name, coding in codings.ALL.items():
+        monkeypatch.setitem(codings.ALL, name, coding._replace(encode=encode))
     found = account.account(DATA)
     tensors = [tensor._replace(runner_up=None) for tensor in ACCOUNT.tensors]
     assert found == ACCOUNT._replace(tensors=tuple(tensors))
