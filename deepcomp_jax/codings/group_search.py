@@ -42,7 +42,7 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
             found = _refine(_start(some, kept, shape, step), where, shape, kept)
             found = tuple(None if c is None or not c.any() else c for c in found)
             size = _bits(found, where, shape)
-            if size < least and _histogram(found, shape)[0] <= MAX_GROUPS:
+            if size < least and _group_sizes(found, shape).size <= MAX_GROUPS:
                 best, least = found, size
     return best
 
@@ -129,29 +129,43 @@ def _refine(found: Classes, where: Where, shape: Sequence[int], kept: Kept) -> C
     now = list(found)
     for _ in range(_ROUNDS):
         changed = False
-        for axis, own in enumerate(now):
-            if own is None:
-                continue
-            others = [c if a != axis else None for a, c in enumerate(now)]
-            _, rest = _histogram(others, shape)
-            rest = rest // shape[axis]
-            top = int(own.max()) + 1
-            counts = kept[axis]
-            if rest.size > 1:
-                here = where[axis] * rest.size + _sums(others, where)
-                counts = np.bincount(here, minlength=shape[axis] * rest.size)
-            counts = counts.reshape(shape[axis], rest.size)
-            sizes = np.convolve(rest, np.bincount(own))
-            kept_bits, left_bits = _costs(sizes, _kept(counts, own), rest.size + top)
-            groups = np.arange(rest.size)[:, None] + np.arange(top)
-            price = counts @ (kept_bits - left_bits)[groups] + rest @ left_bits[groups]
-            price += np.log2(shape[axis] / (np.bincount(own, minlength=top) + 0.25))
-            best = price.argmin(axis=1)
-            now[axis] = (best - best.min()).astype(np.uint8)
-            changed |= not np.array_equal(own, best - best.min())
+        for axis, old in enumerate(now):
+            if old is not None:
+                new = _cheapest(axis, tuple(now), where, shape, kept[axis])
+                changed |= not np.array_equal(old, new)
+                now[axis] = new
         if not changed:
             break
     return tuple(now)
+
+
+def _cheapest(
+    axis: int, now: Classes, where: Where, shape: Sequence[int], kept: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """The class of each index of an axis under which its weights take the fewest bits.
+
+    By the classes of the other axes alone, index i has `sizes[r]` values in group r, of
+    which `counts[i, r]` are kept. If its class is c, these are in group r + c of the
+    tensor, and the density of that group sets their price.
+    """
+    old = now[axis]
+    assert old is not None
+    others = [None if a == axis else own for a, own in enumerate(now)]
+    sizes = _group_sizes(others, shape) // shape[axis]
+    counts = kept[:, None]
+    if sizes.size > 1:
+        pairs = where[axis] * sizes.size + _sums(others, where)
+        counts = np.bincount(pairs, minlength=shape[axis] * sizes.size)
+        counts = counts.reshape(shape[axis], sizes.size)
+    used = np.bincount(old)  # indices of each class
+    kept_bits, left_bits = _costs(
+        np.convolve(sizes, used), _kept(counts, old), sizes.size + used.size
+    )
+    groups = np.arange(sizes.size)[:, None] + np.arange(used.size)
+    price = counts @ (kept_bits - left_bits)[groups] + sizes @ left_bits[groups]
+    price += np.log2(shape[axis] / (used + 0.25))  # of the class itself
+    best = price.argmin(axis=1)
+    return (best - best.min()).astype(np.uint8)
 
 
 def _kept(counts: NDArray[np.int64], own: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -162,14 +176,14 @@ def _kept(counts: NDArray[np.int64], own: NDArray[np.uint8]) -> NDArray[np.int64
     return kept
 
 
-def _histogram(
+def _group_sizes(
     found: Sequence[NDArray[np.uint8] | None], shape: Sequence[int]
-) -> tuple[int, NDArray[np.int64]]:
-    """Number of groups, and values in each."""
+) -> NDArray[np.int64]:
+    """Values in each group: a class adds to the group, so histograms convolve."""
     sizes = np.ones(1, np.int64)
     for own, size in zip(found, shape, strict=True):
         sizes = sizes * size if own is None else np.convolve(sizes, np.bincount(own))
-    return sizes.size, sizes
+    return sizes
 
 
 def _sums(found: Sequence[NDArray[np.uint8] | None], where: Where) -> NDArray[np.intp]:
@@ -200,7 +214,7 @@ def _costs(
 
 def _bits(found: Classes, where: Where, shape: Sequence[int]) -> float:
     """Roughly what classes and positions take in a body."""
-    _, sizes = _histogram(found, shape)
+    sizes = _group_sizes(found, shape)
     kept = np.bincount(_sums(found, where), minlength=sizes.size)
     left = sizes - kept
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -149,10 +149,10 @@ def test_the_papers_gaps_have_no_low_bits():
     labels = np.zeros(5000, np.uint8)
     labels[[7, 4999]] = 1
     leaf = Leaf((5000,), 1, 0)
-    body = relative.encode(labels, leaf, gap_bits=5)
+    body = relative.encode(labels, 5)
     assert (body[0], body[1]) == (5, 0)
     assert relative.fixed_width(body) == 5
-    assert relative.fixed_width(relative.encode(labels, leaf)) is None
+    assert relative.fixed_width(relative.encode(labels)) is None
 
 
 @pytest.mark.spec("L17")
