@@ -46,21 +46,21 @@ MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
 def _encode(labels: Labels, leaf: Leaf) -> bytes:
     positions = common.positions(labels)
     classes = group_search.classes(positions, leaf.shape)
-    found = grouping.groups(leaf.shape, classes)
-    member, ranks, order = grouping.split(positions, found)
+    groups = grouping.groups(leaf.shape, classes)
+    member, ranks, order = grouping.split(positions, groups)
     indices = (labels[positions[order]] - 1).astype(np.uint16)
-    low, symbols, gap_groups = _cut(member, ranks, found.sizes)
-    gaps = np.bincount(gap_groups, minlength=found.sizes.size)
+    low, symbols, gap_groups = _cut(member, ranks, groups.sizes)
+    gaps = np.bincount(gap_groups, minlength=groups.sizes.size)
     head = axis_classes.put(classes)
     head += b"".join(
         bits.put_varint(int(count))
-        for count, size in zip(gaps, found.sizes, strict=True)
+        for count, size in zip(gaps, groups.sizes, strict=True)
         if size
     )
     if not gaps.any():
         return head
-    tables, counts = group_search.tables(member, indices, found.sizes.size, leaf)
-    if found.sizes.size > 1:
+    tables, counts = group_search.tables(member, indices, groups.sizes.size, leaf)
+    if groups.sizes.size > 1:
         new = np.diff(tables.astype(np.int64), prepend=0)
         head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))
     models = symbol_models.put_tables(symbol_models.fit(counts, leaf.negatives)[0])
@@ -69,12 +69,12 @@ def _encode(labels: Labels, leaf: Leaf) -> bytes:
     stream = rans.encode(
         [
             rans.Segment(
-                symbols, grouped_header.gap_models(found.sizes, gaps), gap_groups
+                symbols, grouped_header.gap_models(groups.sizes, gaps), gap_groups
             ),
             rans.Segment(indices, rans.models(frequencies), tables[member]),
         ]
     )
-    widths = grouped_header.widths(found.sizes, gaps)[member]
+    widths = grouped_header.widths(groups.sizes, gaps)[member]
     return head + stream + bits.pack(low, widths)
 
 

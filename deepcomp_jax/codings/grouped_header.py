@@ -50,14 +50,14 @@ def get_front(data: bytes, leaf: Leaf) -> Front:
     """
     common.check_entries(leaf, symbol_models.MAX_SYMBOLS)
     pos, classes = axis_classes.get(data, leaf.shape)
-    found = grouping.groups(leaf.shape, classes)
-    counts_at, gaps = pos, np.zeros(found.sizes.size, np.int64)
-    for group in np.flatnonzero(found.sizes).tolist():
+    groups = grouping.groups(leaf.shape, classes)
+    counts_at, gaps = pos, np.zeros(groups.sizes.size, np.int64)
+    for group in np.flatnonzero(groups.sizes).tolist():
         start = pos
         pos, gaps[group] = bits.get_varint(data, pos, clause="C3")
-        if gaps[group] > found.sizes[group]:
+        if gaps[group] > groups.sizes[group]:
             raise FormatError(
-                f"{gaps[group]} gaps in a group of {found.sizes[group]} values",
+                f"{gaps[group]} gaps in a group of {groups.sizes[group]} values",
                 offset=start,
                 clause="L6",
             )
@@ -75,8 +75,8 @@ def get_front(data: bytes, leaf: Leaf) -> Front:
         pos, frequencies = symbol_models.get_tables(
             data, pos, int(tables[-1]) + 1, leaf
         )
-    low = widths(found.sizes, gaps).astype(np.int64)
-    return Front(found, gaps, low, tables, frequencies, counts_at, tables_at, pos)
+    low = widths(groups.sizes, gaps).astype(np.int64)
+    return Front(groups, gaps, low, tables, frequencies, counts_at, tables_at, pos)
 
 
 def widths(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> NDArray[np.uint8]:

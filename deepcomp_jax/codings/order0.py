@@ -19,13 +19,13 @@ MAX_ENTRIES = symbol_models.MAX_SYMBOLS - 1  # a label is an entry or zero
 
 def _estimate(labels: Labels, leaf: Leaf) -> float:
     counts = common.counts(labels, leaf)[None]
-    table = rans.models(symbol_models.frequencies(symbol_models.quantise(counts)))
+    table = rans.models(symbol_models.frequencies(symbol_models.quantize(counts)))
     words = rans.estimate(counts, table)
     return words + rans.overhead(words) + symbol_models.CODE_BITS * counts.size
 
 
 def _encode(labels: Labels, leaf: Leaf) -> bytes:
-    codes = symbol_models.quantise(common.counts(labels, leaf))
+    codes = symbol_models.quantize(common.counts(labels, leaf))
     table = rans.models(symbol_models.frequencies(codes[None]))
     one = np.broadcast_to(np.uint8(0), labels.size)
     return symbol_models.put(codes) + rans.encode([rans.Segment(labels, table, one)])

@@ -34,12 +34,12 @@ def prices(labels: NDArray[np.integer], leaf: Leaf, *, at: NDArray[np.int64]) ->
         at: For which positions, int64[n].
     """
     positions = np.flatnonzero(labels)
-    found = grouping.groups(leaf.shape, group_search.classes(positions, leaf.shape))
-    member, group = grouping.members(positions, found), grouping.members(at, found)
-    kept = np.bincount(member, minlength=found.sizes.size)
-    density = (kept + 0.5) / (found.sizes + 1.0)
+    groups = grouping.groups(leaf.shape, group_search.classes(positions, leaf.shape))
+    member, group = grouping.members(positions, groups), grouping.members(at, groups)
+    kept = np.bincount(member, minlength=groups.sizes.size)
+    density = (kept + 0.5) / (groups.sizes + 1.0)
     indices = labels[positions] - 1
-    tables, counts = group_search.tables(member, indices, found.sizes.size, leaf)
+    tables, counts = group_search.tables(member, indices, groups.sizes.size, leaf)
     smooth = counts + 0.1
     share = smooth / smooth.sum(axis=1, keepdims=True)
     return Prices(

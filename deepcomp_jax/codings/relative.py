@@ -123,14 +123,14 @@ def choose_low_bits(positions: NDArray[np.int64]) -> int:
 
 
 def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
-    found = get_gaps(data, leaf.size, loops)
-    end, indices = loops.decode(data, found.end, found.kept)
+    coded = get_gaps(data, leaf.size, loops)
+    end, indices = loops.decode(data, coded.end, coded.kept)
     common.check_end(data, end)
     if indices.size:
-        common.check_index(int(indices.max()), leaf, found.end)
+        common.check_index(int(indices.max()), leaf, coded.end)
     flat = common.zeros(leaf.size, lookup.dtype)
     first = 0
-    for where in positions(data, found):
+    for where in positions(data, coded):
         flat[where] = lookup[1:].take(indices[first : first + where.size])
         first += where.size
     return flat
@@ -175,9 +175,9 @@ def get_gaps(data: bytes, size: int, loops: Loops = common.HOST) -> Gaps:
     cap = (1 << gap_bits) - 1
     kept, units = 0, 0
     for first in range(0, symbols.size, common.BLOCK):
-        own = symbols[first : first + common.BLOCK]
-        kept += int(np.count_nonzero(own != cap))
-        units += int(own.sum(dtype=np.uint64))
+        block = symbols[first : first + common.BLOCK]
+        kept += int(np.count_nonzero(block != cap))
+        units += int(block.sum(dtype=np.uint64))
     end = common.after_bits(data, low_at, kept * low_bits)
     if symbols.size:
         gaps.check(int(symbols.max()), int(symbols[-1]), cap, start)
@@ -195,22 +195,22 @@ def _rests(low: bytes, kept: int, width: int) -> Iterator[int]:
         yield int(fields.sum(dtype=np.uint64))
 
 
-def positions(data: bytes, found: Gaps) -> Iterator[NDArray[np.int64]]:
+def positions(data: bytes, coded: Gaps) -> Iterator[NDArray[np.int64]]:
     """Positions of the weights in the flattened leaf, some of them at a time.
 
     Args:
         data: The body.
-        found: Its gaps.
+        coded: Its gaps.
     """
-    low, cap = data[found.low : found.end], (1 << found.gap_bits) - 1
-    return gaps.decode(found.symbols, low, cap=cap, low_bits=found.low_bits)
+    low, cap = data[coded.low : coded.end], (1 << coded.gap_bits) - 1
+    return gaps.decode(coded.symbols, low, cap=cap, low_bits=coded.low_bits)
 
 
 def _measure(data: bytes, leaf: Leaf) -> Measured:
-    found = get_gaps(data, leaf.size)
-    _, indices = huffman.decode(data, found.end, found.kept)
-    measured = measure_positions(data, found)
-    _, parts = huffman.parts(data, found.end, found.kept)
+    coded = get_gaps(data, leaf.size)
+    _, indices = huffman.decode(data, coded.end, coded.kept)
+    measured = measure_positions(data, coded)
+    _, parts = huffman.parts(data, coded.end, coded.kept)
     return measured._replace(
         indices=parts.words,
         tables=measured.tables + parts.table,
@@ -220,20 +220,20 @@ def _measure(data: bytes, leaf: Leaf) -> Measured:
     )
 
 
-def measure_positions(data: bytes, found: Gaps) -> Measured:
+def measure_positions(data: bytes, coded: Gaps) -> Measured:
     """What the bits of the gaps are spent on."""
-    _, parts = huffman.parts(data, found.stream, found.symbols.size)
-    low = found.kept * found.low_bits
+    _, parts = huffman.parts(data, coded.stream, coded.symbols.size)
+    low = coded.kept * coded.low_bits
     return Measured(
         positions=parts.words + low,
         tables=parts.table,
         lanes=parts.lanes,
-        header=8 * found.stream,
+        header=8 * coded.stream,
         padding=parts.padding + -low % 8,
-        ideal=entropy(found.symbols) + low,
-        gaps=found.symbols.size,
-        fillers=found.symbols.size - found.kept,
-        gap_bits=found.gap_bits + found.low_bits,
+        ideal=entropy(coded.symbols) + low,
+        gaps=coded.symbols.size,
+        fillers=coded.symbols.size - coded.kept,
+        gap_bits=coded.gap_bits + coded.low_bits,
     )
 
 

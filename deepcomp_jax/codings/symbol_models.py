@@ -25,7 +25,7 @@ _ROOTS = np.array([65536, 77936, 92682, 110218], np.uint64)
 _ONE = 32  # bits of a probability
 
 
-def quantise(counts: NDArray[np.integer]) -> NDArray[np.uint8]:
+def quantize(counts: NDArray[np.integer]) -> NDArray[np.uint8]:
     """The code of each frequency, from how often symbols occur.
 
     Args:
@@ -100,7 +100,7 @@ def fit(
         The tables, and the bits of each with all the indices that it codes.
     """
     entries = counts.shape[1]
-    explicit = quantise(counts)
+    explicit = quantize(counts)
     bits_of = _words(counts, frequencies(explicit)) + CODE_BITS * entries
     codes = np.zeros(len(counts), np.uint8)
     distance = np.arange(entries) - negatives

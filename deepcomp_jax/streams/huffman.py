@@ -141,7 +141,7 @@ def _follow(data: bytes, stream: Stream) -> Words:
     shifts = np.arange(24 - longest, 16 - longest, -1, dtype=np.uint32)
     total = int(stream.starts[-1])
     here = 0
-    found: list[NDArray[np.uint16]] = []
+    decoded: list[NDArray[np.uint16]] = []
     starts: list[NDArray[np.int64]] = []
     for first in range(0, total, _BLOCK):
         block = windows[first // 8 : (first + _BLOCK) // 8, None]
@@ -154,20 +154,20 @@ def _follow(data: bytes, stream: Stream) -> Words:
             place += steps[place]
         here = first + place
         at = np.array(places, np.int64)
-        found.append((entries[at] >> 4).astype(np.uint16))
+        decoded.append((entries[at] >> 4).astype(np.uint16))
         starts.append(at + first)
     return _interleave(
-        np.concatenate(found), np.append(np.concatenate(starts), here), stream
+        np.concatenate(decoded), np.append(np.concatenate(starts), here), stream
     )
 
 
 def _interleave(
-    found: NDArray[np.uint16], bounds: NDArray[np.int64], stream: Stream
+    decoded: NDArray[np.uint16], bounds: NDArray[np.int64], stream: Stream
 ) -> Words:
-    """Puts symbols found lane after lane in order.
+    """Puts symbols that were decoded lane after lane in order.
 
     Args:
-        found: The symbols, uint16[m]; a damaged stream may have any number of them.
+        decoded: The symbols, uint16[m]; a corrupt stream may have any number of them.
         bounds: Where their words begin, and the last one ends, in bits, int64[m + 1].
         stream: The stream.
     """
@@ -179,7 +179,7 @@ def _interleave(
         size = -(-(stream.size - lane) // lanes)
         if first + size < bounds.size:
             ends[lane] = bounds[first + size]
-            symbols[lane::lanes] = found[first : first + size]
+            symbols[lane::lanes] = decoded[first : first + size]
         first += size
     return symbols, ends
 
@@ -218,7 +218,7 @@ def _step(
     offset = np.empty(here.size, np.uint32)
     word = np.empty(here.size, np.uint32)
     for row in rows:
-        # Lanes of a damaged stream may run beyond the data; "clip" reads its end.
+        # Lanes of a corrupt stream may run beyond the data; "clip" reads its end.
         np.right_shift(here, 4, out=index)
         ahead.take(index, out=word, mode="clip")
         np.bitwise_and(here, 15, out=offset, casting="unsafe")

@@ -1,4 +1,4 @@
-"""Interleaved rANS: many symbols, each with a model of its own, in many lanes.
+"""Interleaved rANS: many lanes of symbols, each coded by a model that may differ.
 
 Duda, arXiv 1311.2540; interleaved as in Giesen, arXiv 1402.3392. A symbol of frequency
 f, of 4096, costs log2(4096 / f) bits. Which of several models a symbol has may depend
@@ -143,10 +143,10 @@ def _put_segment(
 
 
 def encode_each(intervals: Sequence[tuple[int, int]]) -> bytes:
-    """Writes a stream of one lane, in which every symbol is a segment of its own.
+    """Writes a stream of one lane, in which every symbol is a segment.
 
     Args:
-        intervals: Start and frequency of each symbol in its own model.
+        intervals: Start and frequency of each symbol in its model.
     """
     x, words = 0, []
     for start, frequency in reversed(intervals):
@@ -261,7 +261,7 @@ def take(
 def take_each(
     state: State, find: Callable[[int], tuple[int, int]], count: int
 ) -> State:
-    """Decodes symbols each of which is a segment of its own, and so in the first lane.
+    """Decodes symbols each of which is a segment, and so in the first lane.
 
     Args:
         state: Where the decoder stands.

@@ -148,7 +148,6 @@ def test_the_gaps_of_the_paper(given: tuple[np.ndarray, Leaf], gap_bits: int):
 def test_the_papers_gaps_have_no_low_bits():
     labels = np.zeros(5000, np.uint8)
     labels[[7, 4999]] = 1
-    leaf = Leaf((5000,), 1, 0)
     body = relative.encode(labels, 5)
     assert (body[0], body[1]) == (5, 0)
     assert relative.fixed_width(body) == 5
@@ -243,11 +242,11 @@ def test_rows_and_columns_of_unequal_density_make_a_smaller_body():
     assert codings.ALL["grouped"].measure(body, leaf).classes > 0
 
 
-def test_quantised_counts_keep_what_is_used():
-    codes = symbol_models.quantise(np.array([0, 1, 2, 4, 2**40]))
+def test_quantized_counts_keep_what_is_used():
+    codes = symbol_models.quantize(np.array([0, 1, 2, 4, 2**40]))
     assert codes.tolist() == [0, 1, 1, 1, 63]
-    assert symbol_models.quantise(np.array([4, 2, 1, 0])).tolist() == [63, 59, 55, 0]
-    assert symbol_models.quantise(np.zeros(3, int)).tolist() == [0, 0, 0]
+    assert symbol_models.quantize(np.array([4, 2, 1, 0])).tolist() == [63, 59, 55, 0]
+    assert symbol_models.quantize(np.zeros(3, int)).tolist() == [0, 0, 0]
 
 
 # ---- groups -------------------------------------------------------------------------
