@@ -48,8 +48,10 @@ def optimal(
         ValueError: `k` is below 1, or above `MAX_BINS` where there are more distinct
             values, or `values` or `importance` are not as described.
 
-    >>> optimal([0, 1, 2, 10, 11], 2)
-    array([ 1. , 10.5])
+    Examples:
+        >>> from deepcomp_jax import kmeans
+        >>> kmeans.optimal([0, 1, 2, 10, 11], 2)
+        array([ 1. , 10.5])
     """
     _check_count(k)
     runs = _kmeans_dp.summed(values, importance)
@@ -78,11 +80,13 @@ def optimal_path(
     Raises:
         ValueError: As `optimal`.
 
-    >>> path = optimal_path([0, 1, 2, 10, 11], 3)
-    >>> path.sse
-    array([110.8,   2.5,   1. ])
-    >>> path.codebook(3)
-    array([ 0. ,  1.5, 10.5])
+    Examples:
+        >>> from deepcomp_jax import kmeans
+        >>> path = kmeans.optimal_path([0, 1, 2, 10, 11], 3)
+        >>> path.sse
+        array([110.8,   2.5,   1. ])
+        >>> path.codebook(3)
+        array([ 0. ,  1.5, 10.5])
     """
     return _path(_kmeans_dp.summed(values, importance), k_max)
 
@@ -137,13 +141,15 @@ def lloyd(
     Raises:
         ValueError: As `optimal`, or `init` is unknown or `iterations` is negative.
 
-    Descent can end in a local minimum, far from the best codebook:
+    Examples:
+        Descent can end in a local minimum, far from the best codebook:
 
-    >>> values = [0, 1, 10, 11, 12, 100]
-    >>> lloyd(values, 3)
-    array([  6.8,  50. , 100. ])
-    >>> optimal(values, 3)
-    array([  0.5,  11. , 100. ])
+        >>> from deepcomp_jax import kmeans
+        >>> values = [0, 1, 10, 11, 12, 100]
+        >>> kmeans.lloyd(values, 3)
+        array([  6.8,  50. , 100. ])
+        >>> kmeans.optimal(values, 3)
+        array([  0.5,  11. , 100. ])
     """
     _check_count(k)
     if iterations < 0:
@@ -185,10 +191,12 @@ def nonparametric(
     Raises:
         ValueError: As `optimal`, or `penalty` is negative or not finite.
 
-    >>> nonparametric([0, 1, 2, 10, 11], penalty=0.1)
-    array([ 1. , 10.5])
-    >>> nonparametric([0, 1, 2, 10, 11], penalty=5)
-    array([4.8])
+    Examples:
+        >>> from deepcomp_jax import kmeans
+        >>> kmeans.nonparametric([0, 1, 2, 10, 11], penalty=0.1)
+        array([ 1. , 10.5])
+        >>> kmeans.nonparametric([0, 1, 2, 10, 11], penalty=5)
+        array([4.8])
     """
     if not (np.isfinite(penalty) and penalty >= 0):
         raise ValueError(f"penalty must be finite and not negative, got {penalty}")
@@ -224,12 +232,14 @@ def by_explained_variance(
     Raises:
         ValueError: As `optimal`, or `fraction` is outside 0 ... 1.
 
-    Two centroids explain all but 2.5 of 110.8, or 97.7 %:
+    Examples:
+        Two centroids explain all but 2.5 of 110.8, or 97.7 %:
 
-    >>> by_explained_variance([0, 1, 2, 10, 11], 0.9)
-    array([ 1. , 10.5])
-    >>> by_explained_variance([0, 1, 2, 10, 11], 0.99)
-    array([ 0. ,  1.5, 10.5])
+        >>> from deepcomp_jax import kmeans
+        >>> kmeans.by_explained_variance([0, 1, 2, 10, 11], 0.9)
+        array([ 1. , 10.5])
+        >>> kmeans.by_explained_variance([0, 1, 2, 10, 11], 0.99)
+        array([ 0. ,  1.5, 10.5])
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"fraction must be in 0 ... 1, got {fraction}")
@@ -255,8 +265,10 @@ def sse(
     Raises:
         ValueError: As `optimal`, or `centroids` is empty or not strictly ascending.
 
-    >>> sse([0, 1, 2, 10, 11], [1, 10.5])
-    2.5
+    Examples:
+        >>> from deepcomp_jax import kmeans
+        >>> kmeans.sse([0, 1, 2, 10, 11], [1, 10.5])
+        2.5
     """
     ordered, weights = _kmeans_dp.ordered(values, importance)
     points = np.asarray(centroids, np.float64).ravel()

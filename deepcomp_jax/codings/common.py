@@ -189,8 +189,12 @@ def labels_of(leaf: Leaf) -> Labels:
 def dequantize(labels: Labels, lookup: np.ndarray) -> np.ndarray:
     """What labels, uint[size], stand for, without large arrays of indices.
 
-    >>> dequantize(np.array([2, 0, 1], np.uint8), np.array([0.0, -0.5, 0.25]))
-    array([ 0.25,  0.  , -0.5 ])
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.codings import common
+        >>> lookup = np.array([0.0, -0.5, 0.25])
+        >>> common.dequantize(np.array([2, 0, 1], np.uint8), lookup)
+        array([ 0.25,  0.  , -0.5 ])
     """
     values = zeros(labels.size, lookup.dtype)
     for first in range(0, labels.size, BLOCK):

@@ -41,9 +41,12 @@ def pack(codes: NDArray[np.unsignedinteger], lengths: NDArray[np.uint8]) -> byte
     Raises:
         ValueError: The two are not vectors of one size.
 
-    >>> words = np.array([0b101, 0b01, 0b1110001], np.uint8)
-    >>> pack(words, np.array([3, 2, 7], np.uint8)).hex(" ")
-    'af 10'
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import bits
+        >>> words = np.array([0b101, 0b01, 0b1110001], np.uint8)
+        >>> bits.pack(words, np.array([3, 2, 7], np.uint8)).hex(" ")
+        'af 10'
     """
     if codes.ndim != 1 or codes.shape != lengths.shape:
         raise ValueError(
@@ -111,8 +114,11 @@ def pack_fixed(values: NDArray[np.unsignedinteger], width: int) -> bytes:
     Raises:
         ValueError: A value has more than `width` bits.
 
-    >>> pack_fixed(np.array([5, 1, 7], np.uint8), 3).hex()
-    'a780'
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import bits
+        >>> bits.pack_fixed(np.array([5, 1, 7], np.uint8), 3).hex()
+        'a780'
     """
     if values.size and int(values.max()).bit_length() > width:
         raise ValueError(f"{int(values.max())} does not fit {width} bits")
@@ -142,8 +148,10 @@ def unpack_fixed(
     Raises:
         ValueError: The width is out of range or `data` ends too early.
 
-    >>> unpack_fixed(bytes.fromhex("a780"), 3, 3)
-    array([5, 1, 7], dtype=uint64)
+    Examples:
+        >>> from deepcomp_jax.streams import bits
+        >>> bits.unpack_fixed(bytes.fromhex("a780"), 3, 3)
+        array([5, 1, 7], dtype=uint64)
     """
     if not 0 <= width <= MAX_UNPACK_BITS:
         raise ValueError(f"width must be 0 to {MAX_UNPACK_BITS} bits, got {width}")
@@ -196,10 +204,12 @@ def put_varint(value: int) -> bytes:
     Raises:
         ValueError: The number is negative or has more than 63 bits.
 
-    300 is 10 0101100 in groups of seven bits; the lower group comes first:
+    Examples:
+        300 is 10 0101100 in groups of seven bits; the lower group comes first:
 
-    >>> put_varint(300).hex(" ")
-    'ac 02'
+        >>> from deepcomp_jax.streams import bits
+        >>> bits.put_varint(300).hex(" ")
+        'ac 02'
     """
     if value < 0 or value.bit_length() > 7 * MAX_VARINT_BYTES:
         raise ValueError(f"a varint must be in 0 to 2**63 - 1, got {value}")
@@ -226,8 +236,10 @@ def get_varint(data: bytes, pos: int, *, clause: str) -> tuple[int, int]:
         FormatError: if the number is cut off, not in its shortest form, or has more
             than nine bytes.
 
-    >>> get_varint(bytes.fromhex("ff ac 02"), 1, clause="C3")
-    (3, 300)
+    Examples:
+        >>> from deepcomp_jax.streams import bits
+        >>> bits.get_varint(bytes.fromhex("ff ac 02"), 1, clause="C3")
+        (3, 300)
     """
     value = 0
     for size, byte in enumerate(data[pos : pos + MAX_VARINT_BYTES]):

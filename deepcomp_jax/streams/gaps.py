@@ -55,9 +55,12 @@ def encode(
         ValueError: The positions are negative or not strictly ascending, or the
             width is out of range.
 
-    >>> symbols, _ = encode(np.array([2, 3, 9]), bits=2)
-    >>> symbols
-    array([2, 0, 3, 2], dtype=uint16)
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import gaps
+        >>> symbols, _ = gaps.encode(np.array([2, 3, 9]), bits=2)
+        >>> symbols
+        array([2, 0, 3, 2], dtype=uint16)
     """
     if not 1 <= bits <= MAX_BITS:
         raise ValueError(f"a gap must have 1 to {MAX_BITS} bits, got {bits}")
@@ -77,8 +80,11 @@ def encode(
 def put_fillers(units: NDArray[np.integer], cap: int) -> NDArray[np.uint16]:
     """Cuts gaps of any length into symbols: as many fillers as go into each, the rest.
 
-    >>> put_fillers(np.array([2, 0, 5, 3]), cap=3)
-    array([2, 0, 3, 2, 3, 0], dtype=uint16)
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import gaps
+        >>> gaps.put_fillers(np.array([2, 0, 5, 3]), cap=3)
+        array([2, 0, 3, 2, 3, 0], dtype=uint16)
     """
     fillers = units // cap
     last = np.cumsum(fillers + 1) - 1
@@ -109,8 +115,11 @@ def decode(
     Yields:
         int64[at most 2**16], ascending from one block to the next.
 
-    >>> next(decode(np.array([2, 0, 3, 2], np.uint16), cap=3))
-    array([2, 3, 9])
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import gaps
+        >>> next(gaps.decode(np.array([2, 0, 3, 2], np.uint16), cap=3))
+        array([2, 3, 9])
     """
     zeros, position = 0, -1
     for first in range(0, symbols.size, _BLOCK):

@@ -47,11 +47,14 @@ def encode(symbols: NDArray[np.unsignedinteger], *, lanes: int | None = None) ->
         ValueError: A symbol is too large, too many are used, or `lanes` is out of
             range.
 
-    Three symbols, of which 0 has a word of one bit and the others of two; one lane of
-    seven bits; then the words 0 11 10 0 0 and a zero bit:
+    Examples:
+        Three symbols, of which 0 has a word of one bit and the others of two; one lane
+        of seven bits; then the words 0 11 10 0 0 and a zero bit:
 
-    >>> encode(np.array([0, 2, 1, 0, 0], np.uint16)).hex(" ")
-    '03 12 20 0e 70'
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import huffman
+        >>> huffman.encode(np.array([0, 2, 1, 0, 0], np.uint16)).hex(" ")
+        '03 12 20 0e 70'
     """
     if symbols.size and symbols.max() >= huffman_header.MAX_ALPHABET:
         raise ValueError(f"symbols must be below 2**16, got {int(symbols.max())}")
@@ -89,8 +92,10 @@ def decode(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint16]]:
     Raises:
         FormatError: if the stream breaks a clause, with the clause and the offset.
 
-    >>> decode(bytes.fromhex("03 12 20 0e 70"), 0, 5)
-    (5, array([0, 2, 1, 0, 0], dtype=uint16))
+    Examples:
+        >>> from deepcomp_jax.streams import huffman
+        >>> huffman.decode(bytes.fromhex("03 12 20 0e 70"), 0, 5)
+        (5, array([0, 2, 1, 0, 0], dtype=uint16))
     """
     stream = huffman_header.read(data, pos, count)
     if stream.starts.size == 1:

@@ -29,9 +29,6 @@ def lengths(
         2       a 1  b 2  c 3  ab 3  d 6  cd 9              4: a, b, c and one pair
         1       a 1  b 2  c 3  d 6                          2: a, b
 
-    >>> lengths(np.array([1, 2, 3, 6]))
-    array([3, 3, 2, 1], dtype=uint8)
-
     Args:
         counts: How often each symbol occurs, int[alphabet].
         limit: Greatest length allowed, in bits, 1 to 15.
@@ -43,6 +40,12 @@ def lengths(
     Raises:
         ValueError: A count is negative, the limit out of range, or more symbols
             are used than there are words of `limit` bits.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import huffman_code
+        >>> huffman_code.lengths(np.array([1, 2, 3, 6]))
+        array([3, 3, 2, 1], dtype=uint8)
     """
     used = _used(counts, limit)
     result = np.zeros(counts.size, np.uint8)
@@ -95,8 +98,12 @@ def code(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
     Returns:
         uint32[alphabet]: word i in the lowest `lengths[i]` bits; 0 if it is empty.
 
-    >>> [f"{word:b}" for word in code(np.array([3, 3, 2, 1], np.uint8))]
-    ['110', '111', '10', '0']
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import huffman_code
+        >>> words = huffman_code.code(np.array([3, 3, 2, 1], np.uint8))
+        >>> [f"{word:b}" for word in words]
+        ['110', '111', '10', '0']
     """
     order = _canonical(lengths)
     sizes = lengths[order].astype(np.int64)
@@ -120,10 +127,14 @@ def table(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
         uint32[2**longest]: entry i is `symbol << 4 | length` of the code word that the
         `longest` bits of i begin with.
 
-    With the words 0, 10 and 11, two bits decide:
+    Examples:
+        With the words 0, 10 and 11, two bits decide:
 
-    >>> [(int(entry) >> 4, int(entry) & 15) for entry in table(np.array([1, 2, 2]))]
-    [(0, 1), (0, 1), (1, 2), (2, 2)]
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import huffman_code
+        >>> entries = huffman_code.table(np.array([1, 2, 2], np.uint8))
+        >>> [divmod(entry, 16) for entry in entries.tolist()]
+        [(0, 1), (0, 1), (1, 2), (2, 2)]
     """
     order = _canonical(lengths)
     sizes = lengths[order].astype(np.int64)

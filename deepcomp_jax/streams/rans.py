@@ -92,19 +92,22 @@ def encode(segments: Sequence[Segment], *, lanes: int | None = None) -> bytes:
     Returns:
         The stream.
 
-    Five symbols of one model, in which 0 has three quarters of all 4096 shares, fit the
-    state of the one lane, 4096:
+    Examples:
+        Five symbols of one model, in which 0 has three quarters of all 4096 shares, fit
+        the state of the one lane, 4096:
 
-    >>> model = models(np.array([[3072, 1024]]))
-    >>> symbols, one = np.array([0, 1, 0, 0, 0], np.uint8), np.zeros(5, np.uint8)
-    >>> data = encode([Segment(symbols, model, one)])
-    >>> data.hex(" ")
-    '00 00 10 00 00'
-    >>> end, state = begin(data, 0)
-    >>> state, back = take(state, model, one)
-    >>> finish(state)
-    >>> end, back
-    (5, array([0, 1, 0, 0, 0], dtype=uint16))
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import rans
+        >>> model = rans.models(np.array([[3072, 1024]]))
+        >>> symbols, one = np.array([0, 1, 0, 0, 0], np.uint8), np.zeros(5, np.uint8)
+        >>> data = rans.encode([rans.Segment(symbols, model, one)])
+        >>> data.hex(" ")
+        '00 00 10 00 00'
+        >>> end, state = rans.begin(data, 0)
+        >>> state, back = rans.take(state, model, one)
+        >>> rans.finish(state)
+        >>> end, back
+        (5, array([0, 1, 0, 0, 0], dtype=uint16))
     """
     if lanes is None:
         lanes = _choose_lanes(sum(map(cost, segments)))
