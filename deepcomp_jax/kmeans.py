@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepcomp_jax import _kmeans_dp
-from deepcomp_jax._kmeans_dp import MAX_BINS as MAX_BINS
-from deepcomp_jax._kmeans_dp import Floats
+from deepcomp_jax._kmeans_dp import MAX_BINS, Floats
 
 
 class Path(NamedTuple):

@@ -35,16 +35,16 @@ ALL: dict[str, Coding] = {
 def decode(
     coding: str, body: bytes, leaf: Leaf, lookup: np.ndarray | None = None
 ) -> np.ndarray:
-    """Reads labels.
+    """Reads labels, or the values that they stand for.
 
     Args:
-        coding: The name of their coding.
-        body: What `encode` wrote.
-        leaf: What they belong to.
+        coding: Name of the coding, as `encode` gave it.
+        body: The body that `encode` wrote.
+        leaf: The leaf of the labels.
         lookup: The value of each label, [entries + 1]; None to get the labels.
 
     Returns:
-        Labels, uint[size], or what they stand for.
+        The labels, uint[size], or their values, [size] in the dtype of `lookup`.
 
     Raises:
         FormatError: The body breaks a clause of the coding.
@@ -64,15 +64,28 @@ def encode(
 
     Args:
         labels: uint[size], 0 to `leaf.entries`.
-        leaf: What they belong to.
+        leaf: The leaf of the labels.
         coding: A name in `ALL`; None tries all that could be the smallest.
-        gap_bits: For the relative coding, see there.
+        gap_bits: Only for the relative coding, see `relative.encode`.
 
     Returns:
         The name of the coding, and the body.
 
     Raises:
         ValueError: The coding cannot hold the leaf.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import codings
+        >>> leaf = codings.Leaf(shape=(2, 4), entries=3, negatives=1)
+        >>> labels = np.array([0, 3, 1, 0, 0, 2, 2, 1], np.uint8)
+        >>> name, body = codings.encode(labels, leaf)
+        >>> name, body.hex(" ")
+        ('packed', '34 29')
+        >>> codings.decode(name, body, leaf)
+        array([0, 3, 1, 0, 0, 2, 2, 1], dtype=uint8)
+        >>> codings.decode(name, body, leaf, np.array([0.0, -1.0, 0.5, 2.0]))
+        array([ 0. ,  2. , -1. ,  0. ,  0. ,  0.5,  0.5, -1. ])
     """
     if coding == "relative":
         return coding, relative.encode(labels, gap_bits)

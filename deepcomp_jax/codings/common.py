@@ -19,9 +19,10 @@ class Leaf(NamedTuple):
     """What is known of labels before their body is read.
 
     Attributes:
-        shape: Of the leaf; no dimension is 0.
-        entries: Of the codebook. Labels are 0, a pruned weight, to `entries`.
-        negatives: Entries below zero.
+        shape: Shape of the leaf; no dimension is 0.
+        entries: Number of entries of the codebook. A label is 0 for a pruned weight, or
+            the number of its entry, 1 to `entries`.
+        negatives: Number of entries below zero, which come first.
     """
 
     shape: tuple[int, ...]
@@ -53,7 +54,7 @@ class Measured(NamedTuple):
         ideal: Bits of positions and indices at the order-0 entropy of their symbols or,
             where a stream has models, at the code length of those.
         gaps: Gap symbols.
-        fillers: Those among them that stand for zeros only.
+        fillers: Gap symbols that stand for zeros only.
         gap_bits: Width of a gap symbol if it had no code, 0 if there is none.
     """
 

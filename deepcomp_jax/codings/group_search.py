@@ -25,8 +25,8 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
     """Classes of the axes of a tensor.
 
     Args:
-        positions: Of the weights that are kept, in the flattened tensor, int64[n].
-        shape: Of the tensor.
+        positions: Positions of the kept weights in the flattened tensor, int64[n].
+        shape: Shape of the tensor.
     """
     none: Classes = tuple(None for _ in shape)
     axes = [a for a, size in enumerate(shape) if size > 1]
@@ -57,9 +57,9 @@ def tables(
 
     Args:
         member: Group of each weight that is kept, uint8[n], n > 0.
-        indices: Of its entry, uint[n].
-        groups: Their number.
-        leaf: What they belong to.
+        indices: Index of its entry in the codebook, uint[n].
+        groups: Number of groups.
+        leaf: The leaf of the weights.
 
     Returns:
         The table of each group, uint8[groups], ascending; and how often each entry is

@@ -154,7 +154,7 @@ def class_indices(data: bytes, shape: tuple[int, ...]) -> int:
 
     Args:
         data: The body, or as much of it as a varint can take.
-        shape: Of the leaf.
+        shape: Shape of the leaf.
     """
     return axis_classes.count(data, shape)
 

@@ -25,7 +25,7 @@ class Front(NamedTuple):
         gaps: Gap symbols of each, int64[groups].
         widths: Low bits of a gap of each, int64[groups].
         tables: Which table the indices of each group have, uint8[groups].
-        frequencies: Of the tables, uint32[tables, entries].
+        frequencies: Frequencies of the entries in each table, uint32[tables, entries].
         counts_at: Where the numbers of gaps begin, after the classes.
         tables_at: Where the tables begin.
         stream_at: Where the stream begins.
@@ -105,7 +105,7 @@ def positions(
 
     Args:
         low: The low bits.
-        front: Of the body.
+        front: What the body says before its stream.
         symbols: Gap symbols of all groups.
         kept: Weights of each group.
 
@@ -134,7 +134,7 @@ def check_groups(
     """Rejects groups whose gaps do not end at a value of theirs.
 
     Args:
-        front: Of the body.
+        front: What the body says before its stream.
         symbols: The last gap symbol of each group that has some, int[groups].
         ranks: The rank that it leads to, int[groups].
 

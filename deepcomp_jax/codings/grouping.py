@@ -86,7 +86,7 @@ def split(
     """Sorts positions of a tensor by group and rank.
 
     Args:
-        positions: In the flattened tensor, ascending, int64[n].
+        positions: Positions in the flattened tensor, ascending, int64[n].
         groups: The groups.
 
     Returns:

@@ -13,10 +13,10 @@ class Prices(NamedTuple):
     """What labels cost at n positions, in bits.
 
     Attributes:
-        pruned: Of a pruned weight, float32[n].
-        kept: Of the position of one that is kept, float32[n].
+        pruned: Price of a pruned weight, float32[n].
+        kept: Price of the position of a kept weight, float32[n].
         table: Number of the table that prices the index of each, int[n].
-        indices: Of each index, float32[tables, entries].
+        indices: Price of each index, float32[tables, entries].
     """
 
     pruned: NDArray[np.float32]
@@ -30,7 +30,7 @@ def prices(labels: NDArray[np.integer], leaf: Leaf, *, at: NDArray[np.int64]) ->
 
     Args:
         labels: All labels of the leaf, int[size].
-        leaf: What they belong to.
+        leaf: The leaf of the labels.
         at: For which positions, int64[n].
     """
     positions = np.flatnonzero(labels)

@@ -34,10 +34,10 @@ class Front(NamedTuple):
     """What a body says before its gaps.
 
     Attributes:
-        gap_bits: Width of a symbol.
-        low_bits: Width of the low bits.
-        symbols: Their number.
-        stream: Where their stream begins.
+        gap_bits: Width of a gap symbol.
+        low_bits: Number of low bits of a gap.
+        symbols: Number of gap symbols.
+        stream: Where the stream of gap symbols begins.
     """
 
     gap_bits: int
@@ -164,7 +164,7 @@ def get_gaps(data: bytes, size: int, loops: Loops = common.HOST) -> Gaps:
 
     Args:
         data: The body.
-        size: Of the leaf.
+        size: Number of values in the leaf.
         loops: What decodes streams.
 
     Raises:

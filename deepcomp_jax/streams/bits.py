@@ -140,7 +140,7 @@ def unpack_fixed(
         count: Number of values.
         width: Bits of each, 0 to 57.
         offset: Where the first begins, in bits from the start of `data`.
-        dtype: Of the result, an integer wide enough for the values.
+        dtype: Dtype of the result, an integer wide enough for the values.
 
     Returns:
         The values, [count].

@@ -45,8 +45,8 @@ def encode(
         positions: Indices of the kept weights in the flattened tensor, ascending,
             int[n].
         bits: Width of a symbol, 1 to 16.
-        low_bits: Of a gap, that are no part of its symbol; the symbol counts units of
-            2**low_bits zeros.
+        low_bits: Number of low bits of a gap, which are no part of its symbol; the
+            symbol counts units of 2**low_bits zeros.
 
     Returns:
         The symbols, uint16[n + fillers], and the low bits, uint64[n].
@@ -144,10 +144,10 @@ def check(most: int, last: int, cap: int, offset: int) -> None:
     """Rejects gap symbols that no writer makes.
 
     Args:
-        most: The greatest of them.
-        last: The last of them.
+        most: The greatest symbol.
+        last: The last symbol.
         cap: The filler.
-        offset: Where they are.
+        offset: Where the symbols are, in bytes, for the error.
 
     Raises:
         FormatError: G5, G6.
@@ -165,8 +165,8 @@ def check_end(end: int, size: int, offset: int) -> None:
 
     Args:
         end: The position after the last weight.
-        size: Of the tensor.
-        offset: Where the gaps are.
+        size: Number of values in the tensor.
+        offset: Where the gaps are, in bytes, for the error.
 
     Raises:
         FormatError: L7.

@@ -65,7 +65,7 @@ class State(NamedTuple):
     """Where a decoder stands.
 
     Attributes:
-        words: Of all lanes, uint16[w].
+        words: The words of all lanes, uint16[w].
         lanes: State of each lane, int64[L].
         here: The next word of each lane, int64[L].
         ends: Where its words end, int64[L].
@@ -86,8 +86,8 @@ def encode(segments: Sequence[Segment], *, lanes: int | None = None) -> bytes:
     """Writes a stream.
 
     Args:
-        segments: In the order in which they are to be decoded.
-        lanes: Their number; None takes one, or as many as add 0.2 % to the stream.
+        segments: The segments, in the order in which they are decoded.
+        lanes: Number of lanes; None takes one, or as many as add 0.2 % to the stream.
 
     Returns:
         The stream.

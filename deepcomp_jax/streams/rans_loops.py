@@ -40,7 +40,7 @@ class Slots(NamedTuple):
     """What each of the 4096 remainders stands for under each model.
 
     Attributes:
-        frequencies: Of the symbol, int64[models * 4096].
+        frequencies: The frequency of the symbol, int64[models * 4096].
         rests: The remainder less the start of the symbol, int64[models * 4096].
         values: What the symbol is decoded to, any dtype[models * 4096].
     """
@@ -54,7 +54,7 @@ class Words(NamedTuple):
     """The words of a stream.
 
     Attributes:
-        words: Of all lanes, uint16[w].
+        words: The words of all lanes, uint16[w].
         here: The next one of each lane, int64[L]; moves on.
         ends: Where they end, int64[L].
     """
@@ -73,8 +73,8 @@ def take(
     """Decodes symbols, and moves the lanes on, in place.
 
     Args:
-        words: Of the lanes.
-        slots: Of the models.
+        words: The words of the lanes.
+        slots: The slots of the models.
         lanes: State of each lane, int64[L].
         chosen: Model of each symbol, uint[n]; is not looked at if there is one model.
 
@@ -102,8 +102,8 @@ def _take(
     """The steps of a block.
 
     Args:
-        words: Of the lanes.
-        slots: Of the models.
+        words: The words of the lanes.
+        slots: The slots of the models.
         lanes: State of each lane that has a symbol in each step; moves on.
         block: Where the slots of the symbols go, int64[steps, L]; and where those of
             their models begin, int64[steps, L], None if there is one model.
@@ -206,8 +206,8 @@ def put(table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]) -> Gi
     """Codes symbols, the last one first, and moves the lanes on, in place.
 
     Args:
-        table: Of the models.
-        pairs: Of the symbols, their models included.
+        table: The costs of the symbols of the models.
+        pairs: Where the costs of a symbol under its model are in the table.
         size: Number of symbols.
         lanes: State of each lane, float64[L].
 
