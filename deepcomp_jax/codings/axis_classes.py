@@ -148,8 +148,8 @@ def _price(classes: NDArray[np.uint8], context: int) -> float:
 # ---- reading ------------------------------------------------------------------------
 
 
-def count(data: bytes, shape: tuple[int, ...]) -> int:
-    """The indices that have classes, from the start of a body; 0 if it is damaged."""
+def count_indices(data: bytes, shape: tuple[int, ...]) -> int:
+    """How many indices have classes, by the start of a body; 0 if it is corrupt."""
     try:
         _, axes = bits.get_varint(data, 0, clause="C3")
     except FormatError:  # whoever reads the body says so

@@ -149,16 +149,6 @@ def _get_stream(
     return symbols, indices, kept, end
 
 
-def class_indices(data: bytes, shape: tuple[int, ...]) -> int:
-    """The indices of axes that have classes in a body, which may be damaged.
-
-    Args:
-        data: The body, or as much of it as a varint can take.
-        shape: Shape of the leaf.
-    """
-    return axis_classes.count(data, shape)
-
-
 def _measure(data: bytes, leaf: Leaf) -> Measured:
     """What the bits of a valid body are spent on.
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import Dense, Shared
-from deepcomp_jax.codings import Measured, grouped, relative
+from deepcomp_jax.codings import Measured, axis_classes, relative
 from deepcomp_jax.format import byte_codebooks, leaf_header
 from deepcomp_jax.format.dtypes import (
     DTYPES,
@@ -158,7 +158,7 @@ def class_indices(layout: Layout, body: bytes) -> int:
     """
     if not layout.size or CODINGS[layout.coding] != "grouped":
         return 0
-    return grouped.class_indices(body, layout.shape)
+    return axis_classes.count_indices(body, layout.shape)
 
 
 # ---- reading ------------------------------------------------------------------------
