@@ -3,12 +3,12 @@
 In one dimension the clusters of an optimal codebook are runs of the sorted values, so
 the optimum can be found by dynamic programming instead of by descent from a guess
 (H. Wang and M. Song, "Ckmeans.1d.dp: Optimal k-means Clustering in One Dimension by
-Dynamic Programming", The R Journal 3/2, 2011). With S and W the sums of the centred
+Dynamic Programming", The R Journal 3/2, 2011). With S and W the sums of the centered
 values and of their importances over a run, the squared error of a clustering is
 
     sum of w x^2  -  sum over clusters of S^2 / W,
 
-and the program maximises the second sum, the gain. The gain satisfies the quadrangle
+and the program maximizes the second sum, the gain. The gain satisfies the quadrangle
 inequality, so the best start of the last run never moves left when values are added at
 the right: whole columns of the program are solved together, widely spaced ones first.
 
@@ -40,9 +40,9 @@ class Runs(NamedTuple):
 
     values: Floats  # [n] ascending
     weight: Floats  # [n + 1] scaled importance of the values before position i
-    moment: Floats  # [n + 1] scaled importance times centred, scaled value, likewise
-    energy: float  # sum of scaled importance times squared centred, scaled value
-    centre: float  # mean of the scaled values
+    moment: Floats  # [n + 1] scaled importance times centered, scaled value, likewise
+    energy: float  # sum of scaled importance times squared centered, scaled value
+    center: float  # mean of the scaled values
     scale: float  # a power of two: scaled value = value * scale
     total: float  # sum of the importances, not scaled
     unit: float  # a squared error in units of the caller = scaled one * unit
@@ -114,13 +114,13 @@ def summed(values: ArrayLike, importance: ArrayLike | None) -> Runs:
         np.cumsum(weights, out=weight[1:])
     scaled = x * scale
     total = scaled.sum() if weights is None else np.dot(scaled, weights)
-    centre = float(total / weight[-1])
-    scaled -= centre
+    center = float(total / weight[-1])
+    scaled -= center
     weighted = scaled if weights is None else scaled * weights
     moment = np.zeros(x.size + 1)
     np.cumsum(weighted, out=moment[1:])
     energy = float(np.dot(weighted, scaled))
-    sizes = energy, centre, scale, float(weight[-1]) / shrink
+    sizes = energy, center, scale, float(weight[-1]) / shrink
     return Runs(x, weight, moment, *sizes, 1 / shrink / scale / scale, distinct)
 
 
@@ -206,7 +206,7 @@ def _solve(
     weight: Floats,
     moment: Floats,
 ) -> None:
-    """Solves the columns of one level: each tries the starts its neighbours allow."""
+    """Solves the columns of one level: each tries the starts its neighbors allow."""
     columns = level.columns
     low = starts[level.left]
     # Rounding can swap two starts that are equally good: a range is never empty.
@@ -276,7 +276,7 @@ def _move(runs: Runs, borders: Ints, at: Ints, step: Ints) -> Ints:
 def _means(runs: Runs, edges: Ints) -> Floats:
     """Means of runs that are not empty, each within the values of its run."""
     mean = np.diff(runs.moment[edges]) / np.diff(runs.weight[edges])
-    mean = (mean + runs.centre) / runs.scale
+    mean = (mean + runs.center) / runs.scale
     return np.clip(mean, runs.values[edges[:-1]], runs.values[edges[1:] - 1])
 
 

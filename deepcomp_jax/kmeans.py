@@ -1,9 +1,9 @@
 """One-dimensional clustering of weights: codebooks of least squared error.
 
 `optimal` finds the best codebook of a given size, `nonparametric` and
-`by_explained_variance` the size too, and `lloyd` is the descent from the three starts
-that the paper compares. All are deterministic, run on the host, and give centroids in
-float64, strictly ascending, never more of them than there are distinct values.
+`by_explained_variance` choose the size as well, and `lloyd` descends from one of the
+three starts that the paper compares. All are deterministic, run on the host, and return
+centroids in float64, strictly ascending, never more than there are distinct values.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepcomp_jax import _kmeans_dp
-from deepcomp_jax._kmeans_dp import MAX_BINS as MAX_BINS
-from deepcomp_jax._kmeans_dp import Floats
+from deepcomp_jax._kmeans_dp import MAX_BINS, Floats
 
 
 class Path(NamedTuple):
@@ -33,7 +32,7 @@ class Path(NamedTuple):
 def optimal(
     values: ArrayLike, k: int, *, importance: ArrayLike | None = None
 ) -> Floats:
-    """Centroids with the least sum of squared distances to their nearest values.
+    """Centroids with the least sum of squared distances of the values to the nearest.
 
     Args:
         values: Real array of any shape, finite.
@@ -45,8 +44,13 @@ def optimal(
         float64[min(k, number of distinct values)], strictly ascending.
 
     Raises:
-        ValueError: `k` < 1, or above `MAX_BINS` and there are more distinct values, or
-            `values` or `importance` are not as described.
+        ValueError: `k` is below 1, or above `MAX_BINS` where there are more distinct
+            values, or `values` or `importance` are not as described.
+
+    Examples:
+        >>> from deepcomp_jax import kmeans
+        >>> kmeans.optimal([0, 1, 2, 10, 11], 2)
+        array([ 1. , 10.5])
     """
     _check_count(k)
     runs = _kmeans_dp.summed(values, importance)
@@ -69,11 +73,19 @@ def optimal_path(
             distinct values.
 
     Returns:
-        The least squared errors (never rising with k) and a function that gives each
-        codebook.
+        The least squared error for each number of centroids, which never rises, and a
+        function that gives each codebook.
 
     Raises:
         ValueError: As `optimal`.
+
+    Examples:
+        >>> from deepcomp_jax import kmeans
+        >>> path = kmeans.optimal_path([0, 1, 2, 10, 11], 3)
+        >>> path.sse
+        array([110.8,   2.5,   1. ])
+        >>> path.codebook(3)
+        array([ 0. ,  1.5, 10.5])
     """
     return _path(_kmeans_dp.summed(values, importance), k_max)
 
@@ -119,14 +131,24 @@ def lloyd(
     Args:
         values, k, importance: As for `optimal`.
         init: Where the centroids start.
-        seed: Of the random start.
-        iterations: Most steps taken; fewer if the clusters stop changing.
+        seed: Seed of the random start.
+        iterations: Steps at most; it stops when the clusters no longer change.
 
     Returns:
         float64[at most min(k, number of distinct values)], strictly ascending.
 
     Raises:
         ValueError: As `optimal`, or `init` is unknown or `iterations` is negative.
+
+    Examples:
+        Descent can end in a local minimum, far from the best codebook:
+
+        >>> from deepcomp_jax import kmeans
+        >>> values = [0, 1, 10, 11, 12, 100]
+        >>> kmeans.lloyd(values, 3)
+        array([  6.8,  50. , 100. ])
+        >>> kmeans.optimal(values, 3)
+        array([  0.5,  11. , 100. ])
     """
     _check_count(k)
     if iterations < 0:
@@ -147,7 +169,7 @@ def nonparametric(
     """Codebook whose size the data choose: DP-means, solved exactly.
 
     A Dirichlet-process mixture of Gaussians turns, as the variance of its components
-    goes to zero, into the problem of minimising the squared error plus a fixed price
+    goes to zero, into the problem of minimizing the squared error plus a fixed price
     per cluster (B. Kulis and M. I. Jordan, "Revisiting k-means: New Algorithms via
     Bayesian Nonparametrics", arXiv 1111.0352, section 3). Here the price is
     `cluster_cost * variance(values)`, which makes the choice of k independent of the
@@ -161,13 +183,20 @@ def nonparametric(
         values, importance: As for `optimal`; the variance is weighted by importance.
         cluster_cost: Price of a centroid in units of the variance of the values, at
             least 0.
-        k_max: Most centroids.
+        k_max: Centroids at most.
 
     Returns:
         float64[at most k_max], strictly ascending.
 
     Raises:
         ValueError: As `optimal`, or `cluster_cost` is negative or not finite.
+
+    Examples:
+        >>> from deepcomp_jax import kmeans
+        >>> kmeans.nonparametric([0, 1, 2, 10, 11], cluster_cost=0.1)
+        array([ 1. , 10.5])
+        >>> kmeans.nonparametric([0, 1, 2, 10, 11], cluster_cost=5)
+        array([4.8])
     """
     if not (np.isfinite(cluster_cost) and cluster_cost >= 0):
         raise ValueError(
@@ -196,14 +225,23 @@ def by_explained_variance(
 
     Args:
         values, importance: As for `optimal`.
-        fraction: In 0 ... 1.
-        k_max: Most centroids; returned if even they explain less than `fraction`.
+        fraction: Fraction of the variance to explain, 0 to 1.
+        k_max: Centroids at most; so many are returned if even they explain less.
 
     Returns:
         float64[at most k_max], strictly ascending.
 
     Raises:
         ValueError: As `optimal`, or `fraction` is outside 0 ... 1.
+
+    Examples:
+        Two centroids explain all but 2.5 of 110.8, or 97.7 %:
+
+        >>> from deepcomp_jax import kmeans
+        >>> kmeans.by_explained_variance([0, 1, 2, 10, 11], 0.9)
+        array([ 1. , 10.5])
+        >>> kmeans.by_explained_variance([0, 1, 2, 10, 11], 0.99)
+        array([ 0. ,  1.5, 10.5])
     """
     if not 0.0 <= fraction <= 1.0:
         raise ValueError(f"fraction must be in 0 ... 1, got {fraction}")
@@ -228,6 +266,11 @@ def sse(
 
     Raises:
         ValueError: As `optimal`, or `centroids` is empty or not strictly ascending.
+
+    Examples:
+        >>> from deepcomp_jax import kmeans
+        >>> kmeans.sse([0, 1, 2, 10, 11], [1, 10.5])
+        2.5
     """
     ordered, weights = _kmeans_dp.ordered(values, importance)
     points = np.asarray(centroids, np.float64).ravel()
@@ -246,7 +289,7 @@ def _check_count(k: int) -> None:
 
 
 def _check_bins(k: int) -> None:
-    """Values are binned before they are clustered, and centroids are of whole bins."""
+    """Rejects more centroids than bins, which the values are cut into before."""
     if k > MAX_BINS:
         raise ValueError(
             f"{k} centroids of still more distinct values: at most {MAX_BINS} can be "

@@ -7,7 +7,7 @@ makes
 
     importance * (weight - value)**2 + lambda * bits
 
-least, where bits are those of the density coding's model for these very labels; model
+least, where bits are those of the grouped coding's model for these very labels; model
 and labels are found in turns. (Entropy-constrained quantization: Chou, Lookabaugh and
 Gray 1989; for networks, Choi, El-Khamy and Lee, arXiv 1612.01543, and Wiedemann et al.,
 arXiv 1907.11900.)
@@ -26,7 +26,7 @@ from jax.dtypes import float0
 
 from deepcomp_jax import prune, trees
 from deepcomp_jax._errors import listed
-from deepcomp_jax.codings import Leaf, density, prices
+from deepcomp_jax.codings import Leaf, grouped, prices
 from deepcomp_jax.rules import Rule, ShareMethod, resolve
 from deepcomp_jax.rules.weights import find_weights, is_floating, warn_of_others
 from deepcomp_jax.share.fitting import fit, weighted
@@ -295,16 +295,16 @@ def rdoq(
 
     Raises:
         ValueError: Lambda is negative or not finite, importance is zero
-            everywhere, or a codebook has more entries than the density coding, whose
+            everywhere, or a codebook has more entries than the grouped coding, whose
             bits count here, can hold.
     """
     if not 0 <= rd_lambda < np.inf:
         raise ValueError(f"rd_lambda must be finite and not negative, got {rd_lambda}")
     for group, codebook in shared.codebooks.items():
-        if codebook.size > density.MAX_ENTRIES:
+        if codebook.size > grouped.MAX_ENTRIES:
             raise ValueError(
                 f"the codebook of {group!r} has {codebook.size} entries, above "
-                f"{density.MAX_ENTRIES}: share with fewer clusters"
+                f"{grouped.MAX_ENTRIES}: share with fewer clusters"
             )
     named = trees.named_leaves(variables)
     importances = floored({name: named[name] for name in shared.labels}, importance)

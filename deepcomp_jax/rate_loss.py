@@ -6,7 +6,7 @@ A network that is trained with its rate in the loss,
     loss + price_of_a_bit * rate_loss.expected_bits(params, steps, prices)
 
 loses the weights that are not worth their bits, and those first that stand alone: the
-density coding makes a weight cheap where its row and its column keep many, so whole
+grouped coding makes a weight cheap where its row and its column keep many, so whole
 rows and columns become empty. (A rate in the loss: Oktay et al., "Scalable Model
 Compression by Entropy Penalized Reparameterization", ICLR 2020, arXiv 1906.06624;
 penalties of the kind |w| / (|w| + c) in place of a count: Geman and Reynolds 1992.)

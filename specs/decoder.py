@@ -325,7 +325,7 @@ def values(body, leaf):
             dense[position] = value
         return b"".join(dense)
     book = leaf.codebook
-    read = {2: packed, 3: relative, 4: dense_labels, 5: density}[leaf.coding]
+    read = {2: packed, 3: relative, 4: order0, 5: grouped}[leaf.coding]
     end, labels = read(body, leaf.shape, book.entries)
     need(end == len(body), "L1")
     need(all(label <= len(book.entries) for label in labels), "L4")
@@ -401,7 +401,7 @@ def labelled(positions, indices, shape):
     return labels
 
 
-def dense_labels(body, shape, entries):
+def order0(body, shape, entries):
     need(len(entries) <= 1023, "L17")
     pos, model = frequencies(body, 0, len(entries) + 1)
     pos, lanes = begin(body, pos)
@@ -412,9 +412,9 @@ def dense_labels(body, shape, entries):
     return pos, labels
 
 
-def density(body, shape, entries):
+def grouped(body, shape, entries):
     need(len(entries) <= 1024, "L17")
-    pos, groups = grouped(body, shape)
+    pos, groups = groups_of(body, shape)
     for group in groups:
         if group.places:
             pos, group.count = varint(body, pos)
@@ -461,7 +461,7 @@ def class_indices(leaf):
     return sum(size for axis, size in enumerate(leaf.shape) if axes >> axis & 1)
 
 
-def grouped(body, shape):
+def groups_of(body, shape):
     """The groups: `places` are the positions of a group, by rank."""
     pos, axes = varint(body, 0)
     need(axes < 2 ** len(shape), "L8")

@@ -217,12 +217,12 @@ def _streams() -> Iterator[tuple[str, Compressed]]:
     rng = np.random.default_rng(0)
     far = np.zeros(20_000, np.uint8)
     far[rng.permutation(far.size)[:9]] = 1
-    far[:70] = 1  # dense here and thin there: the density coding needs escapes
-    leaves = [Shared(far, 0, coding) for coding in ("relative", "density")]
+    far[:70] = 1  # dense here and thin there: the grouped coding needs escapes
+    leaves = [Shared(far, 0, coding) for coding in ("relative", "grouped")]
     yield "low-bits-and-escapes", several(*leaves, books=(book(1),))
     for size in (2**15 - 1, 2**15, 2**15 + 1):
         labels = np.arange(size) * np.arange(size) % 11 % 3 + 1
-        leaves = [Shared(labels, 0, coding) for coding in ("relative", "dense")]
+        leaves = [Shared(labels, 0, coding) for coding in ("relative", "order0")]
         yield f"lanes-{size}", several(*leaves, books=(book(3),))
     for shape in ((60, 80), (30, 20, 16), (3, 3, 30, 40)):
         density = sum(
@@ -234,7 +234,7 @@ def _streams() -> Iterator[tuple[str, Compressed]]:
         kept = rng.logistic(loc=1, size=shape) < density
         far = rng.exponential(np.exp(density)).clip(0, 3).astype(int)
         labels = np.where(rng.random(shape) < 0.5, 5 + far, 4 - far) * kept
-        leaf = Shared(labels, 0, "density")
+        leaf = Shared(labels, 0, "grouped")
         yield f"classes-{len(shape)}d", several(leaf, books=(book(8),))
 
 
@@ -328,28 +328,28 @@ def _grids_by_hand() -> Iterator[tuple[str, bytes]]:
 def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
     labels = [0, 1, 3, 2, 2, 0, 1]
     for lanes in (2, 3, 7, 9):
-        body = b"".join(parts.dense(labels, 3, lanes=lanes))
-        yield f"dense-{lanes}-lanes", parts.leaf(body, (7,), parts.DENSE, k=3)
+        body = b"".join(parts.order0(labels, 3, lanes=lanes))
+        yield f"order0-{lanes}-lanes", parts.leaf(body, (7,), parts.ORDER0, k=3)
     # Columns are of class 0 or 2, so that group 1 has no values.
     columns = parts.classes(None, [0, 2, 2])
     groups = [(2, [0, 0], [0, 4]), (0, [], []), (4, [1, 1], [3, 2])]
     for name, tables in {"codes": (1, 64), "frequencies": (0, 0)}.items():
-        body = parts.density(groups, 5, front=columns, splits=4, tables=tables)
-        data = parts.leaf(body, (2, 3), parts.DENSITY, k=5)
-        yield f"density-two-tables-of-{name}", data
-    body = parts.density([(9, [2, 3], [0, 0])], 1, lanes=4)
-    yield "density-4-lanes", parts.leaf(body, (9,), parts.DENSITY, k=1)
+        body = parts.grouped(groups, 5, front=columns, splits=4, tables=tables)
+        data = parts.leaf(body, (2, 3), parts.GROUPED, k=5)
+        yield f"grouped-two-tables-of-{name}", data
+    body = parts.grouped([(9, [2, 3], [0, 0])], 1, lanes=4)
+    yield "grouped-4-lanes", parts.leaf(body, (9,), parts.GROUPED, k=1)
     rows = [0, 0, 2, 1, 1, 0, 2, 2, 2, 1, 0, 0, 1, 2, 2, 0, 1, 1, 1, 2]
     groups = [(2 * rows.count(c), [c, 0], [0, 0]) for c in range(3)]
     for context in (0, 1, 2, 3, 4, 7, 38, 39, 40, 2**60 + 1):
         classes = parts.classes(rows, None, context=context)
-        body = parts.density(groups, 1, front=classes)
-        data = parts.leaf(body, (20, 2), parts.DENSITY, k=1)
-        yield f"density-context-{context}", data
+        body = parts.grouped(groups, 1, front=classes)
+        data = parts.leaf(body, (20, 2), parts.GROUPED, k=1)
+        yield f"grouped-context-{context}", data
     # No index is of class 0 or 1: groups 0 to 2 have no values, and no numbers of gaps.
     some = [(0, [], [])] * 3 + [(2, [0], [0]), (2, [0, 0], [0, 0])]
     for name, splits in {"one-table": 0, "a-table-for-the-last-group": 16}.items():
-        body = parts.density(
+        body = parts.grouped(
             some,
             1,
             front=parts.classes([2, 3], [1, 1]),
@@ -357,11 +357,11 @@ def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
             tables=(1,) * (1 + splits.bit_count()),
         )
         yield (
-            f"density-only-high-classes-{name}",
-            parts.leaf(body, (2, 2), parts.DENSITY, k=1),
+            f"grouped-only-high-classes-{name}",
+            parts.leaf(body, (2, 2), parts.GROUPED, k=1),
         )
     body = parts.classes(*([15, 15],) * 4, [2, 2]) + put_varint(0)
-    yield "density-63-groups", parts.leaf(body, (2,) * 5, parts.DENSITY, k=1)
+    yield "grouped-63-groups", parts.leaf(body, (2,) * 5, parts.GROUPED, k=1)
 
 
 def _copies_by_hand() -> Iterator[tuple[str, bytes]]:

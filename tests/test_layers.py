@@ -98,7 +98,7 @@ def test_a_wrong_import_would_be_seen():
     assert violations("streams.gaps", "from deepcomp_jax import format") == {"format"}
     assert violations("streams.bits", "import deepcomp_jax.share") == {"share"}
     text = "from deepcomp_jax.format.container import dumps"
-    assert violations("codings.dense", text) == {"format"}
+    assert violations("codings.order0", text) == {"format"}
     assert imported(text) == {"format.container"}
     assert imported("from deepcomp_jax.streams import bits, gaps") == {
         "streams.bits",

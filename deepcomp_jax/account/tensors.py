@@ -26,7 +26,7 @@ class Parts(NamedTuple):
         values: Values that are stored one by one.
         codebook: Size and entries of a codebook.
         tables: Code tables and frequencies.
-        classes: Classes of the density coding.
+        classes: Classes of the grouped coding.
         lanes: Where the lanes of the streams begin, and their states.
         header: What describes a tensor or the file; the number of gaps.
         checksum: Checksums.

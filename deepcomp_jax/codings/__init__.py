@@ -1,54 +1,57 @@
-"""Codings of labels: each a pair of pure inverse functions, and the choice of one.
+"""Codings of labels, and the choice of the one that makes the smallest body.
 
-The law: `decode(encode(labels, leaf), leaf)` is `labels`, for each that applies.
+A coding is a record of pure functions, `Coding`, which says what each of them owes.
 `specs/codings.md` says what every bit of a body is.
 
     packed     every label in the same number of bits
     relative   gaps and indices by Huffman, the paper's and without a cap
-    dense      a label for every weight by rANS
-    density    gaps within groups of equally dense weights, and indices, by rANS
+    order0     a label for every weight by rANS
+    grouped    gaps within groups of equally dense weights, and indices, by rANS
 """
 
-from types import ModuleType
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import dense, density, packed, relative
+from deepcomp_jax.codings import common, grouped, order0, packed, relative
+from deepcomp_jax.codings.common import Coding as Coding
 from deepcomp_jax.codings.common import Leaf as Leaf
 from deepcomp_jax.codings.common import Measured as Measured
-from deepcomp_jax.codings.common import paint as paint
+from deepcomp_jax.codings.common import dequantize as dequantize
 from deepcomp_jax.codings.price_model import prices as prices
 
 _MARGIN = 64  # bits that an estimate may be too high
 
 # The order is that of their numbers in a file.
-ALL: dict[str, ModuleType] = {
-    "packed": packed,
-    "relative": relative,
-    "dense": dense,
-    "density": density,
+ALL: dict[str, Coding] = {
+    "packed": packed.CODING,
+    "relative": relative.CODING,
+    "order0": order0.CODING,
+    "grouped": grouped.CODING,
 }
 
 
 def decode(
-    coding: str, body: bytes, leaf: Leaf, palette: np.ndarray | None = None
+    coding: str, body: bytes, leaf: Leaf, lookup: np.ndarray | None = None
 ) -> np.ndarray:
-    """Reads labels.
+    """Reads labels, or the values that they stand for.
 
     Args:
-        coding: The name of their coding.
-        body: What `encode` wrote.
-        leaf: What they belong to.
-        palette: What each label is decoded to, [entries + 1]; None for labels.
+        coding: Name of the coding, as `encode` gave it.
+        body: The body that `encode` wrote.
+        leaf: The leaf of the labels.
+        lookup: The value of each label, [entries + 1]; None to get the labels.
 
     Returns:
-        Labels, uint[size], or what they stand for.
+        The labels, uint[size], or their values, [size] in the dtype of `lookup`.
 
     Raises:
         FormatError: The body breaks a clause of the coding.
     """
-    return ALL[coding].decode(body, leaf, palette)
+    if lookup is None:
+        lookup = common.labels_of(leaf)
+    return ALL[coding].decode(body, leaf, lookup, common.HOST)
 
 
 def encode(
@@ -61,18 +64,31 @@ def encode(
 
     Args:
         labels: uint[size], 0 to `leaf.entries`.
-        leaf: What they belong to.
+        leaf: The leaf of the labels.
         coding: A name in `ALL`; None tries all that could be the smallest.
-        gap_bits: For the relative coding, see there.
+        gap_bits: Only for the relative coding, see `relative.encode`.
 
     Returns:
         The name of the coding, and the body.
 
     Raises:
         ValueError: The coding cannot hold the leaf.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import codings
+        >>> leaf = codings.Leaf(shape=(2, 4), entries=3, negatives=1)
+        >>> labels = np.array([0, 3, 1, 0, 0, 2, 2, 1], np.uint8)
+        >>> name, body = codings.encode(labels, leaf)
+        >>> name, body.hex(" ")
+        ('packed', '34 29')
+        >>> codings.decode(name, body, leaf)
+        array([0, 3, 1, 0, 0, 2, 2, 1], dtype=uint8)
+        >>> codings.decode(name, body, leaf, np.array([0.0, -1.0, 0.5, 2.0]))
+        array([ 0. ,  2. , -1. ,  0. ,  0. ,  0.5,  0.5, -1. ])
     """
     if coding == "relative":
-        return coding, relative.encode(labels, leaf, gap_bits=gap_bits)
+        return coding, relative.encode(labels, gap_bits)
     if coding is not None:
         if not ALL[coding].applies(leaf):
             raise ValueError(
@@ -88,24 +104,24 @@ def runner_up(
 ) -> tuple[str, int]:
     """The smallest of all other codings, and the bytes that it would take."""
     others = {
-        name: len(module.encode(labels, leaf))
-        for name, module in ALL.items()
-        if name != coding and module.applies(leaf)
+        name: len(other.encode(labels, leaf))
+        for name, other in ALL.items()
+        if name != coding and other.applies(leaf)
     }
     best = min(others, key=others.__getitem__)
     return best, others[best]
 
 
 def _smallest(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> tuple[str, bytes]:
-    """The density coding, or another that is expected to be as small and is smaller."""
+    """The smallest body, of those that are not estimated to be larger than another."""
     bodies: dict[str, bytes] = {}
-    if density.applies(leaf):
-        bodies["density"] = density.encode(labels, leaf)
-    for name, module in ALL.items():
-        if name in bodies or not module.applies(leaf):
-            continue
-        least = min(map(len, bodies.values()), default=None)
-        if least is None or module.estimate(labels, leaf) < 8 * least + _MARGIN:
-            bodies[name] = module.encode(labels, leaf)
+    # What cannot be estimated goes first: the grouped coding, mostly the smallest.
+    for name in sorted(ALL, key=lambda name: ALL[name].estimate is not None):
+        coding, least = ALL[name], min(map(len, bodies.values()), default=math.inf)
+        if coding.applies(leaf) and (
+            coding.estimate is None
+            or coding.estimate(labels, leaf) < 8 * least + _MARGIN
+        ):
+            bodies[name] = coding.encode(labels, leaf)
     best = min(bodies, key=lambda name: len(bodies[name]))
     return best, bodies[best]

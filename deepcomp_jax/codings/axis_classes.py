@@ -6,13 +6,13 @@
 Format notes:
 
 - The stream holds the class of each index, axis after axis; classes are 0 to `most`.
-- With context = 2 d + p the *neighbourhood* of an index i is the class of index i - d,
+- With context = 2 d + p the *neighborhood* of an index i is the class of index i - d,
   if d > 0, plus that of index i - 1, if p is 1; classes before the first count 0.
-- A class seen n times in a neighbourhood of that sum, of N classes seen there, is
+- A class seen n times in a neighborhood of that sum, of N classes seen there, is
   expected with a share of 4 n + 1 in 4 N + most + 1: see `Learner`.
 
-Pixels are dense or not much as those beside them and above them are, and channels as
-those of the same number a pixel before: that is why there is a distance.
+A pixel's density resembles its neighbors', beside it and a row above, and that of
+a channel resembles the same channel's one pixel before: hence the distance.
 """
 
 import itertools
@@ -71,7 +71,7 @@ class Learner:
         return starts[symbol], starts[symbol + 1] - starts[symbol]
 
     def _here(self) -> list[int]:
-        """The counts of the next class's neighbourhood."""
+        """The counts of the next class's neighborhood."""
         seen, around = self.seen, 0
         if self._beside and seen:
             around = seen[-1]
@@ -89,52 +89,54 @@ class Learner:
 
 def put(classes: Classes) -> bytes:
     """Writes classes, of each axis uint8[n] or None if all are 0."""
-    present = [a for a, own in enumerate(classes) if own is not None]
-    head = bits.put_varint(sum(1 << a for a in present))
+    present = {axis: given for axis, given in enumerate(classes) if given is not None}
+    head = bits.put_varint(sum(1 << axis for axis in present))
     if not present:
         return head
     intervals: list[tuple[int, int]] = []
-    for own in (own for own in classes if own is not None):
-        most, (context, _) = int(own.max()), choose(own)
+    for given in present.values():
+        most, (context, _) = int(given.max()), choose(given)
         head += bytes([most]) + bits.put_varint(context)
         learner = Learner(most, context)
-        intervals += map(learner.interval, own.tolist())
+        intervals += map(learner.interval, given.tolist())
     return head + rans.encode_each(intervals)
 
 
-def choose(own: NDArray[np.uint8]) -> tuple[int, float]:
-    """The best context for the classes of an axis, and about the bits that they take.
+def choose(classes: NDArray[np.uint8]) -> tuple[int, float]:
+    """The best context for the classes of an axis, and about how many bits they take.
 
     Args:
-        own: uint8[n], n > 0.
+        classes: uint8[n], n > 0.
     """
-    last = min(own.size // 2, _MAX_DISTANCE)
+    last = min(classes.size // 2, _MAX_DISTANCE)
     # Products of classes a distance apart, whole numbers: the same everywhere.
-    centred = 16 * own.astype(np.int64)
-    centred -= int(centred.sum()) // own.size
-    spectrum = np.fft.rfft(centred, 2 * own.size)
+    centered = 16 * classes.astype(np.int64)
+    centered -= int(centered.sum()) // classes.size
+    spectrum = np.fft.rfft(centered, 2 * classes.size)
     products = np.rint(np.fft.irfft(spectrum * spectrum.conj()))[2 : last + 1]
-    alike = products / (own.size - np.arange(2, last + 1))
+    alike = products / (classes.size - np.arange(2, last + 1))
     near = (np.argsort(-alike, kind="stable")[:_FEW] + 2).tolist()
     contexts = [0, 1, *(2 * d + p for d in near for p in (0, 1))]
-    prices = [_price(own, context) for context in contexts]
+    prices = [_price(classes, context) for context in contexts]
     best = int(np.argmin(prices))
     return contexts[best], prices[best]
 
 
-def _price(own: NDArray[np.uint8], context: int) -> float:
+def _price(classes: NDArray[np.uint8], context: int) -> float:
     """Bits of classes by models that learn, but for the rounding to frequencies.
 
-    The shares of a neighbourhood multiply to one of gamma functions, in any order.
+    The shares of a neighborhood multiply to one of gamma functions, in any order.
     """
     distance, beside = divmod(context, 2)
-    around = np.zeros(own.size, np.int64)
+    around = np.zeros(classes.size, np.int64)
     if beside:
-        around[1:] += own[:-1]
+        around[1:] += classes[:-1]
     if distance:
-        around[distance:] += own[:-distance]
-    size = int(own.max()) + 1
-    counts = np.bincount(around * size + own, minlength=size * (int(around.max()) + 1))
+        around[distance:] += classes[:-distance]
+    size = int(classes.max()) + 1
+    counts = np.bincount(
+        around * size + classes, minlength=size * (int(around.max()) + 1)
+    )
     counts = counts.reshape(-1, size)
     each, all_of_them = 1 / _GAIN, size / _GAIN
     shares = _LOG_GAMMA(counts + each).sum() - counts.size * math.lgamma(each)
@@ -146,8 +148,8 @@ def _price(own: NDArray[np.uint8], context: int) -> float:
 # ---- reading ------------------------------------------------------------------------
 
 
-def count(data: bytes, shape: tuple[int, ...]) -> int:
-    """The indices that have classes, from the start of a body; 0 if it is damaged."""
+def count_indices(data: bytes, shape: tuple[int, ...]) -> int:
+    """How many indices have classes, by the start of a body; 0 if it is corrupt."""
     try:
         _, axes = bits.get_varint(data, 0, clause="C3")
     except FormatError:  # whoever reads the body says so

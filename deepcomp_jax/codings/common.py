@@ -1,7 +1,7 @@
-"""What all codings of labels have in common: the leaf they hold, the bits they take."""
+"""What all codings of labels have in common: their contract, and their input."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +19,10 @@ class Leaf(NamedTuple):
     """What is known of labels before their body is read.
 
     Attributes:
-        shape: Of the leaf; no dimension is 0.
-        entries: Of the codebook. Labels are 0, a pruned weight, to `entries`.
-        negatives: Entries below zero.
+        shape: Shape of the leaf; no dimension is 0.
+        entries: Number of entries of the codebook. A label is 0 for a pruned weight, or
+            the number of its entry, 1 to `entries`.
+        negatives: Number of entries below zero, which come first.
     """
 
     shape: tuple[int, ...]
@@ -53,7 +54,7 @@ class Measured(NamedTuple):
         ideal: Bits of positions and indices at the order-0 entropy of their symbols or,
             where a stream has models, at the code length of those.
         gaps: Gap symbols.
-        fillers: Those among them that stand for zeros only.
+        fillers: Gap symbols that stand for zeros only.
         gap_bits: Width of a gap symbol if it had no code, 0 if there is none.
     """
 
@@ -130,6 +131,39 @@ class Loops(NamedTuple):
 
 HOST = Loops()
 
+Labels = NDArray[np.unsignedinteger]
+
+
+class Coding(NamedTuple):
+    """A coding of labels, as data: all that the rest of the library knows of it.
+
+    The law: for each leaf that the coding applies to, `decode` gives back the labels
+    that `encode` was given, and reads its body to the last byte. Equal labels give
+    equal bodies on every machine.
+
+    Attributes:
+        max_entries: The largest codebook that it can hold; None: any.
+        encode: Writes labels, uint[size], each 0 to `leaf.entries`.
+        decode: Reads a body: the values that the labels stand for, [size] in the dtype
+            of the lookup table. That table, [entries + 1], has the value of each label:
+            first that of a pruned weight, then the codebook's. Raises `FormatError` if
+            the body breaks a clause of the codings (L) or of a stream in it (G, H, E);
+            its offset is that in the body.
+        measure: What the bits of a valid body are spent on.
+        estimate: About how many bits `encode` would take, in a fraction of its time;
+            None: only `encode` can tell.
+    """
+
+    max_entries: int | None
+    encode: Callable[[Labels, Leaf], bytes]
+    decode: Callable[[bytes, Leaf, np.ndarray, Loops], np.ndarray]
+    measure: Callable[[bytes, Leaf], Measured]
+    estimate: Callable[[Labels, Leaf], float] | None = None
+
+    def applies(self, leaf: Leaf) -> bool:
+        """Whether the coding can hold a leaf."""
+        return self.max_entries is None or leaf.entries <= self.max_entries
+
 
 def zeros(size: int, dtype: np.dtype) -> np.ndarray:
     """Zeros, [size], that begin where JAX can take them over without a copy."""
@@ -148,52 +182,26 @@ def counts(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> NDArray[np.int64]
     return bincount(labels, leaf.entries + 1)
 
 
-def ranks(
-    low: bytes, field: int, width: int, symbols: NDArray[np.unsignedinteger], cap: int
-) -> Iterator[NDArray[np.int64]]:
-    """Ranks of the weights that gaps lead to, some of them at a time.
+def labels_of(leaf: Leaf) -> Labels:
+    """The lookup table that decodes labels to themselves, uint[entries + 1]."""
+    return np.arange(leaf.entries + 1, dtype=leaf.dtype)
 
-    Args:
-        low: The low bits.
-        field: Where those of these gaps begin, in bits.
-        width: Low bits of a gap.
-        symbols: Gap symbols, uint[g].
-        cap: The filler.
+
+def dequantize(labels: Labels, lookup: np.ndarray) -> np.ndarray:
+    """What labels, uint[size], stand for, without large arrays of indices.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.codings import common
+        >>> lookup = np.array([0.0, -0.5, 0.25])
+        >>> common.dequantize(np.array([2, 0, 1], np.uint8), lookup)
+        array([ 0.25,  0.  , -0.5 ])
     """
-    zeros, rank = 0, -1
-    for first in range(0, symbols.size, BLOCK):
-        own = symbols[first : first + BLOCK]
-        units = np.cumsum(own, dtype=np.int64) + zeros
-        zeros = int(units[-1])
-        units = units[own < cap]
-        rest = bits.unpack_fixed(low, units.size, width, offset=field, dtype=np.int64)
-        field += width * units.size
-        rest += 1
-        np.cumsum(rest, out=rest)
-        rest += rank
-        if rest.size:
-            rank = int(rest[-1])
-        units <<= width
-        units += rest
-        yield units
-
-
-def colours(leaf: Leaf, palette: np.ndarray | None) -> np.ndarray:
-    """What each label is decoded to, [entries + 1]: by default itself, in `dtype`."""
-    return np.arange(leaf.entries + 1, dtype=leaf.dtype) if palette is None else palette
-
-
-def paint(
-    labels: NDArray[np.unsignedinteger], leaf: Leaf, palette: np.ndarray | None
-) -> np.ndarray:
-    """What labels, uint[size], stand for, without large arrays of indices."""
-    if palette is None:
-        return labels.astype(leaf.dtype, copy=False)
-    painted = zeros(labels.size, palette.dtype)
+    values = zeros(labels.size, lookup.dtype)
     for first in range(0, labels.size, BLOCK):
         part = slice(first, first + BLOCK)
-        palette.take(labels[part], out=painted[part], mode="clip")
-    return painted
+        lookup.take(labels[part], out=values[part], mode="clip")
+    return values
 
 
 def check_index(most: int, leaf: Leaf, at: int) -> None:

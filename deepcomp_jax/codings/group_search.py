@@ -1,8 +1,8 @@
-"""Which classes and tables make a body of the density coding small.
+"""Which classes and tables make a body of the grouped coding small.
 
-A reader does not care: any classes give a valid file. Classes are found as clusters
-are: given how dense each group is, every index of an axis takes the class that makes
-its weights cheapest, the class itself included; then densities are counted anew.
+Any classes give a valid file. Good ones are searched for as in k-means: given the
+density of each group, every index of an axis takes the class under which its weights
+cost the least, the class itself included; then densities are counted anew.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
     """Classes of the axes of a tensor.
 
     Args:
-        positions: Of the weights that are kept, in the flattened tensor, int64[n].
-        shape: Of the tensor.
+        positions: Positions of the kept weights in the flattened tensor, int64[n].
+        shape: Shape of the tensor.
     """
     none: Classes = tuple(None for _ in shape)
     axes = [a for a, size in enumerate(shape) if size > 1]
@@ -35,15 +35,15 @@ def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
     where = dict(
         zip(range(len(shape)), np.unravel_index(positions, shape), strict=True)
     )
-    kept = {a: np.bincount(own, minlength=shape[a]) for a, own in where.items()}
+    kept = {a: np.bincount(at, minlength=shape[a]) for a, at in where.items()}
     best, least = none, _bits(none, where, shape)
     for some in _subsets(axes, shape):
         for step in _STEPS:
-            found = _refine(_start(some, kept, shape, step), where, shape, kept)
-            found = tuple(None if c is None or not c.any() else c for c in found)
-            size = _bits(found, where, shape)
-            if size < least and _histogram(found, shape)[0] <= MAX_GROUPS:
-                best, least = found, size
+            tried = _refine(_start(some, kept, shape, step), where, shape, kept)
+            tried = tuple(None if c is None or not c.any() else c for c in tried)
+            size = _bits(tried, where, shape)
+            if size < least and _group_sizes(tried, shape).size <= MAX_GROUPS:
+                best, least = tried, size
     return best
 
 
@@ -57,9 +57,9 @@ def tables(
 
     Args:
         member: Group of each weight that is kept, uint8[n], n > 0.
-        indices: Of its entry, uint[n].
-        groups: Their number.
-        leaf: What they belong to.
+        indices: Index of its entry in the codebook, uint[n].
+        groups: Number of groups.
+        leaf: The leaf of the weights.
 
     Returns:
         The table of each group, uint8[groups], ascending; and how often each entry is
@@ -104,7 +104,7 @@ def _subsets(axes: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]
     large = sorted(sorted(axes, key=lambda a: -shape[a])[:2])
     some = dict.fromkeys([tuple(axes), tuple(large), *((a,) for a in large)])
     most = axis_classes.MAX_INDICES
-    return [own for own in some if sum(shape[a] for a in own) <= most]
+    return [subset for subset in some if sum(shape[a] for a in subset) <= most]
 
 
 Where = dict[int, NDArray[np.intp]]  # index of each kept weight along each axis
@@ -115,69 +115,87 @@ def _start(
     axes: Sequence[int], kept: Kept, shape: Sequence[int], step: float
 ) -> Classes:
     """Classes from how many weights each index keeps, in steps of its logarithm."""
-    found: list[NDArray[np.uint8] | None] = [None] * len(shape)
+    started: list[NDArray[np.uint8] | None] = [None] * len(shape)
     for axis in axes:
         rates = np.log(kept[axis] + 0.5)
         levels = np.rint((rates - rates.max()) / step).astype(np.int64)
         levels = np.maximum(levels, 1 - _MAX_CLASSES)
-        found[axis] = (levels - levels.min()).astype(np.uint8)
-    return tuple(found)
+        started[axis] = (levels - levels.min()).astype(np.uint8)
+    return tuple(started)
 
 
-def _refine(found: Classes, where: Where, shape: Sequence[int], kept: Kept) -> Classes:
+def _refine(given: Classes, where: Where, shape: Sequence[int], kept: Kept) -> Classes:
     """Gives every index the class that makes its weights cheapest, again and again."""
-    now = list(found)
+    now = list(given)
     for _ in range(_ROUNDS):
         changed = False
-        for axis, own in enumerate(now):
-            if own is None:
-                continue
-            others = [c if a != axis else None for a, c in enumerate(now)]
-            _, rest = _histogram(others, shape)
-            rest = rest // shape[axis]
-            top = int(own.max()) + 1
-            counts = kept[axis]
-            if rest.size > 1:
-                here = where[axis] * rest.size + _sums(others, where)
-                counts = np.bincount(here, minlength=shape[axis] * rest.size)
-            counts = counts.reshape(shape[axis], rest.size)
-            sizes = np.convolve(rest, np.bincount(own))
-            kept_bits, left_bits = _costs(sizes, _kept(counts, own), rest.size + top)
-            groups = np.arange(rest.size)[:, None] + np.arange(top)
-            price = counts @ (kept_bits - left_bits)[groups] + rest @ left_bits[groups]
-            price += np.log2(shape[axis] / (np.bincount(own, minlength=top) + 0.25))
-            best = price.argmin(axis=1)
-            now[axis] = (best - best.min()).astype(np.uint8)
-            changed |= not np.array_equal(own, best - best.min())
+        for axis, old in enumerate(now):
+            if old is not None:
+                new = _cheapest(axis, tuple(now), where, shape, kept[axis])
+                changed |= not np.array_equal(old, new)
+                now[axis] = new
         if not changed:
             break
     return tuple(now)
 
 
-def _kept(counts: NDArray[np.int64], own: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _cheapest(
+    axis: int, now: Classes, where: Where, shape: Sequence[int], kept: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """The class of each index of an axis under which its weights take the fewest bits.
+
+    By the classes of the other axes alone, index i has `sizes[r]` values in group r, of
+    which `counts[i, r]` are kept. If its class is c, these are in group r + c of the
+    tensor, and the density of that group sets their price.
+    """
+    old = now[axis]
+    assert old is not None
+    others = [None if a == axis else of_axis for a, of_axis in enumerate(now)]
+    sizes = _group_sizes(others, shape) // shape[axis]
+    counts = kept[:, None]
+    if sizes.size > 1:
+        pairs = where[axis] * sizes.size + _sums(others, where)
+        counts = np.bincount(pairs, minlength=shape[axis] * sizes.size)
+        counts = counts.reshape(shape[axis], sizes.size)
+    used = np.bincount(old)  # indices of each class
+    kept_bits, left_bits = _costs(
+        np.convolve(sizes, used), _kept(counts, old), sizes.size + used.size
+    )
+    groups = np.arange(sizes.size)[:, None] + np.arange(used.size)
+    price = counts @ (kept_bits - left_bits)[groups] + sizes @ left_bits[groups]
+    price += np.log2(shape[axis] / (used + 0.25))  # of the class itself
+    best = price.argmin(axis=1)
+    return (best - best.min()).astype(np.uint8)
+
+
+def _kept(counts: NDArray[np.int64], of_axis: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Weights of each group, from those of each index and group of the other axes."""
-    kept = np.zeros(counts.shape[1] + int(own.max()), np.int64)
-    for group in range(int(own.max()) + 1):
-        kept[group : group + counts.shape[1]] += counts[own == group].sum(axis=0)
+    kept = np.zeros(counts.shape[1] + int(of_axis.max()), np.int64)
+    for group in range(int(of_axis.max()) + 1):
+        kept[group : group + counts.shape[1]] += counts[of_axis == group].sum(axis=0)
     return kept
 
 
-def _histogram(
-    found: Sequence[NDArray[np.uint8] | None], shape: Sequence[int]
-) -> tuple[int, NDArray[np.int64]]:
-    """Number of groups, and values in each."""
+def _group_sizes(
+    given: Sequence[NDArray[np.uint8] | None], shape: Sequence[int]
+) -> NDArray[np.int64]:
+    """Values in each group: a class adds to the group, so histograms convolve."""
     sizes = np.ones(1, np.int64)
-    for own, size in zip(found, shape, strict=True):
-        sizes = sizes * size if own is None else np.convolve(sizes, np.bincount(own))
-    return sizes.size, sizes
+    for of_axis, size in zip(given, shape, strict=True):
+        sizes = (
+            sizes * size
+            if of_axis is None
+            else np.convolve(sizes, np.bincount(of_axis))
+        )
+    return sizes
 
 
-def _sums(found: Sequence[NDArray[np.uint8] | None], where: Where) -> NDArray[np.intp]:
+def _sums(given: Sequence[NDArray[np.uint8] | None], where: Where) -> NDArray[np.intp]:
     """The group of each kept weight."""
     total: NDArray[np.intp] | None = None
-    for axis, own in enumerate(found):
-        if own is not None:
-            part = own.astype(np.intp).take(where[axis])
+    for axis, of_axis in enumerate(given):
+        if of_axis is not None:
+            part = of_axis.astype(np.intp).take(where[axis])
             total = part if total is None else np.add(total, part, out=total)
     return np.zeros(where[0].size, np.intp) if total is None else total
 
@@ -198,15 +216,15 @@ def _costs(
     return -np.log2(density), -np.log2(1 - density)
 
 
-def _bits(found: Classes, where: Where, shape: Sequence[int]) -> float:
+def _bits(given: Classes, where: Where, shape: Sequence[int]) -> float:
     """Roughly what classes and positions take in a body."""
-    _, sizes = _histogram(found, shape)
-    kept = np.bincount(_sums(found, where), minlength=sizes.size)
+    sizes = _group_sizes(given, shape)
+    kept = np.bincount(_sums(given, where), minlength=sizes.size)
     left = sizes - kept
     with np.errstate(divide="ignore", invalid="ignore"):
         words = np.nan_to_num(kept * np.log2(sizes / kept)).sum()
         words += np.nan_to_num(left * np.log2(sizes / left)).sum()
-    for own in found:
-        if own is not None:
-            words += axis_classes.choose(own)[1] + _AXIS_BITS
+    for of_axis in given:
+        if of_axis is not None:
+            words += axis_classes.choose(of_axis)[1] + _AXIS_BITS
     return float(words + _GROUP_BITS * np.count_nonzero(sizes))

@@ -74,70 +74,70 @@ def groups(shape: Sequence[int], classes: Classes) -> Groups:
     return Groups(rows, columns, ranks, order, first, sizes)
 
 
-def members(positions: NDArray[np.int64], found: Groups) -> NDArray[np.uint8]:
+def members(positions: NDArray[np.int64], groups: Groups) -> NDArray[np.uint8]:
     """The group of each position of the flattened tensor."""
-    row, column = np.divmod(positions, found.columns.size)
-    return found.rows[row] + found.columns[column]
+    row, column = np.divmod(positions, groups.columns.size)
+    return groups.rows[row] + groups.columns[column]
 
 
 def split(
-    positions: NDArray[np.int64], found: Groups
+    positions: NDArray[np.int64], groups: Groups
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.intp]]:
     """Sorts positions of a tensor by group and rank.
 
     Args:
-        positions: In the flattened tensor, ascending, int64[n].
-        found: The groups.
+        positions: Positions in the flattened tensor, ascending, int64[n].
+        groups: The groups.
 
     Returns:
         The group and the rank of each, and the order in which to take `positions`.
     """
-    if found.sizes.size == 1:
+    if groups.sizes.size == 1:
         return np.zeros(positions.size, np.uint8), positions, np.arange(positions.size)
-    row, column = np.divmod(positions, found.columns.size)
-    member = found.rows[row] + found.columns[column]
+    row, column = np.divmod(positions, groups.columns.size)
+    member = groups.rows[row] + groups.columns[column]
     order = np.argsort(member, kind="stable")
     member, row, column = member[order], row[order], column[order]
-    ranks = found.ranks[column] if found.ranks.size else column
-    for group, part in parts(np.bincount(member, minlength=found.sizes.size)):
-        ranks[part] += before(found, group)[row[part]]
+    ranks = groups.ranks[column] if groups.ranks.size else column
+    for group, part in parts(np.bincount(member, minlength=groups.sizes.size)):
+        ranks[part] += before(groups, group)[row[part]]
     return member, ranks, order
 
 
 def locator(
-    found: Groups, group: int
+    groups: Groups, group: int
 ) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
     """What turns ranks in a group into positions in the flattened tensor."""
-    if found.sizes.size == 1:
+    if groups.sizes.size == 1:
         return lambda ranks: ranks
-    earlier = before(found, group)
+    earlier = before(groups, group)
 
     def locate(ranks: NDArray[np.int64]) -> NDArray[np.int64]:
         same = ranks.astype(earlier.dtype)  # else all of the table is copied
         row = np.searchsorted(earlier, same, side="right") - 1
-        at = found.first[group - found.rows[row].astype(np.int64)]
+        at = groups.first[group - groups.rows[row].astype(np.int64)]
         column = at + ranks - earlier[row]
-        if found.order.size:
-            column = found.order[column]
-        return row * found.columns.size + column
+        if groups.order.size:
+            column = groups.order[column]
+        return row * groups.columns.size + column
 
     return locate
 
 
-def before(found: Groups, group: int) -> NDArray[np.integer]:
+def before(groups: Groups, group: int) -> NDArray[np.integer]:
     """How many values of a group are in the rows before each row, int[rows].
 
     In the narrowest dtype and block by block: there may be half as many rows as values.
     """
-    each = np.diff(found.first)
+    each = np.diff(groups.first)
     width_of = np.zeros(MAX_GROUPS, np.int64)  # by class of the row
     for column_class, columns in enumerate(each[: group + 1].tolist()):
         width_of[group - column_class] = columns
-    is_wide = int(found.sizes[group]) >> 32
-    earlier = np.empty(found.rows.size, np.int64 if is_wide else np.uint32)
+    is_wide = int(groups.sizes[group]) >> 32
+    earlier = np.empty(groups.rows.size, np.int64 if is_wide else np.uint32)
     total = 0
     for start in range(0, earlier.size, _BLOCK):
-        here = width_of[found.rows[start : start + _BLOCK]]
+        here = width_of[groups.rows[start : start + _BLOCK]]
         ends = np.cumsum(here)
         earlier[start : start + _BLOCK] = ends - here + total
         total += int(ends[-1])

@@ -8,65 +8,39 @@ Format notes:
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common
-from deepcomp_jax.codings.common import Leaf, Loops, Measured
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
 from deepcomp_jax.streams import bits
 
 
-def applies(leaf: Leaf) -> bool:
-    """Whether this coding can hold a leaf."""
-    del leaf
-    return True
-
-
-def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
-    """Bits that a body has, exactly."""
+def _estimate(labels: Labels, leaf: Leaf) -> float:
     return 8.0 * -(-labels.size * leaf.entries.bit_length() // 8)
 
 
-def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
-    """Writes labels, uint[size]."""
+def _encode(labels: Labels, leaf: Leaf) -> bytes:
     return bits.pack_fixed(labels, leaf.entries.bit_length())
 
 
-def decode(
-    data: bytes,
-    leaf: Leaf,
-    palette: np.ndarray | None = None,
-    loops: Loops = common.HOST,
-) -> np.ndarray:
-    """Reads labels.
-
-    Args:
-        data: The body.
-        leaf: What the labels belong to.
-        palette: What each label is decoded to, [entries + 1]; None for labels.
-        loops: What decodes streams, of which there are none here.
-
-    Returns:
-        Labels, uint[size], or what they stand for.
-
-    Raises:
-        FormatError: L1, L2 or L4; the offset is that in the body.
-    """
-    del loops
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
+    del loops  # there is no stream
     width = leaf.entries.bit_length()
     if not width:
         common.check_end(data, 0)
-        return np.zeros(leaf.size, common.colours(leaf, palette).dtype)
+        return np.zeros(leaf.size, lookup.dtype)
     end, fields = common.get_fields(data, 0, leaf.size, width)
     common.check_end(data, end)
     if fields.max() > leaf.entries:
         raise FormatError(
             f"label {fields.max()} of {leaf.entries}", offset=0, clause="L4"
         )
-    return common.paint(fields, leaf, palette)
+    return common.dequantize(fields, lookup)
 
 
-def measure(data: bytes, leaf: Leaf) -> Measured:
-    """What the bits of a valid body are spent on."""
+def _measure(data: bytes, leaf: Leaf) -> Measured:
     words = leaf.size * leaf.entries.bit_length()
     return Measured(indices=words, padding=8 * len(data) - words, ideal=float(words))
+
+
+CODING = Coding(None, _encode, _decode, _measure, _estimate)

@@ -1,4 +1,4 @@
-"""What labels would cost in the density coding, before they are chosen."""
+"""What labels would cost in the grouped coding, before they are chosen."""
 
 from typing import NamedTuple
 
@@ -13,10 +13,10 @@ class Prices(NamedTuple):
     """What labels cost at n positions, in bits.
 
     Attributes:
-        pruned: Of a pruned weight, float32[n].
-        kept: Of the position of one that is kept, float32[n].
+        pruned: Price of a pruned weight, float32[n].
+        kept: Price of the position of a kept weight, float32[n].
         table: Number of the table that prices the index of each, int[n].
-        indices: Of each index, float32[tables, entries].
+        indices: Price of each index, float32[tables, entries].
     """
 
     pruned: NDArray[np.float32]
@@ -30,16 +30,16 @@ def prices(labels: NDArray[np.integer], leaf: Leaf, *, at: NDArray[np.int64]) ->
 
     Args:
         labels: All labels of the leaf, int[size].
-        leaf: What they belong to.
+        leaf: The leaf of the labels.
         at: For which positions, int64[n].
     """
     positions = np.flatnonzero(labels)
-    found = grouping.groups(leaf.shape, group_search.classes(positions, leaf.shape))
-    member, group = grouping.members(positions, found), grouping.members(at, found)
-    kept = np.bincount(member, minlength=found.sizes.size)
-    density = (kept + 0.5) / (found.sizes + 1.0)
+    groups = grouping.groups(leaf.shape, group_search.classes(positions, leaf.shape))
+    member, group = grouping.members(positions, groups), grouping.members(at, groups)
+    kept = np.bincount(member, minlength=groups.sizes.size)
+    density = (kept + 0.5) / (groups.sizes + 1.0)
     indices = labels[positions] - 1
-    tables, counts = group_search.tables(member, indices, found.sizes.size, leaf)
+    tables, counts = group_search.tables(member, indices, groups.sizes.size, leaf)
     smooth = counts + 0.1
     share = smooth / smooth.sum(axis=1, keepdims=True)
     return Prices(

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common
-from deepcomp_jax.codings.common import Leaf, Loops, Measured
-from deepcomp_jax.streams import bits, gaps, huffman
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
+from deepcomp_jax.streams import bits, gaps, huffman, huffman_code
 from deepcomp_jax.streams.counting import entropy
 
 MAX_LOW_BITS = 32
@@ -34,10 +34,10 @@ class Front(NamedTuple):
     """What a body says before its gaps.
 
     Attributes:
-        gap_bits: Width of a symbol.
-        low_bits: Width of the low bits.
-        symbols: Their number.
-        stream: Where their stream begins.
+        gap_bits: Width of a gap symbol.
+        low_bits: Number of low bits of a gap.
+        symbols: Number of gap symbols.
+        stream: Where the stream of gap symbols begins.
     """
 
     gap_bits: int
@@ -71,13 +71,7 @@ class Gaps(NamedTuple):
 # ---- writing ------------------------------------------------------------------------
 
 
-def applies(leaf: Leaf) -> bool:
-    """Whether this coding can hold a leaf: it holds every one."""
-    del leaf
-    return True
-
-
-def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
+def _estimate(labels: Labels, leaf: Leaf) -> float:
     """Bits that a body has, without its index of lanes and padding."""
     positions = common.positions(labels)
     low_bits = choose_low_bits(positions)
@@ -88,24 +82,21 @@ def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
     indices = common.counts(labels[positions], leaf)[1:]
     words = positions.size * low_bits
     for counts in (symbols, indices):
-        sizes = huffman.lengths(counts[: int(np.flatnonzero(counts)[-1:].sum()) + 1])
-        words += int(counts[: sizes.size] @ sizes) if (counts > 0).sum() > 1 else 0
-        words += 4 * np.count_nonzero(counts)
+        used = np.count_nonzero(counts)
+        if used > 1:  # else the words are empty
+            words += int(counts @ huffman_code.lengths(counts))
+        words += 4 * used
     return float(words)
 
 
-def encode(
-    labels: NDArray[np.unsignedinteger], leaf: Leaf, *, gap_bits: int | None = None
-) -> bytes:
-    """Writes labels, uint[size].
+def encode(labels: Labels, gap_bits: int | None = None) -> bytes:
+    """Writes labels.
 
     Args:
-        labels: The labels.
-        leaf: What they belong to.
-        gap_bits: For the paper's gaps of so many bits, 1 to 16, without low bits; None
-            takes low bits that make the body small.
+        labels: uint[size].
+        gap_bits: Writes the paper's gaps, of so many bits, 1 to 16, and no low bits;
+            None chooses low bits that make the body small.
     """
-    del leaf
     positions = common.positions(labels)
     indices = (labels[positions] - 1).astype(np.uint16)
     return put_positions(positions, gap_bits) + huffman.encode(indices)
@@ -131,37 +122,16 @@ def choose_low_bits(positions: NDArray[np.int64]) -> int:
 # ---- reading ------------------------------------------------------------------------
 
 
-def decode(
-    data: bytes,
-    leaf: Leaf,
-    palette: np.ndarray | None = None,
-    loops: Loops = common.HOST,
-) -> np.ndarray:
-    """Reads labels.
-
-    Args:
-        data: The body.
-        leaf: What the labels belong to.
-        palette: What each label is decoded to, [entries + 1]; None for labels.
-        loops: What decodes streams.
-
-    Returns:
-        Labels, uint[size], or what they stand for.
-
-    Raises:
-        FormatError: L1, L2, L4 to L7, or a clause of the gaps (G) or streams (H); the
-            offset is that in the body.
-    """
-    found = get_gaps(data, leaf.size, loops)
-    end, indices = loops.decode(data, found.end, found.kept)
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
+    coded = get_gaps(data, leaf.size, loops)
+    end, indices = loops.decode(data, coded.end, coded.kept)
     common.check_end(data, end)
     if indices.size:
-        common.check_index(int(indices.max()), leaf, found.end)
-    colours = common.colours(leaf, palette)
-    flat = common.zeros(leaf.size, colours.dtype)
+        common.check_index(int(indices.max()), leaf, coded.end)
+    flat = common.zeros(leaf.size, lookup.dtype)
     first = 0
-    for where in positions(data, found):
-        flat[where] = colours[1:].take(indices[first : first + where.size])
+    for where in positions(data, coded):
+        flat[where] = lookup[1:].take(indices[first : first + where.size])
         first += where.size
     return flat
 
@@ -194,7 +164,7 @@ def get_gaps(data: bytes, size: int, loops: Loops = common.HOST) -> Gaps:
 
     Args:
         data: The body.
-        size: Of the leaf.
+        size: Number of values in the leaf.
         loops: What decodes streams.
 
     Raises:
@@ -205,9 +175,9 @@ def get_gaps(data: bytes, size: int, loops: Loops = common.HOST) -> Gaps:
     cap = (1 << gap_bits) - 1
     kept, units = 0, 0
     for first in range(0, symbols.size, common.BLOCK):
-        own = symbols[first : first + common.BLOCK]
-        kept += int(np.count_nonzero(own != cap))
-        units += int(own.sum(dtype=np.uint64))
+        block = symbols[first : first + common.BLOCK]
+        kept += int(np.count_nonzero(block != cap))
+        units += int(block.sum(dtype=np.uint64))
     end = common.after_bits(data, low_at, kept * low_bits)
     if symbols.size:
         gaps.check(int(symbols.max()), int(symbols[-1]), cap, start)
@@ -225,23 +195,22 @@ def _rests(low: bytes, kept: int, width: int) -> Iterator[int]:
         yield int(fields.sum(dtype=np.uint64))
 
 
-def positions(data: bytes, found: Gaps) -> Iterator[NDArray[np.int64]]:
+def positions(data: bytes, coded: Gaps) -> Iterator[NDArray[np.int64]]:
     """Positions of the weights in the flattened leaf, some of them at a time.
 
     Args:
         data: The body.
-        found: Its gaps.
+        coded: Its gaps.
     """
-    low, cap = data[found.low : found.end], (1 << found.gap_bits) - 1
-    return common.ranks(low, 0, found.low_bits, found.symbols, cap)
+    low, cap = data[coded.low : coded.end], (1 << coded.gap_bits) - 1
+    return gaps.decode(coded.symbols, low, cap=cap, low_bits=coded.low_bits)
 
 
-def measure(data: bytes, leaf: Leaf) -> Measured:
-    """What the bits of a valid body are spent on."""
-    found = get_gaps(data, leaf.size)
-    _, indices = huffman.decode(data, found.end, found.kept)
-    measured = measure_positions(data, found)
-    _, parts = huffman.parts(data, found.end, found.kept)
+def _measure(data: bytes, leaf: Leaf) -> Measured:
+    coded = get_gaps(data, leaf.size)
+    _, indices = huffman.decode(data, coded.end, coded.kept)
+    measured = measure_positions(data, coded)
+    _, parts = huffman.parts(data, coded.end, coded.kept)
     return measured._replace(
         indices=parts.words,
         tables=measured.tables + parts.table,
@@ -251,18 +220,21 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
     )
 
 
-def measure_positions(data: bytes, found: Gaps) -> Measured:
+def measure_positions(data: bytes, coded: Gaps) -> Measured:
     """What the bits of the gaps are spent on."""
-    _, parts = huffman.parts(data, found.stream, found.symbols.size)
-    low = found.kept * found.low_bits
+    _, parts = huffman.parts(data, coded.stream, coded.symbols.size)
+    low = coded.kept * coded.low_bits
     return Measured(
         positions=parts.words + low,
         tables=parts.table,
         lanes=parts.lanes,
-        header=8 * found.stream,
+        header=8 * coded.stream,
         padding=parts.padding + -low % 8,
-        ideal=entropy(found.symbols) + low,
-        gaps=found.symbols.size,
-        fillers=found.symbols.size - found.kept,
-        gap_bits=found.gap_bits + found.low_bits,
+        ideal=entropy(coded.symbols) + low,
+        gaps=coded.symbols.size,
+        fillers=coded.symbols.size - coded.kept,
+        gap_bits=coded.gap_bits + coded.low_bits,
     )
+
+
+CODING = Coding(None, lambda labels, _: encode(labels), _decode, _measure, _estimate)

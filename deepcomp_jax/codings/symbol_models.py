@@ -25,7 +25,7 @@ _ROOTS = np.array([65536, 77936, 92682, 110218], np.uint64)
 _ONE = 32  # bits of a probability
 
 
-def quantise(counts: NDArray[np.integer]) -> NDArray[np.uint8]:
+def quantize(counts: NDArray[np.integer]) -> NDArray[np.uint8]:
     """The code of each frequency, from how often symbols occur.
 
     Args:
@@ -58,8 +58,8 @@ def falling(code: int, entries: int, negatives: int) -> NDArray[np.uint32]:
     Args:
         code: 1 to 64; code - 1 is a number q, of which a quarter e and the rest r give
             the mean distance from the entry next to zero, (4 + r) * 2**e / 16.
-        entries: Of the codebook.
-        negatives: Those below zero.
+        entries: Number of entries of the codebook.
+        negatives: Number of entries below zero.
 
     Returns:
         uint32[entries], 4096 in all.
@@ -78,9 +78,10 @@ class Tables(NamedTuple):
     """Models of the indices, as they are in the file.
 
     Attributes:
-        codes: Of each table: 0 if its frequencies are in the file, else that of
-            `falling`; uint8[tables].
-        frequencies: Codes of them, uint8[tables, entries]; of use where a code is 0.
+        codes: The code of each table: 0 if its frequencies are in the file, else the
+            code of `falling`; uint8[tables].
+        frequencies: The codes of frequencies, uint8[tables, entries]; used by tables of
+            code 0.
     """
 
     codes: NDArray[np.uint8]
@@ -100,7 +101,7 @@ def fit(
         The tables, and the bits of each with all the indices that it codes.
     """
     entries = counts.shape[1]
-    explicit = quantise(counts)
+    explicit = quantize(counts)
     bits_of = _words(counts, frequencies(explicit)) + CODE_BITS * entries
     codes = np.zeros(len(counts), np.uint8)
     distance = np.arange(entries) - negatives

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax.device import rounding
-from deepcomp_jax.streams import huffman
+from deepcomp_jax.streams import huffman, huffman_code, huffman_header
 
 _SMALL_TABLE = 12  # bits; a table of this size fits the fastest cache
 _MAX_BITS = 1 << 31  # of the words; positions are uint32 and may run on
@@ -48,7 +48,7 @@ def decode_on_cpu(data: bytes, pos: int, count: int) -> tuple[int, np.ndarray]:
     """
     if count < rounding.WORTH_COMPILING:
         return huffman.decode(data, pos, count)
-    stream = huffman.read(data, pos, count)
+    stream = huffman_header.read(data, pos, count)
     real = stream.starts.size - 1
     if real < huffman.WORTH_LOCK_STEP or stream.starts[-1] > _MAX_BITS:
         return huffman.decode(data, pos, count)
@@ -84,7 +84,7 @@ def padded(data: bytes, pos: int, count: int, place: Any) -> tuple[int, jax.Arra
     Raises:
         FormatError: if the stream breaks a clause.
     """
-    stream = huffman.read(data, pos, count)
+    stream = huffman_header.read(data, pos, count)
     lanes = stream.starts.size - 1
     if lanes < huffman.WORTH_LOCK_STEP or stream.starts[-1] > _MAX_BITS:
         end, symbols = huffman.decode(data, pos, count)
@@ -102,10 +102,10 @@ def padded(data: bytes, pos: int, count: int, place: Any) -> tuple[int, jax.Arra
 
 
 def _lookup(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """`huffman.table`, for words of the 12 or 15 bits that are enough."""
-    table = huffman.table(lengths)
+    """`huffman_code.table`, for words of the 12 or 15 bits that are enough."""
+    table = huffman_code.table(lengths)
     longest = table.size.bit_length() - 1
-    size = _SMALL_TABLE if longest <= _SMALL_TABLE else huffman.MAX_LENGTH
+    size = _SMALL_TABLE if longest <= _SMALL_TABLE else huffman_code.MAX_LENGTH
     return np.repeat(table, 1 << (size - longest))
 
 

@@ -11,8 +11,8 @@ from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import (
     common,
-    dense,
-    density_header,
+    grouped_header,
+    order0,
     relative,
     symbol_models,
 )
@@ -123,12 +123,12 @@ def _unpack(
     return values.reshape(-1)[:size].reshape(shape), most
 
 
-def _dense(
+def _order0(
     body: bytes, leaf: Leaf, palette: np.ndarray, place: Any
 ) -> jax.Array | None:
-    start, table = dense.get_model(body, leaf)
+    start, table = order0.get_model(body, leaf)
     end, host = rans.begin(body, start)
-    dense.check_states(host, table, start)
+    order0.check_states(host, table, start)
     if host.lanes.size < rans_lanes.WORTH_LOCK_STEP:
         return None
     state = rans_lanes.begin(host, place)
@@ -144,10 +144,10 @@ def _shaped(flat: jax.Array, *, shape: tuple[int, ...]) -> jax.Array:
     return flat[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
 
 
-def _density(
+def _grouped(
     body: bytes, leaf: Leaf, palette: np.ndarray, place: Any
 ) -> jax.Array | None:
-    front = density_header.get_front(body, leaf)
+    front = grouped_header.get_front(body, leaf)
     groups, several = front.groups, front.groups.sizes.size > 1
     if not front.gaps.any() or front.widths.max() > scatter.MAX_WIDTH:
         return None
@@ -169,7 +169,7 @@ def _density(
         jax.device_put(scatter.by_group(front.widths), place),
         symbol_models.CAP,
     )
-    density_header.check_groups(front, np.asarray(found.last), np.asarray(last))
+    grouped_header.check_groups(front, np.asarray(found.last), np.asarray(last))
     common.check_end(body, low)
     if several:
         places = scatter.locate(places, ends, scatter.matrix(groups, place))
@@ -179,7 +179,7 @@ def _density(
 
 
 def _gap_symbols(
-    state: rans_lanes.State, front: density_header.Front
+    state: rans_lanes.State, front: grouped_header.Front
 ) -> tuple[rans_lanes.State, jax.Array, jax.Array]:
     """The state after the first segment, its symbols, and where those of groups end."""
     until = np.cumsum(front.gaps)
@@ -189,7 +189,7 @@ def _gap_symbols(
     if front.gaps.size > 1:
         own = np.minimum(np.arange(scatter.GROUPS_SIZE), front.gaps.size - 1)
         chosen = _choose(state, ends, own, count)
-    table = density_header.gap_models(front.groups.sizes, front.gaps)
+    table = grouped_header.gap_models(front.groups.sizes, front.gaps)
     symbols = np.arange(symbol_models.CAP + 1, dtype=np.uint8)
     state, found = rans_lanes.take(state, table, count, chosen, symbols)
     return state, found, ends
@@ -198,7 +198,7 @@ def _gap_symbols(
 def _indices(
     state: rans_lanes.State,
     kept: jax.Array,
-    front: density_header.Front,
+    front: grouped_header.Front,
     palette: np.ndarray,
 ) -> tuple[rans_lanes.State, jax.Array]:
     """The state after the second segment, and what its symbols stand for."""
@@ -253,6 +253,6 @@ _COMPILED = common.Loops(rans_lanes.take_on_cpu, huffman_lanes.decode_on_cpu)
 _DECODERS = {
     "packed": _packed,
     "relative": _relative,
-    "dense": _dense,
-    "density": _density,
+    "order0": _order0,
+    "grouped": _grouped,
 }

@@ -1,6 +1,6 @@
 """From gap symbols to values in their places, on the device.
 
-As in `gaps` and in the density coding: a symbol below the cap is a number of units of
+As in `gaps` and in the grouped coding: a symbol below the cap is a number of units of
 zeros, and then a weight; the cap is a filler. Symbols belong to groups, of which each
 has its own width of low bits, and begins anew.
 """

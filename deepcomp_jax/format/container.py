@@ -103,7 +103,7 @@ def _check_classes(leaves: Sequence[tuple[Layout, bytes]]) -> None:
     if total > MAX_CLASS_INDICES:
         raise ValueError(
             f"{total} indices of axes have classes, above {MAX_CLASS_INDICES}: name "
-            "the coding of some leaves, such as 'dense', or split the network"
+            "the coding of some leaves, such as 'order0', or split the network"
         )
 
 
@@ -174,7 +174,7 @@ def read_values(
         header: Its header, for those who have read it already.
         max_bytes: As for `loads`.
         decode: What reads labels, for those who want other arrays than NumPy's: from
-            coding, body, leaf and palette to values.
+            coding, body, leaf and lookup table to values.
         copy: What copies such an array, or one of NumPy.
 
     Returns:
@@ -309,11 +309,8 @@ def values(leaf: Dense | Shared, codebooks: tuple[np.ndarray, ...]) -> np.ndarra
     if isinstance(leaf, Dense):
         return leaf.values
     codebook = codebooks[leaf.codebook]
-    palette = np.concatenate([np.zeros(1, codebook.dtype), codebook])
-    described = codings.Leaf(leaf.labels.shape, codebook.size, 0)
-    return codings.paint(leaf.labels.ravel(), described, palette).reshape(
-        leaf.labels.shape
-    )
+    lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])
+    return codings.dequantize(leaf.labels.ravel(), lookup).reshape(leaf.labels.shape)
 
 
 def variables(compressed: Compressed) -> Any:

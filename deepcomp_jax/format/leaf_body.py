@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import Dense, Shared
-from deepcomp_jax.codings import Measured, density, relative
+from deepcomp_jax.codings import Measured, axis_classes, relative
 from deepcomp_jax.format import byte_codebooks, leaf_header
 from deepcomp_jax.format.dtypes import (
     DTYPES,
@@ -157,15 +157,15 @@ def class_indices(layout: Layout, body: bytes) -> int:
         body: Its body, or the first bytes of it; empty for a copy, whose classes count
             with the leaf that is stored.
     """
-    if not layout.size or CODINGS[layout.coding] != "density":
+    if not layout.size or CODINGS[layout.coding] != "grouped":
         return 0
-    return density.class_indices(body, layout.shape)
+    return axis_classes.count_indices(body, layout.shape)
 
 
 # ---- reading ------------------------------------------------------------------------
 
 
-# What reads labels: coding, body, leaf and palette, to values in any shape or flat.
+# Reads labels: coding, body, leaf and lookup table to values, in any shape or flat.
 Decode = Callable[[str, bytes, codings.Leaf, np.ndarray], Any]
 
 
@@ -212,15 +212,15 @@ def get_values(
             return leaf.values
         return np.zeros(layout.shape, layout.dtype)
     codebook = codebooks[layout.codebook]
-    palette = np.concatenate([np.zeros(1, codebook.dtype), codebook])
+    lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])
     with _located(entry):
         body = _body(entry, section)
         leaf = _described(layout.shape, codebook)
         how = CODINGS[layout.coding]
         if codebook.dtype not in FLOAT8:
-            return decode(how, body, leaf, palette).reshape(layout.shape)
+            return decode(how, body, leaf, lookup).reshape(layout.shape)
         # Devices compute with float8 in wider types, in which NaNs lose bits.
-        words = decode(how, body, leaf, palette.view(np.uint8))
+        words = decode(how, body, leaf, lookup.view(np.uint8))
         return words.reshape(layout.shape).view(codebook.dtype)
 
 
@@ -259,7 +259,7 @@ def _get(
     leaf = _described(layout.shape, codebooks[layout.codebook])
     labels, gap_bits = np.zeros(0, leaf.dtype), None
     if layout.size:
-        labels = codings.ALL[name].decode(body, leaf)
+        labels = codings.decode(name, body, leaf)
         gap_bits = relative.fixed_width(body) if name == "relative" else None
     return Shared(labels.reshape(layout.shape), layout.codebook, name, gap_bits)
 

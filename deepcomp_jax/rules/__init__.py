@@ -35,8 +35,8 @@ class Rule:
         share: Sharing method, such as `share.kmeans(bits=5)`; None keeps every value.
         group: Name of the group of leaves that share one codebook, in which `\\1`
             stands for the pattern's first group; None makes each leaf a group.
-        coding: How labels are written: "packed", "relative" (the paper's), "dense" or
-            "density"; None takes what makes the smallest file.
+        coding: How labels are written: "packed", "relative" (the paper's), "order0" or
+            "grouped"; None takes what makes the smallest file.
         gap_bits: Width of the symbols that code positions in the relative coding, 1 to
             16; None takes the paper's 8 for convolutions (over two dimensions) and 5
             for dense layers.

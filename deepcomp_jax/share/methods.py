@@ -101,7 +101,7 @@ def uniform(max_error: float) -> ShareMethod:
         >>> import numpy as np
         >>> from deepcomp_jax import share
         >>> weights = np.array([0.2, -1.4, -0.2, 1.4])  # their mean square is 1
-        >>> share.uniform(0.25)(weights, None).round(6)
+        >>> share.uniform(0.25)(weights, None).round(2)
         array([-1.5,  0. ,  1.5])
     """
     if not 0 < max_error < 1:

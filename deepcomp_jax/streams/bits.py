@@ -1,5 +1,11 @@
 """Code words and numbers to bytes, and back: the bit order is decided here only.
 
+The words a = 101, b = 01 and c = 1110001 lie in two bytes:
+
+    bit      7 6 5 4 3 2 1 0   7 6 5 4 3 2 1 0
+    byte     1 0 1 0 1 1 1 1   0 0 0 1 0 0 0 0     af 10
+    of       a a a b b c c c   c c c c - - - -     - is padding
+
 Format notes:
 
 - Bits fill bytes from the most significant bit down, and so does each code word.
@@ -34,6 +40,13 @@ def pack(codes: NDArray[np.unsignedinteger], lengths: NDArray[np.uint8]) -> byte
 
     Raises:
         ValueError: The two are not vectors of one size.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import bits
+        >>> words = np.array([0b101, 0b01, 0b1110001], np.uint8)
+        >>> bits.pack(words, np.array([3, 2, 7], np.uint8)).hex(" ")
+        'af 10'
     """
     if codes.ndim != 1 or codes.shape != lengths.shape:
         raise ValueError(
@@ -55,7 +68,15 @@ def _put(
     codes: NDArray[np.uint64],
     lengths: NDArray[np.uint8],
 ) -> int:
-    """Ors code words into 64-bit words from bit `start` on; returns the bit after."""
+    """Ors code words into 64-bit words from bit `start` on; returns the bit after.
+
+    A code word ends in the 64-bit word in which it begins, with `free` bits after it,
+    or spills over into the next one:
+
+        word i     ...............aaaaa....     free = 4: a is shifted left by 4
+        word i     ....................bbbb     free = -3: b is shifted right by 3,
+        word i+1   bbb.....................     and its last 3 bits to the top
+    """
     sizes = lengths.astype(np.int64)
     longest = int(sizes.max())
     while 2 * longest <= 64 and codes.size > 1:
@@ -64,7 +85,6 @@ def _put(
     ends = np.cumsum(sizes) + start
     starts = ends - sizes
     index = starts >> 6
-    # Bits that are free after the word in its 64; negative: so many bits go over.
     free = 64 - (starts & 63) - sizes
     over = np.flatnonzero(free < 0)
     # A shift by 64 is undefined, and arises only where the word is empty.
@@ -93,6 +113,12 @@ def pack_fixed(values: NDArray[np.unsignedinteger], width: int) -> bytes:
 
     Raises:
         ValueError: A value has more than `width` bits.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import bits
+        >>> bits.pack_fixed(np.array([5, 1, 7], np.uint8), 3).hex()
+        'a780'
     """
     if values.size and int(values.max()).bit_length() > width:
         raise ValueError(f"{int(values.max())} does not fit {width} bits")
@@ -114,13 +140,18 @@ def unpack_fixed(
         count: Number of values.
         width: Bits of each, 0 to 57.
         offset: Where the first begins, in bits from the start of `data`.
-        dtype: Of the result, an integer wide enough for the values.
+        dtype: Dtype of the result, an integer wide enough for the values.
 
     Returns:
         The values, [count].
 
     Raises:
         ValueError: The width is out of range or `data` ends too early.
+
+    Examples:
+        >>> from deepcomp_jax.streams import bits
+        >>> bits.unpack_fixed(bytes.fromhex("a780"), 3, 3)
+        array([5, 1, 7], dtype=uint64)
     """
     if not 0 <= width <= MAX_UNPACK_BITS:
         raise ValueError(f"width must be 0 to {MAX_UNPACK_BITS} bits, got {width}")
@@ -143,7 +174,11 @@ def _unpack_eights(
 ) -> None:
     """Reads values [n, 8] from bit `offset` on; bytes beyond the data are zeros.
 
-    Eight fields take `width` bytes, so that the values of a column lie alike in them.
+    Eight fields take `width` bytes, so all values of a column lie alike in theirs. With
+    3 bits each, field 2 has the end of byte 0 and the beginning of byte 1:
+
+        byte     0                 1                 2
+        field    0 0 0 1 1 1 2 2   2 3 3 3 4 4 4 5   5 5 6 6 6 7 7 7
     """
     first, shift, size = offset // 8, offset % 8, width * len(values)
     raw = np.zeros(size + 1, np.uint8)
@@ -168,6 +203,13 @@ def put_varint(value: int) -> bytes:
 
     Raises:
         ValueError: The number is negative or has more than 63 bits.
+
+    Examples:
+        300 is 10 0101100 in groups of seven bits; the lower group comes first:
+
+        >>> from deepcomp_jax.streams import bits
+        >>> bits.put_varint(300).hex(" ")
+        'ac 02'
     """
     if value < 0 or value.bit_length() > 7 * MAX_VARINT_BYTES:
         raise ValueError(f"a varint must be in 0 to 2**63 - 1, got {value}")
@@ -193,6 +235,11 @@ def get_varint(data: bytes, pos: int, *, clause: str) -> tuple[int, int]:
     Raises:
         FormatError: if the number is cut off, not in its shortest form, or has more
             than nine bytes.
+
+    Examples:
+        >>> from deepcomp_jax.streams import bits
+        >>> bits.get_varint(bytes.fromhex("ff ac 02"), 1, clause="C3")
+        (3, 300)
     """
     value = 0
     for size, byte in enumerate(data[pos : pos + MAX_VARINT_BYTES]):

@@ -23,13 +23,17 @@ Format notes:
   as well. Here it stands for zeros only, so a filler costs its gap symbol alone.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax.streams.bits import unpack_fixed
 
 MAX_BITS = 16
-MAX_SIZE = 1 << 62  # of a tensor, where nobody says
+
+_BLOCK = 1 << 16  # symbols decoded together: wide arrays of so many fit a cache
 
 
 def encode(
@@ -41,8 +45,8 @@ def encode(
         positions: Indices of the kept weights in the flattened tensor, ascending,
             int[n].
         bits: Width of a symbol, 1 to 16.
-        low_bits: Of a gap, that are no part of its symbol; the symbol counts units of
-            2**low_bits zeros.
+        low_bits: Number of low bits of a gap, which are no part of its symbol; the
+            symbol counts units of 2**low_bits zeros.
 
     Returns:
         The symbols, uint16[n + fillers], and the low bits, uint64[n].
@@ -50,8 +54,17 @@ def encode(
     Raises:
         ValueError: The positions are negative or not strictly ascending, or the
             width is out of range.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import gaps
+        >>> symbols, _ = gaps.encode(np.array([2, 3, 9]), bits=2)
+        >>> symbols
+        array([2, 0, 3, 2], dtype=uint16)
     """
-    cap = _cap(bits)
+    if not 1 <= bits <= MAX_BITS:
+        raise ValueError(f"a gap must have 1 to {MAX_BITS} bits, got {bits}")
+    cap = (1 << bits) - 1
     zeros = np.diff(positions.astype(np.int64), prepend=-1) - 1
     if zeros.size and zeros.min() < 0:
         at = int(np.flatnonzero(zeros < 0)[0])
@@ -61,102 +74,80 @@ def encode(
         )
     units = zeros >> low_bits
     low = (zeros - (units << low_bits)).astype(np.uint64)
+    return put_fillers(units, cap), low
+
+
+def put_fillers(units: NDArray[np.integer], cap: int) -> NDArray[np.uint16]:
+    """Cuts gaps of any length into symbols: as many fillers as go into each, the rest.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import gaps
+        >>> gaps.put_fillers(np.array([2, 0, 5, 3]), cap=3)
+        array([2, 0, 3, 2, 3, 0], dtype=uint16)
+    """
     fillers = units // cap
     last = np.cumsum(fillers + 1) - 1
     symbols = np.full(last[-1] + 1 if last.size else 0, cap, np.uint16)
     symbols[last] = units - fillers * cap
-    return symbols, low
+    return symbols
 
 
 def decode(
     symbols: NDArray[np.unsignedinteger],
-    low: NDArray[np.unsignedinteger] | None = None,
+    low: bytes = b"",
     *,
-    bits: int,
-    size: int = MAX_SIZE,
+    cap: int,
     low_bits: int = 0,
-    offset: int = 0,
-) -> NDArray[np.int64]:
-    """Positions of the kept weights, from the symbols and low bits of their gaps.
+    start: int = 0,
+) -> Iterator[NDArray[np.int64]]:
+    """Positions of the kept weights, block after block.
+
+    Corrupt symbols yield arbitrary positions: `check` and `check_end` tell.
 
     Args:
         symbols: Gap symbols, uint[g].
-        low: Low bits, uint[n]; None if there are none.
-        size: Of the tensor.
-        bits: Width of a symbol, 1 to 16.
-        low_bits: Number of low bits, at most 32.
-        offset: Where the symbols lie in the file, in bytes, for the error.
+        low: The low bits of the gaps that end at a weight, one after the other.
+        cap: The filler.
+        low_bits: Number of low bits of a gap, at most 32.
+        start: Where those of the first gap begin in `low`, in bits.
 
-    Returns:
-        int64[n], strictly ascending, below `size`.
+    Yields:
+        int64[at most 2**16], ascending from one block to the next.
 
-    Raises:
-        FormatError: if a symbol has more than `bits` bits, the last is a filler, or
-            the gaps lead beyond the tensor.
-        ValueError: The width is out of range.
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import gaps
+        >>> next(gaps.decode(np.array([2, 0, 3, 2], np.uint16), cap=3))
+        array([2, 3, 9])
     """
-    cap = _cap(bits)
-    if symbols.size:
-        check(int(symbols.max()), int(symbols[-1]), cap, offset)
-    # In Python's integers: hostile gaps would overflow others.
-    units = int(symbols.sum(dtype=np.uint64))
-    rests = 0 if low is None else int(low.sum(dtype=np.uint64))
-    end = (units << low_bits) + rests + int(np.count_nonzero(symbols != cap))
-    check_end(end, size, offset)
-    weight = symbols != cap
-    positions = np.cumsum(symbols, dtype=np.int64)[weight]
-    positions <<= low_bits
-    steps = np.ones(positions.size, np.int64)  # in place: these may be large
-    if low is not None:
-        np.add(steps, low, out=steps, casting="unsafe")
-    positions += np.cumsum(steps, out=steps)
-    positions -= 1
-    return positions
-
-
-def decode_slow(
-    symbols: NDArray[np.unsignedinteger],
-    low: NDArray[np.uint64] | None = None,
-    *,
-    bits: int,
-    low_bits: int = 0,
-) -> list[int]:
-    """The same as `decode`, symbol by symbol, for any size: its oracle."""
-    cap = _cap(bits)
-    if symbols.size:
-        check(int(symbols.max()), int(symbols[-1]), cap, 0)
-    rest = iter([0] * symbols.size if low is None else low.tolist())
-    positions: list[int] = []
-    here = 0
-    for symbol in symbols.tolist():
-        here += symbol << low_bits
-        if symbol < cap:
-            here += next(rest)
-            positions.append(here)
-            here += 1
-    return positions
-
-
-def fillers(symbols: NDArray[np.unsignedinteger], *, bits: int) -> int:
-    """How many of the symbols are fillers."""
-    return int(np.count_nonzero(symbols == _cap(bits)))
-
-
-def _cap(bits: int) -> int:
-    """The filler, which is also the number of zeros that it stands for."""
-    if not 1 <= bits <= MAX_BITS:
-        raise ValueError(f"a gap must have 1 to {MAX_BITS} bits, got {bits}")
-    return (1 << bits) - 1
+    zeros, position = 0, -1
+    for first in range(0, symbols.size, _BLOCK):
+        block = symbols[first : first + _BLOCK]
+        units = np.cumsum(block, dtype=np.int64) + zeros
+        zeros = int(units[-1])
+        units = units[block < cap]
+        # Each weight takes a place itself, after the low bits of its gap.
+        steps = unpack_fixed(low, units.size, low_bits, offset=start, dtype=np.int64)
+        start += low_bits * units.size
+        steps += 1
+        np.cumsum(steps, out=steps)
+        steps += position
+        if steps.size:
+            position = int(steps[-1])
+        units <<= low_bits
+        units += steps
+        yield units
 
 
 def check(most: int, last: int, cap: int, offset: int) -> None:
     """Rejects gap symbols that no writer makes.
 
     Args:
-        most: The greatest of them.
-        last: The last of them.
+        most: The greatest symbol.
+        last: The last symbol.
         cap: The filler.
-        offset: Where they are.
+        offset: Where the symbols are, in bytes, for the error.
 
     Raises:
         FormatError: G5, G6.
@@ -174,8 +165,8 @@ def check_end(end: int, size: int, offset: int) -> None:
 
     Args:
         end: The position after the last weight.
-        size: Of the tensor.
-        offset: Where the gaps are.
+        size: Number of values in the tensor.
+        offset: Where the gaps are, in bytes, for the error.
 
     Raises:
         FormatError: L7.

@@ -16,20 +16,13 @@ Format notes:
 - The stream does not hold its number of symbols: whoever writes it must.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.streams import bits, huffman_header, lane_index
-from deepcomp_jax.streams.huffman_code import MAX_LENGTH as MAX_LENGTH
-from deepcomp_jax.streams.huffman_code import code as code
-from deepcomp_jax.streams.huffman_code import lengths as lengths
-from deepcomp_jax.streams.huffman_code import table as table
-from deepcomp_jax.streams.huffman_header import Parts as Parts
-from deepcomp_jax.streams.huffman_header import Stream as Stream
-from deepcomp_jax.streams.huffman_header import read as read
+from deepcomp_jax.streams.huffman_code import code, lengths, table
+from deepcomp_jax.streams.huffman_header import Parts, Stream
 
 WORTH_LOCK_STEP = 128  # lanes; with fewer, following the words is faster
 _TILE = 1 << 13  # lanes decoded side by side, so that their state stays in a cache
@@ -53,6 +46,15 @@ def encode(symbols: NDArray[np.unsignedinteger], *, lanes: int | None = None) ->
     Raises:
         ValueError: A symbol is too large, too many are used, or `lanes` is out of
             range.
+
+    Examples:
+        Three symbols, of which 0 has a word of one bit and the others of two; one lane
+        of seven bits; then the words 0 11 10 0 0 and a zero bit:
+
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import huffman
+        >>> huffman.encode(np.array([0, 2, 1, 0, 0], np.uint16)).hex(" ")
+        '03 12 20 0e 70'
     """
     if symbols.size and symbols.max() >= huffman_header.MAX_ALPHABET:
         raise ValueError(f"symbols must be below 2**16, got {int(symbols.max())}")
@@ -89,13 +91,20 @@ def decode(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint16]]:
 
     Raises:
         FormatError: if the stream breaks a clause, with the clause and the offset.
+
+    Examples:
+        >>> from deepcomp_jax.streams import huffman
+        >>> huffman.decode(bytes.fromhex("03 12 20 0e 70"), 0, 5)
+        (5, array([0, 2, 1, 0, 0], dtype=uint16))
     """
-    return _decode(data, pos, count, _decode_words)
-
-
-def decode_slow(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint16]]:
-    """The same as `decode`, bit by bit: its oracle."""
-    return _decode(data, pos, count, _decode_words_slow)
+    stream = huffman_header.read(data, pos, count)
+    if stream.starts.size == 1:
+        only = max(0, stream.lengths.size - 1)
+        return stream.end, np.full(count, only, np.uint16)
+    follow = _follow if stream.starts.size - 1 < WORTH_LOCK_STEP else _lock_step
+    symbols, ends = follow(data[stream.words : stream.end], stream)
+    check_ends(stream, ends)
+    return stream.end, symbols
 
 
 def parts(data: bytes, pos: int, count: int) -> tuple[int, Parts]:
@@ -104,20 +113,8 @@ def parts(data: bytes, pos: int, count: int) -> tuple[int, Parts]:
     Raises:
         FormatError: if the table or the lanes break a clause.
     """
-    stream = read(data, pos, count)
+    stream = huffman_header.read(data, pos, count)
     return stream.end, stream.parts
-
-
-def _decode(
-    data: bytes, pos: int, count: int, decode_words: Callable[[bytes, Stream], Words]
-) -> tuple[int, NDArray[np.uint16]]:
-    stream = read(data, pos, count)
-    if stream.starts.size == 1:
-        only = max(0, stream.lengths.size - 1)
-        return stream.end, np.full(count, only, np.uint16)
-    symbols, ends = decode_words(data[stream.words : stream.end], stream)
-    check_ends(stream, ends)
-    return stream.end, symbols
 
 
 def check_ends(stream: Stream, ends: NDArray[np.int64]) -> None:
@@ -140,37 +137,6 @@ def check_ends(stream: Stream, ends: NDArray[np.int64]) -> None:
         )
 
 
-def _decode_words_slow(data: bytes, stream: Stream) -> Words:
-    words = code(stream.lengths).tolist()
-    symbol_of = {
-        (length, word): symbol
-        for symbol, (length, word) in enumerate(
-            zip(stream.lengths.tolist(), words, strict=True)
-        )
-        if length
-    }
-    lanes = stream.starts.size - 1
-    symbols = np.empty(stream.size, np.uint16)
-    ends = stream.starts[:-1].copy()
-    for lane in range(lanes):
-        here = int(stream.starts[lane])
-        for place in range(lane, stream.size, lanes):
-            length = word = 0
-            while (length, word) not in symbol_of:
-                byte = data[here >> 3] if here >> 3 < len(data) else 0
-                word = word << 1 | byte >> (7 - (here & 7)) & 1
-                length, here = length + 1, here + 1
-            symbols[place] = symbol_of[length, word]
-        ends[lane] = here
-    return symbols, ends
-
-
-def _decode_words(data: bytes, stream: Stream) -> Words:
-    if stream.starts.size - 1 < WORTH_LOCK_STEP:
-        return _follow(data, stream)
-    return _lock_step(data, stream)
-
-
 def _follow(data: bytes, stream: Stream) -> Words:
     """Decodes word after word, after looking up what every single bit would begin."""
     lookup = table(stream.lengths)
@@ -180,7 +146,7 @@ def _follow(data: bytes, stream: Stream) -> Words:
     shifts = np.arange(24 - longest, 16 - longest, -1, dtype=np.uint32)
     total = int(stream.starts[-1])
     here = 0
-    found: list[NDArray[np.uint16]] = []
+    decoded: list[NDArray[np.uint16]] = []
     starts: list[NDArray[np.int64]] = []
     for first in range(0, total, _BLOCK):
         block = windows[first // 8 : (first + _BLOCK) // 8, None]
@@ -193,20 +159,20 @@ def _follow(data: bytes, stream: Stream) -> Words:
             place += steps[place]
         here = first + place
         at = np.array(places, np.int64)
-        found.append((entries[at] >> 4).astype(np.uint16))
+        decoded.append((entries[at] >> 4).astype(np.uint16))
         starts.append(at + first)
     return _interleave(
-        np.concatenate(found), np.append(np.concatenate(starts), here), stream
+        np.concatenate(decoded), np.append(np.concatenate(starts), here), stream
     )
 
 
 def _interleave(
-    found: NDArray[np.uint16], bounds: NDArray[np.int64], stream: Stream
+    decoded: NDArray[np.uint16], bounds: NDArray[np.int64], stream: Stream
 ) -> Words:
-    """Puts symbols found lane after lane in order.
+    """Puts symbols that were decoded lane after lane in order.
 
     Args:
-        found: The symbols, uint16[m]; a damaged stream may have any number of them.
+        decoded: The symbols, uint16[m]; a corrupt stream may have any number of them.
         bounds: Where their words begin, and the last one ends, in bits, int64[m + 1].
         stream: The stream.
     """
@@ -218,7 +184,7 @@ def _interleave(
         size = -(-(stream.size - lane) // lanes)
         if first + size < bounds.size:
             ends[lane] = bounds[first + size]
-            symbols[lane::lanes] = found[first : first + size]
+            symbols[lane::lanes] = decoded[first : first + size]
         first += size
     return symbols, ends
 
@@ -257,7 +223,7 @@ def _step(
     offset = np.empty(here.size, np.uint32)
     word = np.empty(here.size, np.uint32)
     for row in rows:
-        # Lanes of a damaged stream may run beyond the data; "clip" reads its end.
+        # Lanes of a corrupt stream may run beyond the data; "clip" reads its end.
         np.right_shift(here, 4, out=index)
         ahead.take(index, out=word, mode="clip")
         np.bitwise_and(here, 15, out=offset, casting="unsafe")

@@ -16,9 +16,18 @@ def lengths(
 ) -> NDArray[np.uint8]:
     """Lengths of the code words that take the fewest bits in all.
 
-    Package-merge: at each of `limit` levels the list is the used symbols and the pairs
-    of the list below, by weight. A symbol's length is the number of levels at which it
-    is among the items that the cheapest 2 (used - 1) items of the top are made of.
+    Package-merge: there are as many levels as a word may have bits. The items of a
+    level are the symbols that occur and, above the lowest level, the pairs of neighbors
+    of the level below, all in order of weight. At the top the cheapest 2 (n - 1) items
+    are taken, for n symbols; at each level below, the items of the pairs just taken.
+    A word has as many bits as there are levels at which its symbol was taken.
+
+    With the counts a 1, b 2, c 3 and d 6, and at most three bits:
+
+        level   items and weights                           taken
+        3       a 1  b 2  c 3  ab 3  d 6  c+ab 6  d+cd 15   6: a, b, c, d and two pairs
+        2       a 1  b 2  c 3  ab 3  d 6  cd 9              4: a, b, c and one pair
+        1       a 1  b 2  c 3  d 6                          2: a, b
 
     Args:
         counts: How often each symbol occurs, int[alphabet].
@@ -31,6 +40,12 @@ def lengths(
     Raises:
         ValueError: A count is negative, the limit out of range, or more symbols
             are used than there are words of `limit` bits.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import huffman_code
+        >>> huffman_code.lengths(np.array([1, 2, 3, 6]))
+        array([3, 3, 2, 1], dtype=uint8)
     """
     used = _used(counts, limit)
     result = np.zeros(counts.size, np.uint8)
@@ -39,7 +54,7 @@ def lengths(
         return result
     order = used[np.lexsort((-used, counts[used]))]
     leaves = counts[order].astype(np.int64)
-    leaves_among: list[NDArray[np.int64]] = []  # of the first i items, by level
+    leaves_among: list[NDArray[np.int64]] = []  # symbols among the first i + 1 items
     items = leaves
     limit = min(limit, used.size - 1)  # no optimal word is longer
     for _ in range(limit - 1):
@@ -48,15 +63,14 @@ def lengths(
         by_weight = np.argsort(merged, kind="stable")
         leaves_among.append(np.cumsum(by_weight < leaves.size, dtype=np.int64))
         items = merged[by_weight]
-    taken = 2 * (used.size - 1)
-    depth = np.zeros(used.size + 1, np.int64)
+    taken = 2 * (used.size - 1)  # items of a level
+    chosen: list[int] = []  # symbols among them, from the top level down
     for among in reversed(leaves_among):
-        chosen = int(among[taken - 1]) if taken else 0
-        depth[chosen] += 1
-        taken = 2 * (taken - chosen)
-    depth[taken] += 1
-    # Each level takes its first `chosen` leaves: a leaf counts the levels beyond it.
-    result[order] = limit - np.cumsum(depth[:-1])
+        chosen.append(int(among[taken - 1]) if taken else 0)
+        taken = 2 * (taken - chosen[-1])
+    chosen.append(taken)
+    # Those that a level takes are its lightest symbols.
+    result[order] = (np.arange(used.size)[:, None] < chosen).sum(axis=1)
     return result
 
 
@@ -83,6 +97,13 @@ def code(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
 
     Returns:
         uint32[alphabet]: word i in the lowest `lengths[i]` bits; 0 if it is empty.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import huffman_code
+        >>> words = huffman_code.code(np.array([3, 3, 2, 1], np.uint8))
+        >>> [f"{word:b}" for word in words]
+        ['110', '111', '10', '0']
     """
     order = _canonical(lengths)
     sizes = lengths[order].astype(np.int64)
@@ -105,6 +126,15 @@ def table(lengths: NDArray[np.uint8]) -> NDArray[np.uint32]:
     Returns:
         uint32[2**longest]: entry i is `symbol << 4 | length` of the code word that the
         `longest` bits of i begin with.
+
+    Examples:
+        With the words 0, 10 and 11, two bits decide:
+
+        >>> import numpy as np
+        >>> from deepcomp_jax.streams import huffman_code
+        >>> entries = huffman_code.table(np.array([1, 2, 2], np.uint8))
+        >>> [divmod(entry, 16) for entry in entries.tolist()]
+        [(0, 1), (0, 1), (1, 2), (2, 2)]
     """
     order = _canonical(lengths)
     sizes = lengths[order].astype(np.int64)

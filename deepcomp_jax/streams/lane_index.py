@@ -21,14 +21,14 @@ MAX_FIELD_BITS = 32
 
 
 class Clauses(NamedTuple):
-    """What a reader names if a rule is broken, by stream.
+    """The clauses that a reader of a stream names if a rule is broken.
 
     Attributes:
-        number: A varint.
-        lanes: The number of lanes.
-        width: The bits of a lane's number.
-        padding: Bits after the numbers.
-        cut: The data end before the stream does.
+        number: For a malformed varint.
+        lanes: For an impossible number of lanes.
+        width: For a lane's number of too many bits.
+        padding: For padding that is not zero.
+        cut: For data that end before the stream does.
     """
 
     number: str
@@ -58,7 +58,7 @@ def get(
         data: The bytes read from.
         pos: Where the index begins, in bytes.
         max_lanes: What the stream can have at most; memory is taken for no more.
-        clauses: To be named in errors.
+        clauses: The clauses to name in errors.
 
     Returns:
         The position after the index, the sizes of the lanes, int64[L], and the bits of
@@ -101,12 +101,12 @@ def after_bits(data: bytes, pos: int, size: int, *, padding: str, cut: str) -> i
     Args:
         data: The bytes read from.
         pos: Where the bits begin, in bytes.
-        size: Their number.
+        size: Number of bits.
         padding: The clause to name if the padding is not zero.
-        cut: That if the data end too early.
+        cut: The clause to name if the data end too early.
 
     Raises:
-        FormatError: One of both.
+        FormatError: The padding is not zero, or the data end too early.
     """
     end = pos + (size + 7) // 8
     if end > len(data):

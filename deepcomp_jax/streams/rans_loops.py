@@ -1,4 +1,4 @@
-"""The loops of interleaved rANS: a symbol of every lane at each step, in NumPy.
+"""The loops of interleaved rANS, in NumPy: a symbol of every lane at each step.
 
 A call of NumPy takes about as long as its work on a thousand numbers. So there are few
 calls in a step, into buffers that are there already, on numbers of the width that
@@ -36,11 +36,11 @@ def blocks(size: int, lanes: int) -> Iterator[tuple[slice, int]]:
 # ---- reading ------------------------------------------------------------------------
 
 
-class Lookup(NamedTuple):
+class Slots(NamedTuple):
     """What each of the 4096 remainders stands for under each model.
 
     Attributes:
-        frequencies: Of the symbol, int64[models * 4096].
+        frequencies: The frequency of the symbol, int64[models * 4096].
         rests: The remainder less the start of the symbol, int64[models * 4096].
         values: What the symbol is decoded to, any dtype[models * 4096].
     """
@@ -54,7 +54,7 @@ class Words(NamedTuple):
     """The words of a stream.
 
     Attributes:
-        words: Of all lanes, uint16[w].
+        words: The words of all lanes, uint16[w].
         here: The next one of each lane, int64[L]; moves on.
         ends: Where they end, int64[L].
     """
@@ -66,60 +66,60 @@ class Words(NamedTuple):
 
 def take(
     words: Words,
-    lookup: Lookup,
+    slots: Slots,
     lanes: NDArray[np.int64],
     chosen: NDArray[np.unsignedinteger],
 ) -> np.ndarray:
     """Decodes symbols, and moves the lanes on, in place.
 
     Args:
-        words: Of the lanes.
-        lookup: Of the models.
+        words: The words of the lanes.
+        slots: The slots of the models.
         lanes: State of each lane, int64[L].
         chosen: Model of each symbol, uint[n]; is not looked at if there is one model.
 
     Returns:
         What the symbols stand for, [n].
     """
-    out = np.empty(chosen.size, lookup.values.dtype)
+    out = np.empty(chosen.size, slots.values.dtype)
     for part, width in blocks(chosen.size, lanes.size):
-        slots = np.empty(part.stop - part.start, np.int64).reshape(-1, width)
+        at = np.empty(part.stop - part.start, np.int64).reshape(-1, width)
         base = None
-        if lookup.rests.size > TOTAL:
+        if slots.rests.size > TOTAL:
             base = (chosen[part].astype(np.int64) << PRECISION).reshape(-1, width)
-        own = Words(words.words, words.here[:width], words.ends[:width])
-        _take(own, lookup, lanes[:width], (slots, base))
-        lookup.values.take(slots.ravel(), out=out[part], mode="clip")
+        these = Words(words.words, words.here[:width], words.ends[:width])
+        _take(these, slots, lanes[:width], (at, base))
+        slots.values.take(at.ravel(), out=out[part], mode="clip")
     return out
 
 
 def _take(
     words: Words,
-    lookup: Lookup,
+    slots: Slots,
     lanes: NDArray[np.int64],
     block: tuple[NDArray[np.int64], NDArray[np.int64] | None],
 ) -> None:
     """The steps of a block.
 
     Args:
-        words: Of the lanes.
-        lookup: Of the models.
+        words: The words of the lanes.
+        slots: The slots of the models.
         lanes: State of each lane that has a symbol in each step; moves on.
-        block: Where the slots of the symbols go, int64[steps, L]; and where their
-            models begin in the tables, int64[steps, L], None if there is one.
+        block: Where the slots of the symbols go, int64[steps, L]; and where those of
+            their models begin, int64[steps, L], None if there is one model.
     """
-    slots, base = block
+    places, base = block
     numbers = TOTAL - 1, PRECISION, LOW, 16, 1
     mask, shift, low, wide, one = np.repeat(numbers, lanes.size).reshape(5, -1)
     frequency, rest = np.empty_like(lanes), np.empty_like(lanes)
     is_low = np.empty(lanes.size, bool)
-    last = bool((words.ends - words.here).min() < len(slots))  # some may run out
-    for step, slot in enumerate(slots):
+    last = bool((words.ends - words.here).min() < len(places))  # some may run out
+    for step, slot in enumerate(places):
         np.bitwise_and(lanes, mask, out=slot)
         if base is not None:
             np.add(slot, base[step], out=slot)
-        lookup.frequencies.take(slot, out=frequency, mode="clip")
-        lookup.rests.take(slot, out=rest, mode="clip")
+        slots.frequencies.take(slot, out=frequency, mode="clip")
+        slots.rests.take(slot, out=rest, mode="clip")
         np.right_shift(lanes, shift, out=lanes)
         np.multiply(lanes, frequency, out=lanes)
         np.add(lanes, rest, out=lanes)
@@ -131,6 +131,36 @@ def _take(
         state = np.left_shift(lanes.take(few), wide[: few.size])
         lanes[few] = np.bitwise_or(state, words.words.take(at), out=state)
         words.here[few] = np.add(at, one[: few.size], out=at)
+
+
+def take_by_lane(
+    words: Words,
+    slots: Slots,
+    lanes: NDArray[np.int64],
+    chosen: NDArray[np.unsignedinteger],
+) -> np.ndarray:
+    """The same as `take`, lane after lane in Python: faster for few lanes."""
+    frequencies, rests = slots.frequencies.tolist(), slots.rests.tolist()
+    out = np.empty(chosen.size, slots.values.dtype)
+    for part, width in blocks(chosen.size, lanes.size):
+        models, places = chosen[part], np.empty(part.stop - part.start, np.int64)
+        for lane in range(width):
+            of_lane = models[lane::width].tolist()
+            first, end = int(words.here[lane]), int(words.ends[lane])
+            # A symbol takes one word at most.
+            left = words.words[first : min(end, first + len(of_lane))].tolist()
+            x, taken, visited = int(lanes[lane]), 0, []
+            for model in of_lane:
+                slot = (model << PRECISION) + (x & (TOTAL - 1))
+                x = frequencies[slot] * (x >> PRECISION) + rests[slot]
+                if x < LOW and taken < len(left):
+                    x, taken = x << 16 | left[taken], taken + 1
+                visited.append(slot)
+            lanes[lane] = x
+            words.here[lane] += taken
+            places[lane::width] = visited
+        slots.values.take(places, out=out[part], mode="clip")
+    return out
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -176,8 +206,8 @@ def put(table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]) -> Gi
     """Codes symbols, the last one first, and moves the lanes on, in place.
 
     Args:
-        table: Of the models.
-        pairs: Of the symbols, their models included.
+        table: The costs of the symbols of the models.
+        pairs: Where the costs of a symbol under its model are in the table.
         size: Number of symbols.
         lanes: State of each lane, float64[L].
 
@@ -221,7 +251,7 @@ def _put(
         np.add(lanes, block.starts[step], out=lanes)
 
 
-def put_slowly(
+def put_by_lane(
     table: Costs, pairs: Pairs, size: int, lanes: NDArray[np.float64]
 ) -> Given:
     """The same as `put`, lane after lane: faster for few lanes."""
@@ -232,9 +262,8 @@ def put_slowly(
     at = pairs(slice(0, size))
     for lane, state in enumerate(lanes.tolist()):
         x = int(state)
-        own = at[lane :: lanes.size].tolist()
-        for step in range(len(own) - 1, -1, -1):
-            pair = own[step]
+        pairs_of_lane = at[lane :: lanes.size].tolist()
+        for step, pair in reversed(list(enumerate(pairs_of_lane))):
             if x >= limits[pair]:
                 full[step, lane], words[step, lane] = True, x & (LOW - 1)
                 x >>= 16

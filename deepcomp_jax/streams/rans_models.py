@@ -12,7 +12,8 @@ class Models(NamedTuple):
     """What is expected of symbols: one row for each model.
 
     Attributes:
-        frequencies: Of each symbol, 4096 in all; uint32[models, alphabet].
+        frequencies: How often each symbol is expected, of 4096; uint32[models,
+            alphabet].
         starts: Sums of the frequencies before; uint32[models, alphabet].
     """
 

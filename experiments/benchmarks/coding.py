@@ -144,11 +144,6 @@ def _streams() -> dict[str, Coder | None]:
         "Huffman, JAX": Coder(
             huffman.encode, lambda data, count: device.decode(data, 0, count)[1]
         ),
-        "Huffman, bit by bit": Coder(
-            huffman.encode,
-            lambda data, count: huffman.decode_slow(data, 0, count)[1],
-            most=_SLOW,
-        ),
     }
 
 
@@ -156,13 +151,13 @@ def _codings(shape: tuple[int, int]) -> dict[str, Coder | None]:
     """Our codings of labels, chosen and by name, decoded to values."""
     leaf = codings.Leaf(shape, _ENTRIES, _ENTRIES // 2)
     # Values equal to their labels, so that the result is easy to check.
-    palette = np.arange(_ENTRIES + 1, dtype=np.float32)
+    lookup = np.arange(_ENTRIES + 1, dtype=np.float32)
 
     def coder(name: str | None, jitted: bool) -> Coder:
         def decode(data: tuple[str, bytes], _: int) -> Any:
             if jitted:
-                return device.values(*data, leaf, palette)
-            return codings.decode(*data, leaf, palette)
+                return device.values(*data, leaf, lookup)
+            return codings.decode(*data, leaf, lookup)
 
         return Coder(
             lambda labels: codings.encode(labels, leaf, name),
@@ -171,7 +166,7 @@ def _codings(shape: tuple[int, int]) -> dict[str, Coder | None]:
         )
 
     ours: dict[str, Coder | None] = {}
-    for name in (None, "dense", "relative"):
+    for name in (None, "order0", "relative"):
         title = name or "smallest coding"
         ours[f"{title}, NumPy"] = coder(name, jitted=False)
         ours[f"{title}, JAX"] = coder(name, jitted=True)

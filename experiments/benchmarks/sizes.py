@@ -230,12 +230,12 @@ def _print_speeds(tensors: Tensors, peers: dict[str, Any]) -> None:
 def seconds(labels: Message) -> list[float]:
     """Of encoding, and of decoding to values by NumPy and by JAX."""
     flat, leaf = labels
-    palette = np.arange(leaf.entries + 1, dtype=np.float32)
+    lookup = np.arange(leaf.entries + 1, dtype=np.float32)
     coding, body = codings.encode(flat, leaf)
     coders: list[Callable[[], Any]] = [
         lambda: codings.encode(flat, leaf),
-        lambda: codings.decode(coding, body, leaf, palette),
-        lambda: device.values(coding, body, leaf, palette),
+        lambda: codings.decode(coding, body, leaf, lookup),
+        lambda: device.values(coding, body, leaf, lookup),
     ]
     return [_time(coder) for coder in coders]
 
@@ -247,9 +247,9 @@ def _print_dtypes(labels: np.ndarray) -> None:
     print(f"{'dtype':<20}" + "".join(f"{name:>18}" for name in codings.ALL))
     bodies = {name: codings.encode(flat, leaf, name)[1] for name in codings.ALL}
     for dtype in _DTYPES:
-        palette = np.arange(leaf.entries + 1).astype(dtype)
+        lookup = np.arange(leaf.entries + 1).astype(dtype)
         taken = [
-            _time(functools.partial(device.values, name, body, leaf, palette))
+            _time(functools.partial(device.values, name, body, leaf, lookup))
             for name, body in bodies.items()
         ]
         speeds = "".join(f"{labels.size / 1e6 / each:>18.1f}" for each in taken)

@@ -100,5 +100,5 @@ def test_longer_axes_are_written_without_classes():
     found = group_search.classes(np.flatnonzero(labels), shape)
     assert found[0] is None
     leaf = Leaf(shape, 1, 0)
-    body = codings.ALL["density"].encode(labels.ravel(), leaf)
-    assert np.array_equal(codings.ALL["density"].decode(body, leaf), labels.ravel())
+    body = codings.ALL["grouped"].encode(labels.ravel(), leaf)
+    assert np.array_equal(codings.decode("grouped", body, leaf), labels.ravel())

@@ -10,7 +10,7 @@ import pytest
 from deepcomp_jax import codings, device
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.device import huffman_lanes, leaves, rans_lanes, rounding
-from deepcomp_jax.streams import huffman, rans
+from deepcomp_jax.streams import huffman, huffman_header, rans
 from tests.support import (
     laws,
 )
@@ -63,7 +63,7 @@ def test_streams_of_about_one_size_share_a_program() -> None:
 def test_damage_is_found_as_on_the_host() -> None:
     symbols = np.random.default_rng(0).geometric(0.05, 5000).astype(np.uint16)
     data = huffman.encode(symbols, lanes=200)
-    stream = huffman.read(data, 0, symbols.size)
+    stream = huffman_header.read(data, 0, symbols.size)
     for place in range(stream.words, stream.end, 97):
         damaged = bytearray(data)
         damaged[place] ^= 0x10
@@ -221,8 +221,8 @@ def test_leaves_of_about_one_size_share_the_long_programs(
         leaf = codings.Leaf(shape, 7, 3)
         rng = np.random.default_rng(0)
         own = np.where(rng.random(shape) < 0.2, rng.integers(1, 8, shape), 0)
-        body = codings.encode(own.ravel().astype(np.uint8), leaf, "density")[1]
-        device.values("density", body, leaf, np.arange(8, dtype=np.float32))
+        body = codings.encode(own.ravel().astype(np.uint8), leaf, "grouped")[1]
+        device.values("grouped", body, leaf, np.arange(8, dtype=np.float32))
         before = before or rans_lanes._lock_step._cache_size()
     assert rans_lanes._lock_step._cache_size() == before
 
@@ -249,7 +249,7 @@ def test_small_leaves_compile_nothing(
     assert compiled() == 0
 
 
-@pytest.mark.parametrize("name", ["dense", "density", "relative"])
+@pytest.mark.parametrize("name", ["order0", "grouped", "relative"])
 def test_leaves_of_many_sizes_and_dtypes_share_few_programs(
     name: str, compiled: Callable[[], int], even_few_lanes: None
 ) -> None:
@@ -285,7 +285,7 @@ def test_loops_carry_bits_and_no_narrow_floats(
     leaf = codings.Leaf((100, 301), 7, 3)
     own = labels(leaf.shape, 7, 0.3, 1)
     palette = np.arange(8).astype(dtype)
-    for name in ("dense", "density", "relative"):
+    for name in ("order0", "grouped", "relative"):
         body = codings.encode(own, leaf, name)[1]
         back = device.values(name, body, leaf, palette)
         assert back.dtype == dtype

@@ -339,7 +339,7 @@ def test_classes_of_all_leaves_are_counted(monkeypatch: pytest.MonkeyPatch):
         container.check(invalid_vectors.many_classes(65), 1 << 30)
 
     rows = np.repeat(np.arange(2, dtype=np.uint8), 600).reshape(60, 20)
-    leaves = (Shared(rows, 0, "density"), Shared(rows[::-1], 0, "density"))
+    leaves = (Shared(rows, 0, "grouped"), Shared(rows[::-1], 0, "grouped"))
     network = Compressed([0, 1], leaves, (np.ones(1, np.float32),))
     monkeypatch.setattr(container, "MAX_CLASS_INDICES", 120)
     data = container.dumps(network)
@@ -557,12 +557,12 @@ def test_nodes_of_other_types(node: object):
         (
             Shared(np.array([1]), 0, "huffman"),
             (FLOAT32,),
-            "no coding 'huffman': packed, relative, dense, density",
+            "no coding 'huffman': packed, relative, order0, grouped",
         ),
         (
-            Shared(np.array([1]), 0, "density"),
+            Shared(np.array([1]), 0, "grouped"),
             (np.arange(1, 1026, dtype=np.float32),),
-            "density coding cannot hold a codebook of 1025 entries: share with fewer",
+            "grouped coding cannot hold a codebook of 1025 entries: share with fewer",
         ),
         (Shared(np.array([1]), 1), (FLOAT32,), "in order of first use"),
         (Shared(np.array([1]), 0), (), "in order of first use"),

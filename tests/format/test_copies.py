@@ -216,7 +216,7 @@ def test_leaves_have_memory_of_their_own(tmp_path: Path):
 def test_a_body_is_decoded_once(monkeypatch: pytest.MonkeyPatch):
     """However many copies there are, so that they cost the time of copying alone."""
     labels = np.repeat(np.arange(2, dtype=np.uint8), 600).reshape(60, 20)
-    leaf = Shared(labels, 0, "density")
+    leaf = Shared(labels, 0, "grouped")
     data = container.dumps(Compressed([*range(50)], (leaf,) * 50, (BOOK,)))
     calls: list[bytes] = []
     body = leaf_body._body

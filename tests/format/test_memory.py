@@ -16,9 +16,9 @@ from tests.support import (
 )
 from tests.support.vector_parts import (
     BFLOAT16,
-    DENSE,
-    DENSITY,
+    GROUPED,
     LEAF,
+    ORDER0,
     RELATIVE,
     SPARSE,
     header,
@@ -49,23 +49,23 @@ def relative(n: int) -> bytes:
     return file(b"\x08\0" + parts.varint(n) + ONE + ONE, RELATIVE, (n,))
 
 
-def dense(n: int, lanes: int = 32) -> bytes:
+def order0(n: int, lanes: int = 32) -> bytes:
     """A label that is not 0 and then zeros, which a state of 0 gives for ever."""
-    return file(b"\xff\xff\xc0" + states(1366, lanes), DENSE, (n,))
+    return file(b"\xff\xff\xc0" + states(1366, lanes), ORDER0, (n,))
 
 
-def density(n: int, lanes: int = 32) -> bytes:
+def grouped(n: int, lanes: int = 32) -> bytes:
     """All values are kept, and are entry 0."""
     body = b"\0" + parts.varint(n) + b"\1" + states(0, lanes)
-    return file(body, DENSITY, (n,))
+    return file(body, GROUPED, (n,))
 
 
-def grouped(shape: tuple[int, ...], axis: int) -> bytes:
+def grouped_by(shape: tuple[int, ...], axis: int) -> bytes:
     """The same, in two groups of as many values."""
     rows = [None] * axis + [[0, 1]] + [None] * (len(shape) - axis - 1)
     half = parts.varint(int(np.prod(shape)) // 2)
     body = parts.classes(*rows, context=0) + 2 * half + b"\0\1" + states(0, 32)
-    return file(body, DENSITY, shape)
+    return file(body, GROUPED, shape)
 
 
 def sparse(n: int) -> bytes:
@@ -76,12 +76,12 @@ def sparse(n: int) -> bytes:
 FILES: dict[str, Callable[[int], bytes]] = {
     "sparse": sparse,
     "relative": relative,
-    "dense": dense,
-    "density": density,
-    "density-rows-of-one": lambda n: grouped((2, n // 2, 1), 0),
-    "density-long-rows": lambda n: grouped((2, n // 2), 0),
-    "density-short-rows": lambda n: grouped((n // 2, 2), 1),
-    "density-many-rows": lambda n: grouped((2, n // 4, 2), 0),
+    "order0": order0,
+    "grouped": grouped,
+    "grouped-rows-of-one": lambda n: grouped_by((2, n // 2, 1), 0),
+    "grouped-long-rows": lambda n: grouped_by((2, n // 2), 0),
+    "grouped-short-rows": lambda n: grouped_by((n // 2, 2), 1),
+    "grouped-many-rows": lambda n: grouped_by((2, n // 4, 2), 0),
 }
 READERS: dict[str, Callable[[Path], Any]] = {
     "loads": lambda path: container.loads(path.read_bytes()),
@@ -117,7 +117,7 @@ def test_a_value_takes_no_more_than_is_counted(name: str, reader: str, tmp_path:
 def test_a_lane_alone_is_decoded_in_blocks(tmp_path: Path):
     n = 1 << 16
     path, read = tmp_path / "m.dcz", READERS["loads"]
-    data = [dense(size, lanes=1) for size in (n, 3 * n)]
+    data = [order0(size, lanes=1) for size in (n, 3 * n)]
     assert len(data[0]) < 32
     few, many = (peak(read, path, own) for own in data)
     assert many - few < COUNTED * 2 * n

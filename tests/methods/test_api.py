@@ -312,7 +312,7 @@ def test_random_keys_of_nnx_are_named():
             r"template 'g\\\\1' does not fit pattern 'w'",
         ),
         ({"pattern": "w", "group": "g"}, "'w': group='g' has no effect without a shar"),
-        ({"pattern": "w", "coding": "dense"}, "'w': coding='dense' has no effect, si"),
+        ({"pattern": "w", "coding": "order0"}, "'w': coding='order0' has no effect, s"),
         ({"pattern": "w", "coding": "zip"}, "no coding 'zip', choose one of"),
         ({"pattern": "w", "gap_bits": 5}, "gap_bits=5 must be 1 to 16, with coding="),
         ({"pattern": "w", "coding": "relative", "gap_bits": 17}, "must be 1 to 16"),

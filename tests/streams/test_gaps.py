@@ -4,26 +4,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.streams import gaps
-from tests.support import (
-    strategies,
-)
+from deepcomp_jax.codings import relative
+from deepcomp_jax.streams import gaps, huffman
+from deepcomp_jax.streams.bits import pack_fixed, put_varint
+from tests.support import strategies
 
 widths = st.integers(1, 16)
-NONE = np.zeros(0, np.uint64)  # no low bits
+
+
+def by_hand(symbols: list[int], low: list[int], cap: int, low_bits: int) -> list[int]:
+    """Positions, symbol by symbol, as the specification tells it."""
+    positions, here, rest = [], 0, iter(low)
+    for symbol in symbols:
+        here += symbol << low_bits
+        if symbol < cap:
+            positions.append(here + next(rest))
+            here = positions[-1] + 1
+    return positions
 
 
 def check(positions: np.ndarray, *, bits: int, low_bits: int = 0) -> list[int]:
-    """Positions come back, from both decoders; returns the symbols."""
+    """Positions come back, also by hand; returns the symbols."""
     symbols, low = gaps.encode(positions, bits=bits, low_bits=low_bits)
     assert (symbols.dtype, low.dtype) == (np.uint16, np.uint64)
     assert not low.size or int(low.max()) < 1 << low_bits
-    size = int(positions[-1]) + 1 if positions.size else 0
-    back = gaps.decode(symbols, low, size=size, bits=bits, low_bits=low_bits)
-    assert back.dtype == np.int64
-    slow = gaps.decode_slow(symbols, low, bits=bits, low_bits=low_bits)
-    assert back.tolist() == positions.tolist() == slow
+    cap, front = 2**bits - 1, np.zeros(3, np.uint64)
+    packed = pack_fixed(np.append(front, low), low_bits)
+    blocks = list(
+        gaps.decode(symbols, packed, cap=cap, low_bits=low_bits, start=3 * low_bits)
+    )
+    assert all(block.dtype == np.int64 for block in blocks)
+    back = [place for block in blocks for place in block.tolist()]
+    assert back == positions.tolist()
+    assert by_hand(symbols.tolist(), low.tolist(), cap, low_bits) == back
     return symbols.tolist()
+
+
+def body(symbols: list[int], *, bits: int, low_bits: int = 0) -> bytes:
+    """The gaps of a body in the relative coding, of which all low bits are zeros."""
+    kept = sum(symbol < 2**bits - 1 for symbol in symbols)
+    head = bytes([bits, low_bits]) + put_varint(len(symbols))
+    low = bytes(-(-kept * low_bits // 8))
+    return head + huffman.encode(np.array(symbols, np.uint16)) + low
 
 
 @pytest.mark.spec("G2", "G3")
@@ -69,7 +91,7 @@ def test_gaps_with_low_bits(zeros: list[int], symbols: list[int], low: list[int]
 def test_positions_come_back(positions: np.ndarray, bits: int, low_bits: int) -> None:
     symbols = np.array(check(positions, bits=bits, low_bits=low_bits), np.uint16)
     # Nothing is coded after the last weight, and only fillers are no weights.
-    assert symbols.size == positions.size + gaps.fillers(symbols, bits=bits)
+    assert symbols.size == positions.size + (symbols == 2**bits - 1).sum()
     assert not symbols.size or symbols[-1] < 2**bits - 1
 
 
@@ -78,8 +100,6 @@ def test_positions_come_back(positions: np.ndarray, bits: int, low_bits: int) ->
 def test_widths_out_of_range(bits: int) -> None:
     with pytest.raises(ValueError, match="a gap must have 1 to 16 bits"):
         gaps.encode(np.array([1]), bits=bits)
-    with pytest.raises(ValueError, match="a gap must have 1 to 16 bits"):
-        gaps.decode(np.array([1], np.uint16), NONE, size=9, bits=bits)
 
 
 @pytest.mark.spec("G1")
@@ -103,23 +123,25 @@ def test_positions_must_ascend(positions: list[int]) -> None:
     ],
 )
 def test_rejected_symbols(symbols: list[int], clause: str) -> None:
-    given, low = np.array(symbols, np.uint16), np.zeros(symbols.count(0), np.uint64)
+    data = body(symbols, bits=2)
     with pytest.raises(FormatError) as caught:
-        gaps.decode(given, low, size=99, bits=2, offset=70)
-    assert (caught.value.clause, caught.value.offset) == (clause, 70)
-    with pytest.raises(FormatError):
-        gaps.decode_slow(given, low, bits=2)
+        relative.get_gaps(data, 99)
+    assert (caught.value.clause, caught.value.offset) == (clause, 3)
+
+
+def test_more_gaps_than_a_block_come_back() -> None:
+    rng = np.random.default_rng(0)
+    check(np.cumsum(rng.geometric(0.03, 150_000)), bits=5, low_bits=2)
 
 
 @pytest.mark.spec("L7")
 @pytest.mark.parametrize("symbols", [[5], [2, 3], [65534] * 2**16])
 def test_gaps_that_lead_too_far(symbols: list[int]) -> None:
     """The last of them lead beyond 2**64: no integer may overflow."""
-    given, low = np.array(symbols, np.uint16), np.zeros(len(symbols), np.uint64)
+    data = body(symbols, bits=16, low_bits=32)
     least = (sum(symbols) << 32) + len(symbols)
     with pytest.raises(FormatError) as caught:
-        gaps.decode(given, low, size=least - 1, bits=16, low_bits=32, offset=7)
-    assert (caught.value.clause, caught.value.offset) == ("L7", 7)
-    if least < 1 << 62:
-        back = gaps.decode(given, low, size=least, bits=16, low_bits=32)
-        assert back[-1] == least - 1
+        relative.get_gaps(data, least - 1)
+    start = 2 + len(put_varint(len(symbols)))
+    assert (caught.value.clause, caught.value.offset) == ("L7", start)
+    assert relative.get_gaps(data, least).kept == len(symbols)

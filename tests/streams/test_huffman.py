@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.streams import huffman
+from deepcomp_jax.streams import huffman, huffman_code, huffman_header
 from tests.support import (
     laws,
     strategies,
 )
+from tests.support.readers import DECODER
 
 FIBONACCI = [1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584]
 
@@ -35,7 +36,7 @@ def least_bits(counts: list[int], limit: int) -> int:
 @pytest.mark.spec("H1")
 @given(strategies.counts(max_symbols=7), st.integers(3, 6))
 def test_lengths_are_optimal(counts: np.ndarray, limit: int) -> None:
-    lengths = huffman.lengths(counts, limit=limit)
+    lengths = huffman_code.lengths(counts, limit=limit)
     assert np.array_equal(lengths > 0, counts > 0)
     assert lengths.max(initial=0) <= limit
     assert int((counts * lengths).sum()) == least_bits(counts.tolist(), limit)
@@ -44,13 +45,13 @@ def test_lengths_are_optimal(counts: np.ndarray, limit: int) -> None:
 @pytest.mark.spec("H1", "H2", "H3")
 @given(strategies.counts(max_symbols=60))
 def test_codes_are_complete_canonical_and_in_order(counts: np.ndarray) -> None:
-    lengths = huffman.lengths(counts)
+    lengths = huffman_code.lengths(counts)
     used = np.flatnonzero(lengths)
     if used.size > 1:
         assert sum(2.0 ** -int(length) for length in lengths[used]) == 1
     by_count = sorted(used, key=lambda symbol: (-counts[symbol], symbol))
     assert (np.diff(lengths[by_count].astype(int)) >= 0).all()
-    words = huffman.code(lengths)
+    words = huffman_code.code(lengths)
     text = [f"{words[symbol]:b}".zfill(lengths[symbol]) for symbol in used]
     # As text, a canonical code ascends by (length, symbol); no word begins another.
     in_order = [text[place] for place in np.argsort(lengths[used], kind="stable")]
@@ -61,7 +62,7 @@ def test_codes_are_complete_canonical_and_in_order(counts: np.ndarray) -> None:
 @pytest.mark.spec("H1")
 def test_lengths_of_fibonacci_counts_are_limited() -> None:
     # Without a limit the words of these 18 symbols would have up to 17 bits.
-    lengths = huffman.lengths(np.array(FIBONACCI))
+    lengths = huffman_code.lengths(np.array(FIBONACCI))
     assert lengths.max() == 15
     assert sum(2.0 ** -int(length) for length in lengths) == 1
     unlimited = [17, *range(17, 0, -1)]
@@ -71,32 +72,49 @@ def test_lengths_of_fibonacci_counts_are_limited() -> None:
 
 @pytest.mark.spec("H1")
 def test_every_word_of_15_bits_can_be_used() -> None:
-    lengths = huffman.lengths(np.arange(2**15) + 10**6)
+    lengths = huffman_code.lengths(np.arange(2**15) + 10**6)
     assert set(lengths.tolist()) == {15}
     with pytest.raises(ValueError, match="32769 symbols are used, but there are only"):
-        huffman.lengths(np.ones(2**15 + 1, np.int64))
+        huffman_code.lengths(np.ones(2**15 + 1, np.int64))
 
 
 def test_lengths_reject_bad_arguments() -> None:
     with pytest.raises(ValueError, match="counts must not be negative, got -1"):
-        huffman.lengths(np.array([1, -1]))
+        huffman_code.lengths(np.array([1, -1]))
     for limit in (0, 16):
         with pytest.raises(ValueError, match="limit must be 1 to 15"):
-            huffman.lengths(np.array([1, 1]), limit=limit)
+            huffman_code.lengths(np.array([1, 1]), limit=limit)
 
 
 # ---- streams ------------------------------------------------------------------------
 
 
+def outcome(data: bytes, count: int) -> tuple[int, list[int]] | str:
+    """What the library makes of a stream: where it ends and symbols, or the clause."""
+    try:
+        pos, symbols = huffman.decode(data, 0, count)
+    except FormatError as error:
+        return error.clause
+    return pos, symbols.tolist()
+
+
+def by_specification(data: bytes, count: int) -> tuple[int, list[int]] | str:
+    """What the decoder of the specification makes of it, bit by bit."""
+    try:
+        return DECODER.stream(data, 0, count)
+    except DECODER.Broken as error:
+        return str(error)
+
+
 def check_stream(symbols: np.ndarray, lanes: int | None = None) -> bytes:
-    """The codec law for both decoders; and the parts add up."""
+    """The codec law; the specification reads the same; and the parts add up."""
     data = laws.check_codec(
         lambda value: huffman.encode(value, lanes=lanes),
         lambda data, pos: huffman.decode(data, pos, symbols.size),
         symbols,
     )
-    pos, slow = huffman.decode_slow(data, 0, symbols.size)
-    assert (pos, slow.tolist()) == (len(data), symbols.tolist())
+    expected = len(data), symbols.tolist()
+    assert by_specification(data, symbols.size) == expected
     pos, parts = huffman.parts(data, 0, symbols.size)
     assert (pos, sum(parts)) == (len(data), 8 * len(data))
     assert min(parts) >= 0
@@ -170,7 +188,7 @@ def test_lanes_cost_little(size: int, skew: float) -> None:
     symbols = np.sort(rng.geometric(skew, size).astype(np.uint16))
     for order in (symbols, rng.permutation(symbols)):
         data = huffman.encode(order)
-        stream = huffman.read(data, 0, size)
+        stream = huffman_header.read(data, 0, size)
         numbers = stream.parts.lanes - 8 * 10 if stream.starts.size > 2 else 0
         assert numbers <= 0.003 * stream.parts.words
         assert stream.starts.size == 2 or size >= 2**15
@@ -251,13 +269,12 @@ def test_the_streams_that_the_faults_are_made_from() -> None:
     ],
 )
 def test_faults(clause: str, count: int, data: str, offset: int) -> None:
-    for decode in (huffman.decode, huffman.decode_slow):
+    assert by_specification(bytes.fromhex(data), count) == clause
+    for front in (b"", b"xyz"):
         with pytest.raises(FormatError) as caught:
-            decode(bytes.fromhex(data), 0, count)
-        assert (caught.value.clause, caught.value.offset) == (clause, offset)
-        with pytest.raises(FormatError) as caught:
-            decode(b"xyz" + bytes.fromhex(data), 3, count)
-        assert (caught.value.clause, caught.value.offset) == (clause, offset + 3)
+            huffman.decode(front + bytes.fromhex(data), len(front), count)
+        assert caught.value.clause == clause
+        assert caught.value.offset == offset + len(front)
 
 
 @pytest.mark.spec("H7", "H17")
@@ -265,12 +282,9 @@ def test_faults(clause: str, count: int, data: str, offset: int) -> None:
 def test_truncated_streams_are_rejected(stream: tuple[np.ndarray, int | None]) -> None:
     symbols, lanes = stream
     data = huffman.encode(symbols, lanes=lanes)
-    for decode in (huffman.decode, huffman.decode_slow):
-        laws.check_prefixes(
-            lambda data, pos, decode=decode: decode(data, pos, symbols.size),
-            data,
-            most=50,
-        )
+    laws.check_prefixes(
+        lambda data, pos: huffman.decode(data, pos, symbols.size), data, most=50
+    )
 
 
 @given(strategies.streams(max_size=200), st.data())
@@ -282,38 +296,27 @@ def test_damaged_streams_are_read_alike(
     for _ in range(data.draw(st.integers(1, 3))):
         code[data.draw(st.integers(0, len(code) - 1))] ^= data.draw(st.integers(1, 255))
     count = data.draw(st.just(symbols.size) | st.integers(0, 2 * symbols.size))
-    outcomes = []
-    for decode in (huffman.decode, huffman.decode_slow):
-        laws.check_damage(lambda b, pos, d=decode: d(b, pos, count), bytes(code))
-        try:
-            pos, back = decode(bytes(code), 0, count)
-            outcomes.append((pos, back.tolist()))
-        except FormatError as error:
-            outcomes.append((error.clause, error.offset))
-    assert outcomes[0] == outcomes[1]
+    damaged = bytes(code)
+    laws.check_damage(lambda data, pos: huffman.decode(data, pos, count), damaged)
+    assert outcome(damaged, count) == by_specification(damaged, count)
 
 
 @given(st.binary(max_size=60), st.integers(0, 300))
 def test_noise_is_read_alike(data: bytes, count: int) -> None:
     laws.check_damage(lambda data, pos: huffman.decode(data, pos, count), data)
-    laws.check_damage(lambda data, pos: huffman.decode_slow(data, pos, count), data)
+    assert outcome(data, count) == by_specification(data, count)
 
 
 def test_damaged_words_of_many_lanes_are_found() -> None:
     symbols = np.random.default_rng(0).geometric(0.05, 5000).astype(np.uint16)
     code = bytearray(huffman.encode(symbols, lanes=200))
-    stream = huffman.read(bytes(code), 0, symbols.size)
+    stream = huffman_header.read(bytes(code), 0, symbols.size)
     rejected = 0
     for place in range(stream.words, stream.end, 61):
         code[place] ^= 0x10
-        outcomes = []
-        for decode in (huffman.decode, huffman.decode_slow):
-            try:
-                outcomes.append(decode(bytes(code), 0, symbols.size)[1].tolist())
-            except FormatError as error:
-                outcomes.append([error.clause, error.offset])
-        assert outcomes[0] == outcomes[1]
-        rejected += outcomes[0][0] == "H16"
+        found = outcome(bytes(code), symbols.size)
+        assert found == by_specification(bytes(code), symbols.size)
+        rejected += found == "H16"
         code[place] ^= 0x10
     assert rejected > 10
 

@@ -13,16 +13,16 @@ from tests.support.vector_parts import (
     AGAIN,
     BFLOAT16,
     BOOL,
-    DENSE,
-    DENSITY,
     EMPTY,
     FLOAT16,
     FLOAT32,
     FLOAT64,
+    GROUPED,
     INT8,
     INT16,
     LEAF,
     NONE,
+    ORDER0,
     PACKED,
     RAW,
     RELATIVE,
@@ -283,8 +283,8 @@ def _copies() -> Iterator[tuple[str, bytes]]:
 
 def many_classes(count: int) -> bytes:
     """Leaves of 65536 indices with classes, whose bodies are damaged behind that."""
-    first = layout((2**16,), DENSITY, codebook=parts.ones(1), storage=FLOAT16)
-    again = layout((2**16,), DENSITY, codebook=b"\0") + b"\1"
+    first = layout((2**16,), GROUPED, codebook=parts.ones(1), storage=FLOAT16)
+    again = layout((2**16,), GROUPED, codebook=b"\0") + b"\1"
     tree = varint(8 * count + 3) + LEAF + (count - 1) * AGAIN
     leaves = first + b"\1" + (count - 1) * again + count * b"\1"
     return header(tree=tree, leaves=leaves)
@@ -300,7 +300,7 @@ def _bodies() -> Iterator[tuple[str, bytes]]:
     yield "C34-raw", leaf(b"\0", (0,), RAW)
     yield "C34-sparse", leaf(parts.gaps(b"\0", 0), (0,), SPARSE)
     yield "C34-packed", leaf(b"\0", (0,), PACKED, k=1)
-    yield "C34-density", leaf(b"\0", (0,), DENSITY, k=0)
+    yield "C34-grouped", leaf(b"\0", (0,), GROUPED, k=0)
     yield "C35-too-short", leaf(b"\1", (1,), RAW, dtype=INT16)
     yield "C35-too-long", leaf(b"\1\2", (1,), RAW)
     yield "C35-no-value", leaf(parts.gaps(ZERO), (1,), SPARSE)
@@ -314,20 +314,20 @@ def _bodies() -> Iterator[tuple[str, bytes]]:
     yield "L1-packed-goes-on", leaf(b"\0\0", (8,), PACKED, k=1)
     yield "L1-packed-without-bits", leaf(b"\0", (8,), PACKED, k=0)
     yield "L1-relative-goes-on", leaf(zero + ZERO + b"\0", (1,), RELATIVE, k=1)
-    codes, stream = parts.dense([0, 1], 1)
-    yield "L1-dense-cut", leaf(codes[:1], (2,), DENSE, k=1)
-    yield "L1-dense-goes-on", leaf(codes + stream + b"\0", (2,), DENSE, k=1)
-    body = parts.density([(4, [1], [0])], 1)
-    yield "L1-density-goes-on", leaf(body + b"\0", (4,), DENSITY, k=1)
-    yield "L1-density-without-gaps-goes-on", leaf(b"\0\0\0", (4,), DENSITY, k=1)
-    yield "L1-density-without-table", leaf(b"\0\1", (4,), DENSITY, k=1)
-    body = parts.density([(16, [1], [0])], 1)  # two low bits
-    yield "L1-density-without-low-bits", leaf(body, (16,), DENSITY, k=1)
+    codes, stream = parts.order0([0, 1], 1)
+    yield "L1-order0-cut", leaf(codes[:1], (2,), ORDER0, k=1)
+    yield "L1-order0-goes-on", leaf(codes + stream + b"\0", (2,), ORDER0, k=1)
+    body = parts.grouped([(4, [1], [0])], 1)
+    yield "L1-grouped-goes-on", leaf(body + b"\0", (4,), GROUPED, k=1)
+    yield "L1-grouped-without-gaps-goes-on", leaf(b"\0\0\0", (4,), GROUPED, k=1)
+    yield "L1-grouped-without-table", leaf(b"\0\1", (4,), GROUPED, k=1)
+    body = parts.grouped([(16, [1], [0])], 1)  # two low bits
+    yield "L1-grouped-without-low-bits", leaf(body, (16,), GROUPED, k=1)
     yield "L2-packed", leaf(b"\1", (7,), PACKED, k=1)
     low = parts.gaps(ZERO, low_bits=1, low=b"\1")
     yield "L2-relative", leaf(low + ZERO, (1,), RELATIVE, k=1)
-    yield "L2-frequencies", leaf(codes[:1] + b"\xf1" + stream, (2,), DENSE, k=1)
-    yield "L2-density", leaf(body + b"\1", (16,), DENSITY, k=1)
+    yield "L2-frequencies", leaf(codes[:1] + b"\xf1" + stream, (2,), ORDER0, k=1)
+    yield "L2-grouped", leaf(body + b"\1", (16,), GROUPED, k=1)
     yield "L4-packed", leaf(b"\xc0", (1,), PACKED, k=2)
     yield "L4-relative", leaf(zero + SECOND, (1,), RELATIVE, k=1)
     yield "L4-empty-codebook", leaf(zero + ZERO, (1,), RELATIVE, k=0)
@@ -345,8 +345,8 @@ def _gaps() -> Iterator[tuple[str, bytes]]:
     yield "L5-relative", leaf(b"\0" + zero[1:] + ZERO, (1,), RELATIVE, k=1)
     yield "L6-two-gaps", leaf(parts.gaps(ZERO, 2) + b"\1\1", (1,), SPARSE)
     yield "L6-63-bits", leaf(parts.gaps(ZERO, 2**63 - 1), (1,), SPARSE)
-    yield "L6-density", leaf(b"\0\5", (4,), DENSITY, k=1)
-    yield "L6-density-63-bits", leaf(b"\0" + varint(2**63 - 1), (4,), DENSITY, k=1)
+    yield "L6-grouped", leaf(b"\0\5", (4,), GROUPED, k=1)
+    yield "L6-grouped-63-bits", leaf(b"\0" + varint(2**63 - 1), (4,), GROUPED, k=1)
     yield "L7-sparse", leaf(parts.gaps(SECOND) + b"\1", (1,), SPARSE)
     yield "L7-relative", leaf(parts.gaps(SECOND) + ZERO, (1,), RELATIVE, k=1)
     low = parts.gaps(ZERO, low_bits=1, low=b"\x80") + b"\1"
@@ -355,20 +355,20 @@ def _gaps() -> Iterator[tuple[str, bytes]]:
     stream = huffman.encode(np.array([65534], np.uint16))
     many = parts.gaps(stream, 2**16, width=16, low_bits=32, low=bytes(2**18))
     yield "L7-64-bits", leaf(many + bytes(2**16), (2**16,), SPARSE)
-    yield "L7-density", leaf(parts.density([(4, [4], [0])], 1), (4,), DENSITY, k=1)
+    yield "L7-grouped", leaf(parts.grouped([(4, [4], [0])], 1), (4,), GROUPED, k=1)
     # Rows of class 0 and 1, of 2 values each: the gaps of the first fill the second.
     rows = parts.classes([0, 1], None)
-    body = parts.density([(2, [2], [0]), (2, [0], [0])], 1, front=rows)
-    yield "L7-within-its-group", leaf(body, (2, 2), DENSITY, k=1)
+    body = parts.grouped([(2, [2], [0]), (2, [0], [0])], 1, front=rows)
+    yield "L7-within-its-group", leaf(body, (2, 2), GROUPED, k=1)
     above, filler = bytes.fromhex("030110"), SECOND  # symbols 2 and 1
     body = parts.gaps(above, width=1)
     yield "G5-above-the-filler", leaf(body + b"\1", (64,), SPARSE)
     body = parts.gaps(filler, width=1)
     yield "G6-filler-at-the-end", leaf(body, (64,), SPARSE)
-    body = parts.density([(64, [32], [])], 1)
-    yield "G6-density", leaf(body, (64,), DENSITY, k=1)
-    body = parts.density([(32, [32], []), (32, [0], [0])], 1, front=rows)
-    yield "G6-within-its-group", leaf(body + b"\0", (2, 32), DENSITY, k=1)
+    body = parts.grouped([(64, [32], [])], 1)
+    yield "G6-grouped", leaf(body, (64,), GROUPED, k=1)
+    body = parts.grouped([(32, [32], []), (32, [0], [0])], 1, front=rows)
+    yield "G6-within-its-group", leaf(body + b"\0", (2, 32), GROUPED, k=1)
 
 
 def _huffman() -> Iterator[tuple[str, bytes]]:
@@ -398,70 +398,70 @@ def _huffman() -> Iterator[tuple[str, bytes]]:
 
 
 def _models() -> Iterator[tuple[str, bytes]]:
-    codes, stream = parts.dense([0, 1], 1)
-    yield "L3-dense", leaf(bytes(2) + stream, (2,), DENSE, k=1)
-    good = parts.density([(4, [1], [0])], 1)  # 00, 01 gap, 01 table
-    yield "L3-table-65", leaf(good[:2] + b"\x41" + good[3:], (4,), DENSITY, k=1)
-    yield "L3-no-symbol", leaf(good[:2] + b"\0\0" + good[3:], (4,), DENSITY, k=1)
-    yield "L3-no-entries", leaf(good, (4,), DENSITY, k=0)
-    yield "L3-no-frequencies", leaf(good[:2] + b"\0" + good[3:], (4,), DENSITY, k=0)
+    codes, stream = parts.order0([0, 1], 1)
+    yield "L3-order0", leaf(bytes(2) + stream, (2,), ORDER0, k=1)
+    good = parts.grouped([(4, [1], [0])], 1)  # 00, 01 gap, 01 table
+    yield "L3-table-65", leaf(good[:2] + b"\x41" + good[3:], (4,), GROUPED, k=1)
+    yield "L3-no-symbol", leaf(good[:2] + b"\0\0" + good[3:], (4,), GROUPED, k=1)
+    yield "L3-no-entries", leaf(good, (4,), GROUPED, k=0)
+    yield "L3-no-frequencies", leaf(good[:2] + b"\0" + good[3:], (4,), GROUPED, k=0)
     for lanes in (1, 2, 30):
-        codes, zeros = parts.dense([0] * 8, 1, lanes=lanes)
-        yield f"L21-{lanes}-lanes", leaf(codes + zeros, (8,), DENSE, k=1)
-    yield "L17-dense", leaf(b"\xff" * 768, (4,), DENSE, k=1024)
-    yield "L17-density", leaf(b"\0\0", (4,), DENSITY, k=1025)
+        codes, zeros = parts.order0([0] * 8, 1, lanes=lanes)
+        yield f"L21-{lanes}-lanes", leaf(codes + zeros, (8,), ORDER0, k=1)
+    yield "L17-order0", leaf(b"\xff" * 768, (4,), ORDER0, k=1024)
+    yield "L17-grouped", leaf(b"\0\0", (4,), GROUPED, k=1025)
 
 
 def _groups() -> Iterator[tuple[str, bytes]]:
     classes = parts.classes([0, 1], None)
-    yield "L8-no-axis", leaf(b"\4" + classes[1:], (2, 2), DENSITY, k=1)
-    yield "L8-no-dimensions", leaf(b"\1\1\0" + bytes(5), (), DENSITY, k=1)
+    yield "L8-no-axis", leaf(b"\4" + classes[1:], (2, 2), GROUPED, k=1)
+    yield "L8-no-dimensions", leaf(b"\1\1\0" + bytes(5), (), GROUPED, k=1)
     for name, said in {
         "one-class": b"\1\0\0",
         "class-16": b"\1\x10\0",
         "class-255": b"\1\xff\0",
     }.items():
-        yield f"L9-{name}", leaf(said + bytes(5), (2, 2), DENSITY, k=1)
+        yield f"L9-{name}", leaf(said + bytes(5), (2, 2), GROUPED, k=1)
     five = b"\x1f" + b"\x0f\0" * 4 + b"\3\0" + bytes(5)
-    yield "L9-64-groups", leaf(five, (2,) * 5, DENSITY, k=1)
-    yield "L18-an-axis-of-65537", leaf(b"\1\1\0" + bytes(7), (65537,), DENSITY, k=1)
+    yield "L9-64-groups", leaf(five, (2,) * 5, GROUPED, k=1)
+    yield "L18-an-axis-of-65537", leaf(b"\1\1\0" + bytes(7), (65537,), GROUPED, k=1)
     both = b"\3\1\0\1\0" + bytes(7)
-    yield "L18-axes-of-65537", leaf(both, (65535, 2), DENSITY, k=1)
-    yield "L1-classes", leaf(b"\1", (2, 2), DENSITY, k=1)
-    yield "C3-context", leaf(b"\1\1\x80\0" + bytes(5), (2, 2), DENSITY, k=1)
-    yield "E6-classes", leaf(classes[:-1], (2, 2), DENSITY, k=1)
+    yield "L18-axes-of-65537", leaf(both, (65535, 2), GROUPED, k=1)
+    yield "L1-classes", leaf(b"\1", (2, 2), GROUPED, k=1)
+    yield "C3-context", leaf(b"\1\1\x80\0" + bytes(5), (2, 2), GROUPED, k=1)
+    yield "E6-classes", leaf(classes[:-1], (2, 2), GROUPED, k=1)
     other = classes[:-1] + b"\1"
-    yield "E8-classes", leaf(other + b"\0\0", (2, 2), DENSITY, k=1)
+    yield "E8-classes", leaf(other + b"\0\0", (2, 2), GROUPED, k=1)
     # Whether splits are there would depend on how groups are counted.
     for name, own, more in [("all-of-class-0", [0, 0], 1), ("class-2", [0, 1], 1)]:
         said = parts.classes(own, None, more=more)
         groups = [(4 // (max(own) + 1), [0], [0])] * (max(own) + 1)
-        body = parts.density(groups, 1, front=said)
-        yield f"L20-{name}-without-splits", leaf(body, (2, 2), DENSITY, k=1)
+        body = parts.grouped(groups, 1, front=said)
+        yield f"L20-{name}-without-splits", leaf(body, (2, 2), GROUPED, k=1)
         empty = [(0, [], [])] * more
-        body = parts.density(groups + empty, 1, front=said)
-        yield f"L20-{name}-with-splits", leaf(body, (2, 2), DENSITY, k=1)
+        body = parts.grouped(groups + empty, 1, front=said)
+        yield f"L20-{name}-with-splits", leaf(body, (2, 2), GROUPED, k=1)
     said = parts.classes(own, None, more=more)
-    body = parts.density([*groups, (0, [], [])], 1, front=said, splits=4, tables=(1, 1))
-    yield "L20-table-of-no-group", leaf(body, (2, 2), DENSITY, k=1)
+    body = parts.grouped([*groups, (0, [], [])], 1, front=said, splits=4, tables=(1, 1))
+    yield "L20-table-of-no-group", leaf(body, (2, 2), GROUPED, k=1)
     second = parts.classes([0, 1], [0, 0], more=1)  # up to 2, and up to 1
-    body = parts.density([(2, [0], [0]), (2, [0], [0])], 1, front=second)
-    yield "L20-both-axes", leaf(body, (2, 2), DENSITY, k=1)
+    body = parts.grouped([(2, [0], [0]), (2, [0], [0])], 1, front=second)
+    yield "L20-both-axes", leaf(body, (2, 2), GROUPED, k=1)
     two = [(2, [0], [0]), (2, [0], [0])]
     for name, splits in (("group-0", 1), ("no-group", 4)):
-        body = parts.density(two, 1, front=classes, splits=splits, tables=(1, 1))
-        yield f"L10-{name}", leaf(body, (2, 2), DENSITY, k=1)
-    yield "C3-axes", leaf(b"", (4,), DENSITY, k=1)
-    yield "C3-gaps", leaf(b"\0\x81\0", (4,), DENSITY, k=1)
-    yield "C3-splits", leaf(classes + b"\1\1", (2, 2), DENSITY, k=1)
+        body = parts.grouped(two, 1, front=classes, splits=splits, tables=(1, 1))
+        yield f"L10-{name}", leaf(body, (2, 2), GROUPED, k=1)
+    yield "C3-axes", leaf(b"", (4,), GROUPED, k=1)
+    yield "C3-gaps", leaf(b"\0\x81\0", (4,), GROUPED, k=1)
+    yield "C3-splits", leaf(classes + b"\1\1", (2, 2), GROUPED, k=1)
     yield "C3-count", leaf(b"\5\0", (4,), SPARSE)
 
 
 def _rans() -> Iterator[tuple[str, bytes]]:
-    """Faults in the stream of a dense body of 8 labels."""
+    """Faults in the stream of an order0 body of 8 labels."""
     labels = [0, 1, 1, 0, 1, 1, 1, 0]
-    codes, good = parts.dense(labels, 1)  # 00, a state
-    _, two = parts.dense(labels, 1, lanes=2)  # 01, 02 lanes, 00 bits, two states
+    codes, good = parts.order0(labels, 1)  # 00, a state
+    _, two = parts.order0(labels, 1, lanes=2)  # 01, 02 lanes, 00 bits, two states
     state = (2**16).to_bytes(4, "little")
     streams = {
         "E2-no-index": b"",
@@ -488,8 +488,8 @@ def _rans() -> Iterator[tuple[str, bytes]]:
         "E8-word-of-the-other-lane": b"\1\2\1\x40" + two[3:7] + state + bytes(2),
     }
     for name, stream in streams.items():
-        yield name, leaf(codes + stream, (8,), DENSE, k=1)
-    yield "E8-label-left", leaf(codes + good, (6,), DENSE, k=1)
-    body = parts.density([(4, [1], [0])], 2, tables=(0,))
-    yield "E8-density", leaf(body[:-1] + bytes([body[-1] ^ 1]), (4,), DENSITY, k=2)
-    yield "E6-density", leaf(body[:-1], (4,), DENSITY, k=2)
+        yield name, leaf(codes + stream, (8,), ORDER0, k=1)
+    yield "E8-label-left", leaf(codes + good, (6,), ORDER0, k=1)
+    body = parts.grouped([(4, [1], [0])], 2, tables=(0,))
+    yield "E8-grouped", leaf(body[:-1] + bytes([body[-1] ^ 1]), (4,), GROUPED, k=2)
+    yield "E6-grouped", leaf(body[:-1], (4,), GROUPED, k=2)

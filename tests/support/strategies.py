@@ -281,7 +281,7 @@ def networks(draw: st.DrawFn) -> Compressed:
         shape = draw(shapes())
         kept = rng.random(shape) < draw(st.sampled_from([0.0, 0.2, 1.0]))
         labels = np.where(kept, rng.integers(min(1, k), k + 1, shape), 0)
-        how = draw(st.sampled_from([None, "packed", "dense", "density"]))
+        how = draw(st.sampled_from([None, "packed", "order0", "grouped"]))
         labels = labels.astype(np.min_scalar_type(k))
         if draw(st.booleans()):
             return Shared(labels, number, "relative", draw(st.integers(1, 16)))

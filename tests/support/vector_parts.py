@@ -11,7 +11,7 @@ from deepcomp_jax.streams.bits import put_varint as varint
 
 NONE, LEAF, AGAIN = b"\x01", b"\x00", b"\x05"
 BOOL, INT8, INT16, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = 0, 1, 2, 9, 10, 11, 12
-RAW, SPARSE, PACKED, RELATIVE, DENSE, DENSITY = range(6)
+RAW, SPARSE, PACKED, RELATIVE, ORDER0, GROUPED = range(6)
 EMPTY = bytes([INT8, 1, 0, 0])  # the layout of int8[0], raw, and the size of its body
 # Huffman streams in which one symbol only is used: 0, 1.
 ZERO, SECOND = bytes.fromhex("0110"), bytes.fromhex("020010")
@@ -125,8 +125,8 @@ def gaps(
     return bytes([width, low_bits]) + varint(count) + stream + low
 
 
-def dense(labels: Sequence[int], k: int, *, lanes: int = 1) -> tuple[bytes, bytes]:
-    """Frequencies, all alike, and the stream of a dense body."""
+def order0(labels: Sequence[int], k: int, *, lanes: int = 1) -> tuple[bytes, bytes]:
+    """Frequencies, all alike, and the stream of an order0 body."""
     codes = np.full(k + 1, 63, np.uint8)
     table = rans.models(symbol_models.frequencies(codes[None]))
     segment = rans.Segment(
@@ -157,7 +157,7 @@ def classes(
     return head + (rans.encode_each(intervals) if present else b"")
 
 
-def density(
+def grouped(
     groups: Sequence[tuple[int, Sequence[int], Sequence[int]]],
     k: int,
     *,
@@ -167,7 +167,7 @@ def density(
     lanes: int = 1,
     low: bytes = b"",
 ) -> bytes:
-    """A density body.
+    """A grouped body.
 
     Args:
         groups: Size, gap symbols and indices of each.

@@ -1,4 +1,4 @@
-"""The density coding: groups of equally dense weights, gaps within them, by rANS.
+"""The grouped coding: groups of equally dense weights, gaps within them, by rANS.
 
 Rows and columns of a trained and pruned tensor are not equally dense. Here each index
 of an axis has a small class, which is in the file; the sum of the classes of a weight's
@@ -28,44 +28,39 @@ from numpy.typing import NDArray
 from deepcomp_jax.codings import (
     axis_classes,
     common,
-    density_header,
     group_search,
+    grouped_header,
     grouping,
     symbol_models,
 )
-from deepcomp_jax.codings.common import Leaf, Loops, Measured
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
 from deepcomp_jax.streams import bits, rans
 from deepcomp_jax.streams.counting import bincount
+from deepcomp_jax.streams.gaps import put_fillers
 
 MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
 
 # ---- writing ------------------------------------------------------------------------
 
 
-def applies(leaf: Leaf) -> bool:
-    """Whether this coding can hold a leaf."""
-    return leaf.entries <= MAX_ENTRIES
-
-
-def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
-    """Writes labels, uint[size]."""
+def _encode(labels: Labels, leaf: Leaf) -> bytes:
     positions = common.positions(labels)
     classes = group_search.classes(positions, leaf.shape)
-    found = grouping.groups(leaf.shape, classes)
-    member, ranks, order = grouping.split(positions, found)
+    groups = grouping.groups(leaf.shape, classes)
+    member, ranks, order = grouping.split(positions, groups)
     indices = (labels[positions[order]] - 1).astype(np.uint16)
-    low, symbols, gap_groups = _cut(member, ranks, found.sizes)
-    gaps = np.bincount(gap_groups, minlength=found.sizes.size)
+    low, symbols, gap_groups = _cut(member, ranks, groups.sizes)
+    gaps = np.bincount(gap_groups, minlength=groups.sizes.size)
     head = axis_classes.put(classes)
     head += b"".join(
         bits.put_varint(int(count))
-        for count, size in zip(gaps, found.sizes, strict=True)
+        for count, size in zip(gaps, groups.sizes, strict=True)
         if size
     )
     if not gaps.any():
         return head
-    tables, counts = group_search.tables(member, indices, found.sizes.size, leaf)
-    if found.sizes.size > 1:
+    tables, counts = group_search.tables(member, indices, groups.sizes.size, leaf)
+    if groups.sizes.size > 1:
         new = np.diff(tables.astype(np.int64), prepend=0)
         head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))
     models = symbol_models.put_tables(symbol_models.fit(counts, leaf.negatives)[0])
@@ -74,12 +69,12 @@ def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
     stream = rans.encode(
         [
             rans.Segment(
-                symbols, density_header.gap_models(found.sizes, gaps), gap_groups
+                symbols, grouped_header.gap_models(groups.sizes, gaps), gap_groups
             ),
             rans.Segment(indices, rans.models(frequencies), tables[member]),
         ]
     )
-    widths = density_header.widths(found.sizes, gaps)[member]
+    widths = grouped_header.widths(groups.sizes, gaps)[member]
     return head + stream + bits.pack(low, widths)
 
 
@@ -97,16 +92,14 @@ def _cut(
     zeros[begins] = ranks[begins]
     gaps = np.bincount(member, minlength=sizes.size)
     while True:
-        widths = density_header.widths(sizes, gaps)[member]
+        widths = grouped_header.widths(sizes, gaps)[member]
         units = zeros >> widths
         escapes = units // symbol_models.CAP
         before = gaps
         gaps = np.bincount(member, escapes + 1, sizes.size).astype(np.int64)
         if (gaps == before).all():
             break
-    last = np.cumsum(escapes + 1) - 1
-    symbols = np.full(last[-1] + 1 if last.size else 0, symbol_models.CAP, np.uint16)
-    symbols[last] = units - escapes * symbol_models.CAP
+    symbols = put_fillers(units, symbol_models.CAP)
     low = (zeros & ((1 << widths.astype(np.int64)) - 1)).astype(np.uint64)
     return low, symbols, np.repeat(member, escapes + 1)
 
@@ -114,43 +107,22 @@ def _cut(
 # ---- reading ------------------------------------------------------------------------
 
 
-def decode(
-    data: bytes,
-    leaf: Leaf,
-    palette: np.ndarray | None = None,
-    loops: Loops = common.HOST,
-) -> np.ndarray:
-    """Reads labels.
-
-    Args:
-        data: The body.
-        leaf: What the labels belong to.
-        palette: What each label is decoded to, [entries + 1]; None for labels.
-        loops: What decodes streams.
-
-    Returns:
-        Labels, uint[size], or what they stand for.
-
-    Raises:
-        FormatError: The body breaks a clause of this chapter (L) or of the streams (E);
-            the offset is that in the body.
-    """
-    front = density_header.get_front(data, leaf)
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
+    front = grouped_header.get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front, loops)
     end = common.after_bits(data, low_at, int(kept @ front.widths))
-    colours = common.colours(leaf, palette)
-    flat = common.zeros(leaf.size, colours.dtype)
+    flat = common.zeros(leaf.size, lookup.dtype)
     first = 0
-    for positions in density_header.positions(data[low_at:end], front, symbols, kept):
+    for positions in grouped_header.positions(data[low_at:end], front, symbols, kept):
         part = slice(first, first + positions.size)
-        flat[positions] = colours[1:].take(indices[part])
+        flat[positions] = lookup[1:].take(indices[part])
         first = part.stop
     common.check_end(data, end)
     return flat
 
 
 def _get_stream(
-    data: bytes, front: density_header.Front, loops: Loops = common.HOST
+    data: bytes, front: grouped_header.Front, loops: Loops = common.HOST
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.int64], int]:
     """Gap symbols, indices, weights kept in each group, and where the stream ends."""
     count = front.gaps.size
@@ -161,7 +133,7 @@ def _get_stream(
     # A byte for each symbol and its model: there may be as many as values.
     state, symbols = loops.take(
         state,
-        density_header.gap_models(front.groups.sizes, front.gaps),
+        grouped_header.gap_models(front.groups.sizes, front.gaps),
         np.repeat(np.arange(count, dtype=np.uint8), front.gaps),
         np.arange(symbol_models.CAP + 1, dtype=np.uint8),
     )
@@ -177,30 +149,20 @@ def _get_stream(
     return symbols, indices, kept, end
 
 
-def class_indices(data: bytes, shape: tuple[int, ...]) -> int:
-    """The indices of axes that have classes in a body, which may be damaged.
-
-    Args:
-        data: The body, or as much of it as a varint can take.
-        shape: Of the leaf.
-    """
-    return axis_classes.count(data, shape)
-
-
-def measure(data: bytes, leaf: Leaf) -> Measured:
+def _measure(data: bytes, leaf: Leaf) -> Measured:
     """What the bits of a valid body are spent on.
 
     The words of the stream hold gaps and indices together; each gets its part of them
     in proportion to its ideal code length.
     """
-    front = density_header.get_front(data, leaf)
+    front = grouped_header.get_front(data, leaf)
     symbols, indices, kept, low_at = _get_stream(data, front)
     without_stream = Measured(
         classes=8 * front.counts_at, header=8 * (front.tables_at - front.counts_at)
     )
     if not symbols.size:
         return without_stream
-    gap_table = density_header.gap_models(front.groups.sizes, front.gaps)
+    gap_table = grouped_header.gap_models(front.groups.sizes, front.gaps)
     of_gaps = np.repeat(np.arange(front.gaps.size, dtype=np.uint8), front.gaps)
     chosen = np.repeat(front.tables, kept)
     index_table = rans.models(front.frequencies)
@@ -220,3 +182,6 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
         gaps=symbols.size,
         fillers=symbols.size - indices.size,
     )
+
+
+CODING = Coding(MAX_ENTRIES, _encode, _decode, _measure)

@@ -1,4 +1,4 @@
-"""The dense coding: the label of every weight by rANS, all with one model.
+"""The order0 coding: the label of every weight by rANS, all with one model.
 
     body = frequencies | rANS stream of one segment, the labels
 
@@ -8,66 +8,38 @@ Format notes:
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common, symbol_models
-from deepcomp_jax.codings.common import Leaf, Loops, Measured
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
 from deepcomp_jax.streams import rans
 
 MAX_ENTRIES = symbol_models.MAX_SYMBOLS - 1  # a label is an entry or zero
 
 
-def applies(leaf: Leaf) -> bool:
-    """Whether this coding can hold a leaf."""
-    return leaf.entries <= MAX_ENTRIES
-
-
-def estimate(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> float:
-    """Bits that a body has, roughly."""
+def _estimate(labels: Labels, leaf: Leaf) -> float:
     counts = common.counts(labels, leaf)[None]
-    table = rans.models(symbol_models.frequencies(symbol_models.quantise(counts)))
+    table = rans.models(symbol_models.frequencies(symbol_models.quantize(counts)))
     words = rans.estimate(counts, table)
     return words + rans.overhead(words) + symbol_models.CODE_BITS * counts.size
 
 
-def encode(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> bytes:
-    """Writes labels, uint[size]."""
-    codes = symbol_models.quantise(common.counts(labels, leaf))
+def _encode(labels: Labels, leaf: Leaf) -> bytes:
+    codes = symbol_models.quantize(common.counts(labels, leaf))
     table = rans.models(symbol_models.frequencies(codes[None]))
     one = np.broadcast_to(np.uint8(0), labels.size)
     return symbol_models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
 
 
-def decode(
-    data: bytes,
-    leaf: Leaf,
-    palette: np.ndarray | None = None,
-    loops: Loops = common.HOST,
-) -> np.ndarray:
-    """Reads labels.
-
-    Args:
-        data: The body.
-        leaf: What the labels belong to.
-        palette: What each label is decoded to, [entries + 1]; None for labels.
-        loops: What decodes streams.
-
-    Returns:
-        Labels, uint[size], or what they stand for.
-
-    Raises:
-        FormatError: L1 to L3, L17, L21, or a clause of the stream (E); the offset is
-            that in the body.
-    """
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
     start, table = get_model(data, leaf)
     end, state = rans.begin(data, start)
     check_states(state, table, start)
     one = np.broadcast_to(np.uint8(0), leaf.size)
-    state, labels = loops.take(state, table, one, common.colours(leaf, palette))
+    state, values = loops.take(state, table, one, lookup)
     rans.finish(state)
     common.check_end(data, end)
-    return labels
+    return values
 
 
 def get_model(data: bytes, leaf: Leaf) -> tuple[int, rans.Models]:
@@ -98,9 +70,8 @@ def check_states(state: rans.State, table: rans.Models, pos: int) -> None:
         )
 
 
-def measure(data: bytes, leaf: Leaf) -> Measured:
-    """What the bits of a valid body are spent on."""
-    labels = decode(data, leaf)
+def _measure(data: bytes, leaf: Leaf) -> Measured:
+    labels = _decode(data, leaf, common.labels_of(leaf), common.HOST)
     start, codes = symbol_models.get(data, 0, leaf.entries + 1)
     _, state = rans.begin(data, start)
     table = rans.models(symbol_models.frequencies(codes[None]))
@@ -113,3 +84,6 @@ def measure(data: bytes, leaf: Leaf) -> Measured:
         padding=-tables % 8,
         ideal=rans.estimate(common.counts(labels, leaf)[None], table),
     )
+
+
+CODING = Coding(MAX_ENTRIES, _encode, _decode, _measure, _estimate)

@@ -1,6 +1,6 @@
-"""The body of the density coding: what is before its stream, and what follows from it.
+"""The body of the grouped coding: what is before its stream, and what follows from it.
 
-`density` describes the format.
+`grouped` describes the format.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from deepcomp_jax.codings import axis_classes, common, grouping, symbol_models
 from deepcomp_jax.codings.common import Leaf
 from deepcomp_jax.codings.grouping import Groups
 from deepcomp_jax.streams import bits, rans
+from deepcomp_jax.streams.gaps import decode as decode_gaps
 
 
 class Front(NamedTuple):
@@ -24,7 +25,7 @@ class Front(NamedTuple):
         gaps: Gap symbols of each, int64[groups].
         widths: Low bits of a gap of each, int64[groups].
         tables: Which table the indices of each group have, uint8[groups].
-        frequencies: Of the tables, uint32[tables, entries].
+        frequencies: Frequencies of the entries in each table, uint32[tables, entries].
         counts_at: Where the numbers of gaps begin, after the classes.
         tables_at: Where the tables begin.
         stream_at: Where the stream begins.
@@ -49,14 +50,14 @@ def get_front(data: bytes, leaf: Leaf) -> Front:
     """
     common.check_entries(leaf, symbol_models.MAX_SYMBOLS)
     pos, classes = axis_classes.get(data, leaf.shape)
-    found = grouping.groups(leaf.shape, classes)
-    counts_at, gaps = pos, np.zeros(found.sizes.size, np.int64)
-    for group in np.flatnonzero(found.sizes).tolist():
+    groups = grouping.groups(leaf.shape, classes)
+    counts_at, gaps = pos, np.zeros(groups.sizes.size, np.int64)
+    for group in np.flatnonzero(groups.sizes).tolist():
         start = pos
         pos, gaps[group] = bits.get_varint(data, pos, clause="C3")
-        if gaps[group] > found.sizes[group]:
+        if gaps[group] > groups.sizes[group]:
             raise FormatError(
-                f"{gaps[group]} gaps in a group of {found.sizes[group]} values",
+                f"{gaps[group]} gaps in a group of {groups.sizes[group]} values",
                 offset=start,
                 clause="L6",
             )
@@ -74,8 +75,8 @@ def get_front(data: bytes, leaf: Leaf) -> Front:
         pos, frequencies = symbol_models.get_tables(
             data, pos, int(tables[-1]) + 1, leaf
         )
-    low = widths(found.sizes, gaps).astype(np.int64)
-    return Front(found, gaps, low, tables, frequencies, counts_at, tables_at, pos)
+    low = widths(groups.sizes, gaps).astype(np.int64)
+    return Front(groups, gaps, low, tables, frequencies, counts_at, tables_at, pos)
 
 
 def widths(sizes: NDArray[np.int64], gaps: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -104,7 +105,7 @@ def positions(
 
     Args:
         low: The low bits.
-        front: Of the body.
+        front: What the body says before its stream.
         symbols: Gap symbols of all groups.
         kept: Weights of each group.
 
@@ -117,7 +118,10 @@ def positions(
             raise _filler(front)
         width, size = int(front.widths[group]), int(front.groups.sizes[group])
         locate = grouping.locator(front.groups, group)
-        for ranks in common.ranks(low, field, width, symbols[part], symbol_models.CAP):
+        blocks = decode_gaps(
+            symbols[part], low, cap=symbol_models.CAP, low_bits=width, start=field
+        )
+        for ranks in blocks:
             if ranks.size and ranks[-1] >= size:
                 raise _beyond(front, group, int(ranks[-1]))
             yield locate(ranks)
@@ -130,7 +134,7 @@ def check_groups(
     """Rejects groups whose gaps do not end at a value of theirs.
 
     Args:
-        front: Of the body.
+        front: What the body says before its stream.
         symbols: The last gap symbol of each group that has some, int[groups].
         ranks: The rank that it leads to, int[groups].
 
