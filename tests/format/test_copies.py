@@ -240,7 +240,7 @@ def test_classes_of_copies_are_not_counted():
     front = invalid_vectors.many_classes(1)
     entry = container.read_header(front).leaves[0]
     tree = parts.varint(8 * 65 + 3) + parts.LEAF + 64 * parts.AGAIN
-    start = front.index(parts.LEAF + bytes([parts.FLOAT16 + 16 * parts.DENSITY]))
+    start = front.index(parts.LEAF + bytes([parts.FLOAT16 + 16 * parts.GROUPED]))
     stored = front[start + 1 : entry.offset]  # the layout, and the size of the body
     copies = 64 * parts.copy_of(0)
     data = parts.header(tree=tree, leaves=stored + copies + b"\1")
