@@ -16,7 +16,7 @@ Structure: TypeAlias = (
 )
 
 
-class Dense(NamedTuple):
+class DenseLeaf(NamedTuple):
     """A leaf that keeps its own values.
 
     Attributes:
@@ -26,7 +26,7 @@ class Dense(NamedTuple):
     values: np.ndarray
 
 
-class Shared(NamedTuple):
+class SharedLeaf(NamedTuple):
     """A leaf whose values are pruned or shared.
 
     Attributes:
@@ -56,5 +56,5 @@ class Compressed(NamedTuple):
     """
 
     structure: Structure
-    leaves: tuple[Dense | Shared, ...]
+    leaves: tuple[DenseLeaf | SharedLeaf, ...]
     codebooks: tuple[np.ndarray, ...]

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepcomp_jax import account, prune, share, trees
 from deepcomp_jax._errors import listed
-from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.device import values as decode_values
 from deepcomp_jax.format import container
 from deepcomp_jax.format.dtypes import FLOATING
@@ -139,7 +139,7 @@ def _pack(
     entries, labels = _canonical(shared)
     group_of = dict(shared.groups)
     codebooks: _Numbered = {}  # in order of first use
-    leaves: list[Dense | Shared] = []
+    leaves: list[DenseLeaf | SharedLeaf] = []
     coded: list[Rule | None] = []
     for name in names:
         if name in labels:
@@ -153,13 +153,13 @@ def _pack(
                 leaves.append(whole._replace(codebook=number))
                 continue
             if not _is_constant(leaf):
-                leaves.append(Dense(leaf))
+                leaves.append(DenseLeaf(leaf))
                 continue
             codebook, own = leaf.ravel()[:1], np.ones(leaf.shape, np.uint8)
             key = _contents(codebook)
         coded.append(followed[name].rule if name in followed else None)
         how = _coding(coded[-1], own.ndim)
-        leaves.append(Shared(own, _number(codebooks, key, codebook), *how))
+        leaves.append(SharedLeaf(own, _number(codebooks, key, codebook), *how))
     _check_codings(rules if names else (), coded)
     return Compressed(structure, tuple(leaves), tuple(c for _, c in codebooks.values()))
 

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 
 from deepcomp_jax import codings
-from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.format import container, leaf_body, tree_header
 from deepcomp_jax.streams.bits import pack, put_varint
 from tests.support import (
@@ -86,10 +86,10 @@ def apart(network: Compressed) -> bytes:
 
 def _trees() -> Iterator[tuple[str, Compressed]]:
     """Structures, and what is in them."""
-    leaf = Dense(np.float32([1, 2]))
+    leaf = DenseLeaf(np.float32([1, 2]))
     yield "no-leaves", Compressed({"a": {}, "b": [(), None]}, (), ())
     yield "only-none", Compressed(None, (), ())
-    yield "root-leaf", Compressed(0, (Dense(np.array(2.5)),), ())
+    yield "root-leaf", Compressed(0, (DenseLeaf(np.array(2.5)),), ())
     tree: Structure = {0: 0, 7: 1, "a": [2, (3, None, {})], "b": ((), [])}
     yield "containers", Compressed(tree, (leaf,) * 4, ())
     keys: Structure = {
@@ -105,7 +105,7 @@ def _trees() -> Iterator[tuple[str, Compressed]]:
     yield "repeated-in-repeated", Compressed(pairs, (leaf,) * 12, ())
     yield "path-1024", Compressed({"x" * 511: {"x" * 512: 0}}, (leaf,), ())
     yield "depth-64", Compressed(_nest(64), (leaf,), ())
-    yield "dimensions-31", Compressed(0, (Dense(np.ones((1,) * 31, np.int8)),), ())
+    yield "dimensions-31", Compressed(0, (DenseLeaf(np.ones((1,) * 31, np.int8)),), ())
     longer: Structure = {key: i for i, key in enumerate(LONG)}
     yield "prefixes", Compressed(longer, (leaf,) * len(LONG), ())
 
@@ -113,21 +113,21 @@ def _trees() -> Iterator[tuple[str, Compressed]]:
 def _values() -> Iterator[tuple[str, Compressed]]:
     """Leaves without a codebook."""
     raw = [np.arange(1, 4).astype(dtype) for dtype in container.DTYPES[:15]]
-    yield "dtypes", several(*map(Dense, raw))
+    yield "dtypes", several(*map(DenseLeaf, raw))
     thin = [np.where(np.arange(99) % 30 == 7, 1, 0).astype(a.dtype) for a in raw]
-    yield "sparse-dtypes", several(*map(Dense, thin))
+    yield "sparse-dtypes", several(*map(DenseLeaf, thin))
     odd = np.array([np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0, 5e-324])
     floating = container.DTYPES[9:15]
-    yield "not-finite", several(*(Dense(odd.astype(d)) for d in floating))
+    yield "not-finite", several(*(DenseLeaf(odd.astype(d)) for d in floating))
     padded = np.append(odd, np.zeros(200))
-    yield "sparse-not-finite", several(*(Dense(padded.astype(d)) for d in floating))
+    yield "sparse-not-finite", several(*(DenseLeaf(padded.astype(d)) for d in floating))
     for size in (0, 1, 2, 127, 128, 129, 255, 256):
         values = np.arange(size, dtype=np.int8)
         sparse = np.where(values % 50 == 3, ~values, 0)
-        yield f"size-{size}", several(Dense(values), Dense(sparse))
+        yield f"size-{size}", several(DenseLeaf(values), DenseLeaf(sparse))
     # Bodies of 1023 and 1024 bytes: in the header, and behind it.
     sizes = 1023, 1024, 1025, 1
-    bodies = [Shared(np.arange(8 * n) % 2, 0, "packed") for n in sizes]
+    bodies = [SharedLeaf(np.arange(8 * n) % 2, 0, "packed") for n in sizes]
     yield "small-and-large", several(*bodies, books=(book(1),))
 
 
@@ -135,7 +135,7 @@ def _words() -> Iterator[tuple[str, Compressed]]:
     """Values of one byte: every one of them, few and many in a codebook, none."""
     every = np.arange(256, dtype=np.uint8)
     kinds = [dtype for dtype in container.DTYPES if dtype.itemsize == 1]
-    yield "words-raw", several(*(Dense(every.view(d)) for d in kinds[1:]))
+    yield "words-raw", several(*(DenseLeaf(every.view(d)) for d in kinds[1:]))
     # In the order of their codebooks, which the specification gives in words.
     signed = np.arange(-128, 128).astype(np.int8)
     magnitudes = [*range(255, 127, -1), *range(1, 128)]
@@ -152,17 +152,21 @@ def _words() -> Iterator[tuple[str, Compressed]]:
         )
         for coding in codings.ALL:
             labels = [np.arange(2 * b.size + 4) % (b.size + 1) for b in books]
-            leaves = [Shared(own, i, coding) for i, own in enumerate(labels)]
-            again = Shared(labels[0][::-1], 0, coding)
+            leaves = [SharedLeaf(own, i, coding) for i, own in enumerate(labels)]
+            again = SharedLeaf(labels[0][::-1], 0, coding)
             yield f"words-{dtype.name}-{coding}", several(*leaves, again, books=books)
 
 
 def _codebooks() -> Iterator[tuple[str, Compressed]]:
     """Codebooks: entries and grids of every dtype, narrow and wide."""
     labels = np.array([[0, 1], [2, 3]], np.uint8)
-    two = Shared(labels, 0), Dense(np.float32([1, 2])), Shared(labels[::-1] % 3, 1)
+    two = (
+        SharedLeaf(labels, 0),
+        DenseLeaf(np.float32([1, 2])),
+        SharedLeaf(labels[::-1] % 3, 1),
+    )
     books = book(3), book(2, np.float64)
-    yield "codebooks", several(*two, Shared(labels % 2, 0), books=books)
+    yield "codebooks", several(*two, SharedLeaf(labels % 2, 0), books=books)
     for dtype in container.DTYPES[9:13]:
         step = np.array(0.1).astype(dtype).astype(np.float64)
         entries = [
@@ -186,43 +190,50 @@ def _codebooks() -> Iterator[tuple[str, Compressed]]:
                 entries.append(np.sort(values.astype(dtype)))
         yield f"entries-{dtype.name}", named(*entries)
     most = np.arange(1, 2**15 + 1, dtype=np.float32)
-    yield "entries-32768", several(Shared(np.array([0, 1, 2**15]), 0), books=(most,))
+    yield (
+        "entries-32768",
+        several(SharedLeaf(np.array([0, 1, 2**15]), 0), books=(most,)),
+    )
 
 
 def _labels() -> Iterator[tuple[str, Compressed]]:
     """Every coding over shapes and numbers of entries."""
     for coding, module in codings.ALL.items():
         leaves = [
-            Shared(np.arange(math.prod(shape)).reshape(shape) * 5 % 7 % 4, 0, coding)
+            SharedLeaf(
+                np.arange(math.prod(shape)).reshape(shape) * 5 % 7 % 4, 0, coding
+            )
             for shape in SHAPES
         ]
-        zeros = [Shared(np.zeros((3, 4), int), 0, coding)]
+        zeros = [SharedLeaf(np.zeros((3, 4), int), 0, coding)]
         yield f"{coding}-shapes", several(*leaves, *zeros, books=(book(3),))
         sizes = [0, 1, 2, 3, 255, 256, 257, 1023, 1024, 1025]
         sizes = [k for k in sizes if module.applies(codings.Leaf((1,), k, 0))]
-        leaves = [Shared(np.arange(k + 1), i, coding) for i, k in enumerate(sizes) if k]
-        leaves = [Shared(np.zeros(5, int), 0, coding), *leaves]
+        leaves = [
+            SharedLeaf(np.arange(k + 1), i, coding) for i, k in enumerate(sizes) if k
+        ]
+        leaves = [SharedLeaf(np.zeros(5, int), 0, coding), *leaves]
         yield f"{coding}-entries", several(*leaves, books=tuple(map(book, sizes)))
 
 
 def _streams() -> Iterator[tuple[str, Compressed]]:
     """Gaps at their limits, lanes, classes and models."""
     for gap_bits in (1, 2, 8, 16):
-        leaves: list[Shared] = []
+        leaves: list[SharedLeaf] = []
         for zeros in range((1 << gap_bits) - 2, (1 << gap_bits) + 1):
             labels = np.zeros(zeros + 2, np.uint8)
             labels[[0, -1]] = 1
-            leaves.append(Shared(labels, 0, "relative", gap_bits))
+            leaves.append(SharedLeaf(labels, 0, "relative", gap_bits))
         yield f"gaps-of-{gap_bits}-bits", several(*leaves, books=(book(1),))
     rng = np.random.default_rng(0)
     far = np.zeros(20_000, np.uint8)
     far[rng.permutation(far.size)[:9]] = 1
     far[:70] = 1  # dense here and thin there: the grouped coding needs escapes
-    leaves = [Shared(far, 0, coding) for coding in ("relative", "grouped")]
+    leaves = [SharedLeaf(far, 0, coding) for coding in ("relative", "grouped")]
     yield "low-bits-and-escapes", several(*leaves, books=(book(1),))
     for size in (2**15 - 1, 2**15, 2**15 + 1):
         labels = np.arange(size) * np.arange(size) % 11 % 3 + 1
-        leaves = [Shared(labels, 0, coding) for coding in ("relative", "order0")]
+        leaves = [SharedLeaf(labels, 0, coding) for coding in ("relative", "order0")]
         yield f"lanes-{size}", several(*leaves, books=(book(3),))
     for shape in ((60, 80), (30, 20, 16), (3, 3, 30, 40)):
         density = sum(
@@ -234,7 +245,7 @@ def _streams() -> Iterator[tuple[str, Compressed]]:
         kept = rng.logistic(loc=1, size=shape) < density
         far = rng.exponential(np.exp(density)).clip(0, 3).astype(int)
         labels = np.where(rng.random(shape) < 0.5, 5 + far, 4 - far) * kept
-        leaf = Shared(labels, 0, "grouped")
+        leaf = SharedLeaf(labels, 0, "grouped")
         yield f"classes-{len(shape)}d", several(leaf, books=(book(8),))
 
 
@@ -243,24 +254,24 @@ def _copies() -> Iterator[tuple[str, Compressed]]:
     odd = np.array([np.nan, -np.nan, -0.0, 0.0, 1.0])
     every = [odd.astype(dtype) for dtype in container.DTYPES[9:]]
     every += [np.arange(2).astype(dtype) for dtype in container.DTYPES[:9]]
-    yield "copies-dtypes", several(*map(Dense, every * 2))
+    yield "copies-dtypes", several(*map(DenseLeaf, every * 2))
     small = [np.array(7), np.array(7, np.int8), np.zeros((0, 3)), np.zeros((3, 0))]
     thin = np.where(np.arange(99) == 7, 1.5, 0)
     large = np.arange(1024, dtype=np.uint8)
-    raw = [Dense(values) for values in (*small, thin, large)]
+    raw = [DenseLeaf(values) for values in (*small, thin, large)]
     labels = np.arange(2048).reshape(32, 64) % 5 % 3
-    coded = [Shared(labels[:8], 0, coding) for coding in codings.ALL]
+    coded = [SharedLeaf(labels[:8], 0, coding) for coding in codings.ALL]
     # 20 leaves: the numbers of those that are copied have one digit, or two, of 16.
-    apart = [Dense(np.array(value, np.int16)) for value in range(9)]
-    several_of_each = [*apart, *raw, *coded, Shared(labels, 0, "packed")]
+    apart = [DenseLeaf(np.array(value, np.int16)) for value in range(9)]
+    several_of_each = [*apart, *raw, *coded, SharedLeaf(labels, 0, "packed")]
     yield "copies", several(*several_of_each, *several_of_each, books=(book(2),))
-    layer = [Dense(np.ones(4, np.float32)), *coded[:1]]
+    layer = [DenseLeaf(np.ones(4, np.float32)), *coded[:1]]
     tree: Structure = [{"bias": 2 * i, "kernel": 2 * i + 1} for i in range(3)]
     yield "copies-in-a-tree", Compressed({"layers": tree}, (*layer,) * 3, (book(2),))
     # The second codebook equals the first. One leaf that has it is a copy, one is not.
     books = book(2), book(2), book(3), book(2)
-    own = [Shared(labels[0], number, "packed") for number in range(4)]
-    last = Shared(labels[1], 1, "packed")
+    own = [SharedLeaf(labels[0], number, "packed") for number in range(4)]
+    last = SharedLeaf(labels[1], 1, "packed")
     yield "copies-of-equal-codebooks", several(*own, last, books=books)
 
 
@@ -270,14 +281,18 @@ def book(k: int, dtype: type = np.float32) -> np.ndarray:
     return (entries + (entries >= 0)).astype(dtype)
 
 
-def several(*leaves: Dense | Shared, books: tuple[np.ndarray, ...] = ()) -> Compressed:
+def several(
+    *leaves: DenseLeaf | SharedLeaf, books: tuple[np.ndarray, ...] = ()
+) -> Compressed:
     """A list of leaves."""
     return Compressed(list(range(len(leaves))), leaves, books)
 
 
 def named(*books: np.ndarray) -> Compressed:
     """A leaf for each codebook, of all its entries."""
-    leaves = [Shared(np.arange(b.size + 1), i, "packed") for i, b in enumerate(books)]
+    leaves = [
+        SharedLeaf(np.arange(b.size + 1), i, "packed") for i, b in enumerate(books)
+    ]
     return several(*leaves, books=books)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax._types import Dense
+from deepcomp_jax._types import DenseLeaf
 from deepcomp_jax.account.tensors import Parts as Parts
 from deepcomp_jax.account.tensors import Tensor as Tensor
 from deepcomp_jax.account.tensors import copied, count, distinct
@@ -134,7 +134,7 @@ def account(
         leaf = leaf_body.get(entry, raw, header.codebooks)
         body = raw[: entry.size]
         measured = leaf_body.measure(entry.layout, body, header.codebooks)
-        if isinstance(leaf, Dense):
+        if isinstance(leaf, DenseLeaf):
             tensors.append(count(entry, leaf, measured, None, 0))
             alone += tensors[-1].unique
         else:

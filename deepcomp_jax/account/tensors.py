@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepcomp_jax._types import Dense, Shared
+from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured
 from deepcomp_jax.format.file_header import Entry
 from deepcomp_jax.format.leaf_header import CODINGS, Layout
@@ -93,7 +93,7 @@ class Tensor(NamedTuple):
 
 def count(
     entry: Entry,
-    leaf: Dense | Shared,
+    leaf: DenseLeaf | SharedLeaf,
     measured: Measured,
     codebook: np.ndarray | None,
     codebook_bytes: int,
@@ -108,7 +108,7 @@ def count(
         codebook_bytes: What the codebook adds to its bits.
     """
     own: dict[str, int] = {name: getattr(measured, name) for name in _OF_BODY}
-    if isinstance(leaf, Dense):
+    if isinstance(leaf, DenseLeaf):
         kept, unique = distinct(leaf.values.ravel())
         raw = 8 * entry.size - sum(own.values())
         stored = raw // (8 * entry.layout.dtype.itemsize)

@@ -19,7 +19,7 @@ import numpy as np
 
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError, listed
-from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.format import (
     byte_codebooks,
     codebook_header,
@@ -108,7 +108,7 @@ def _check_classes(leaves: Sequence[tuple[Layout, bytes]]) -> None:
 
 
 def _check_codebooks(compressed: Compressed) -> None:
-    used = [leaf.codebook for leaf in compressed.leaves if isinstance(leaf, Shared)]
+    used = [leaf.codebook for leaf in compressed.leaves if isinstance(leaf, SharedLeaf)]
     if list(dict.fromkeys(used)) != list(range(len(compressed.codebooks))):
         raise ValueError(
             f"the {len(compressed.codebooks)} codebooks must be listed in order of "
@@ -152,7 +152,7 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES) -> Compressed:
     """
     header = check(data, max_bytes)
 
-    def get(entry: Entry) -> Dense | Shared:
+    def get(entry: Entry) -> DenseLeaf | SharedLeaf:
         return leaf_body.get(entry, _section_of(entry, data), header.codebooks)
 
     leaves = copies.read(header.leaves, get, copies.again)
@@ -299,14 +299,16 @@ def load_leaf(
     return leaf_body.get_values(entry, section, header.codebooks, decode)
 
 
-def values(leaf: Dense | Shared, codebooks: tuple[np.ndarray, ...]) -> np.ndarray:
+def values(
+    leaf: DenseLeaf | SharedLeaf, codebooks: tuple[np.ndarray, ...]
+) -> np.ndarray:
     """The values of a leaf, in its shape and dtype.
 
     Args:
         leaf: The leaf.
         codebooks: Those of its network.
     """
-    if isinstance(leaf, Dense):
+    if isinstance(leaf, DenseLeaf):
         return leaf.values
     codebook = codebooks[leaf.codebook]
     lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from deepcomp_jax._types import Dense, Shared
+from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.format.file_header import Entry
 from deepcomp_jax.format.leaf_header import Layout
 
@@ -86,8 +86,8 @@ def original(entry: Entry, leaves: Sequence[Entry]) -> Entry:
     return leaves[entry.layout.copy_of]._replace(name=entry.name)
 
 
-def again(leaf: Dense | Shared) -> Dense | Shared:
+def again(leaf: DenseLeaf | SharedLeaf) -> DenseLeaf | SharedLeaf:
     """The same leaf in memory of its own."""
-    if isinstance(leaf, Dense):
-        return Dense(leaf.values.copy())
+    if isinstance(leaf, DenseLeaf):
+        return DenseLeaf(leaf.values.copy())
     return leaf._replace(labels=leaf.labels.copy())

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax._types import Dense, Shared
+from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured, axis_classes, relative
 from deepcomp_jax.format import byte_codebooks, leaf_header
 from deepcomp_jax.format.dtypes import (
@@ -44,24 +44,24 @@ from deepcomp_jax.streams import gaps
 
 
 def put(
-    name: str, leaf: Dense | Shared, codebooks: tuple[np.ndarray, ...]
+    name: str, leaf: DenseLeaf | SharedLeaf, codebooks: tuple[np.ndarray, ...]
 ) -> tuple[Layout, bytes]:
     """Writes a leaf: how it is stored, and its body.
 
     Raises:
         ValueError: The dtype, a label, the coding or the width of a gap cannot be
             written.
-        TypeError: The leaf is neither Dense nor Shared.
+        TypeError: The leaf is neither DenseLeaf nor Shared.
     """
-    if isinstance(leaf, Dense):
+    if isinstance(leaf, DenseLeaf):
         values = np.asarray(leaf.values)
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
         layout, body = _put_dense(name, native)
-    elif isinstance(leaf, Shared):
+    elif isinstance(leaf, SharedLeaf):
         layout, body = _put_shared(name, leaf, codebooks[leaf.codebook])
     else:
         raise TypeError(
-            f"leaf {name!r} is a {type(leaf).__name__}, not Dense or Shared"
+            f"leaf {name!r} is a {type(leaf).__name__}, not DenseLeaf or SharedLeaf"
         )
     if problem := leaf_header.shape_problem(layout.shape, layout.dtype):
         raise ValueError(f"leaf {name!r} {problem.message}: reshape it")
@@ -76,7 +76,9 @@ def _described(shape: tuple[int, ...], codebook: np.ndarray) -> codings.Leaf:
     return codings.Leaf(shape, codebook.size, negatives)
 
 
-def _put_shared(name: str, leaf: Shared, codebook: np.ndarray) -> tuple[Layout, bytes]:
+def _put_shared(
+    name: str, leaf: SharedLeaf, codebook: np.ndarray
+) -> tuple[Layout, bytes]:
     labels = np.asarray(leaf.labels)
     if labels.dtype.kind not in "iu":
         raise ValueError(f"leaf {name!r}: labels are {labels.dtype}, not integers")
@@ -120,7 +122,7 @@ def _put_dense(name: str, values: np.ndarray) -> tuple[Layout, bytes]:
     return Layout(values.shape, values.dtype, RAW), raw
 
 
-def coded_words(values: np.ndarray) -> tuple[Shared, np.ndarray] | None:
+def coded_words(values: np.ndarray) -> tuple[SharedLeaf, np.ndarray] | None:
     """Values of one byte as labels, where that makes a smaller file.
 
     Args:
@@ -137,7 +139,7 @@ def coded_words(values: np.ndarray) -> tuple[Shared, np.ndarray] | None:
     coding, body = codings.encode(labels.ravel().astype(described.dtype), described)
     if len(body) + len(byte_codebooks.put(codebook)) >= len(_put_dense("", values)[1]):
         return None
-    return Shared(labels, 0, coding), codebook
+    return SharedLeaf(labels, 0, coding), codebook
 
 
 def _nonzero_bits(flat: np.ndarray) -> NDArray[np.bool_]:
@@ -171,7 +173,7 @@ Decode = Callable[[str, bytes, codings.Leaf, np.ndarray], Any]
 
 def get(
     entry: Entry, section: bytes, codebooks: tuple[np.ndarray, ...]
-) -> Dense | Shared:
+) -> DenseLeaf | SharedLeaf:
     """Reads and checks a leaf.
 
     Args:
@@ -208,7 +210,7 @@ def get_values(
     layout = entry.layout
     if layout.codebook is None or not layout.size:
         leaf = get(entry, section, codebooks)
-        if isinstance(leaf, Dense):
+        if isinstance(leaf, DenseLeaf):
             return leaf.values
         return np.zeros(layout.shape, layout.dtype)
     codebook = codebooks[layout.codebook]
@@ -248,20 +250,20 @@ def _body(entry: Entry, section: bytes) -> bytes:
 
 def _get(
     layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]
-) -> Dense | Shared:
+) -> DenseLeaf | SharedLeaf:
     if layout.size == 0 and body:
         raise FormatError("a leaf without values has some", offset=0, clause="C34")
     if layout.codebook is None:
         empty = layout.size == 0 or layout.coding == RAW
         values = _get_raw(layout, body) if empty else _get_sparse(layout, body)
-        return Dense(values.reshape(layout.shape))
+        return DenseLeaf(values.reshape(layout.shape))
     name = CODINGS[layout.coding]
     leaf = _described(layout.shape, codebooks[layout.codebook])
     labels, gap_bits = np.zeros(0, leaf.dtype), None
     if layout.size:
         labels = codings.decode(name, body, leaf)
         gap_bits = relative.fixed_width(body) if name == "relative" else None
-    return Shared(labels.reshape(layout.shape), layout.codebook, name, gap_bits)
+    return SharedLeaf(labels.reshape(layout.shape), layout.codebook, name, gap_bits)
 
 
 def measure(layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]) -> Measured:
@@ -274,7 +276,7 @@ def measure(layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]) -> M
     return codings.ALL[CODINGS[layout.coding]].measure(body, leaf)
 
 
-def runner_up(leaf: Shared, codebook: np.ndarray) -> tuple[str, int] | None:
+def runner_up(leaf: SharedLeaf, codebook: np.ndarray) -> tuple[str, int] | None:
     """The smallest other coding of labels, and its bytes; None without labels."""
     labels = np.asarray(leaf.labels)
     if not labels.size:

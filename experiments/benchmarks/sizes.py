@@ -33,7 +33,7 @@ import numpy as np
 
 import deepcomp_jax as dc
 from deepcomp_jax import codings, device, kmeans
-from deepcomp_jax._types import Shared
+from deepcomp_jax._types import SharedLeaf
 from deepcomp_jax.format import container
 
 NETWORK = Path(__file__).parent.parent / "results" / "cpu" / "model.dcz"
@@ -86,7 +86,7 @@ def network() -> Iterator[tuple[str, np.ndarray]]:
     compressed = container.loads(data)
     entries = container.read_header(data).leaves
     for entry, leaf in zip(entries, compressed.leaves, strict=True):
-        if isinstance(leaf, Shared) and leaf.labels.size:
+        if isinstance(leaf, SharedLeaf) and leaf.labels.size:
             codebook = compressed.codebooks[leaf.codebook]
             yield entry.name.replace("/", "."), signed(leaf.labels, codebook)
 

@@ -24,7 +24,7 @@ from deepcomp_jax import (
     share,
     trees,
 )
-from deepcomp_jax._types import Shared
+from deepcomp_jax._types import SharedLeaf
 from experiments.data.datasets import (
     Dataset,
 )
@@ -370,7 +370,7 @@ def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
 def measure_shared(study: Study, shared: share.SharedWeights) -> Row:
     """Weights kept, distinct values and error of a network, as a file would have it."""
     packed = api.pack(shared)
-    labels = [leaf.labels for leaf in packed.leaves if isinstance(leaf, Shared)]
+    labels = [leaf.labels for leaf in packed.leaves if isinstance(leaf, SharedLeaf)]
     return {
         "nonzero": sum(int(np.count_nonzero(own)) for own in labels),
         "unique": sum(codebook.size for codebook in packed.codebooks),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import account, trees
-from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.format import container
 from experiments.models.lenet import (
     LeNet5,
@@ -51,8 +51,8 @@ def network(
     for name in names:
         if kept(name):
             groups.setdefault(group(name), []).append(name)
-    leaves: dict[str, Dense | Shared] = {
-        name: Dense(np.zeros(named[name].shape, np.float32)) for name in names
+    leaves: dict[str, DenseLeaf | SharedLeaf] = {
+        name: DenseLeaf(np.zeros(named[name].shape, np.float32)) for name in names
     }
     codebooks: list[np.ndarray] = []
     for number, members in enumerate(groups.values()):
@@ -62,7 +62,7 @@ def network(
         for name in members:
             labels = np.searchsorted(entries, factors[name]) + 1
             labels = np.where(factors[name] == 0, 0, labels).astype(np.uint8)
-            leaves[name] = Shared(labels, number)
+            leaves[name] = SharedLeaf(labels, number)
     return Compressed(
         structure, tuple(leaves[name] for name in names), tuple(codebooks)
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcomp_jax import FormatError, account, codings
-from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.format import container
 from tests.support import (
     strategies,
@@ -30,12 +30,12 @@ def labels(size: int, k: int, density: float) -> np.ndarray:
 def example() -> Compressed:
     """Two tensors that share a codebook, one of their own, three dense ones."""
     leaves = (
-        Shared(labels(36_864, 16, 0.2).reshape(3, 3, 64, 64), 0, "relative", 8),
-        Shared(labels(100_000, 3, 0.05).reshape(500, 200), 1, "relative", 5),
-        Shared(labels(1000, 16, 0.5), 0),
-        Dense(np.array([1, 1, 2, 0, -0.0, np.nan, np.nan], np.float16)),
-        Dense(np.int32(3)[()] * np.ones((), np.int32)),
-        Dense(np.zeros((0, 3))),
+        SharedLeaf(labels(36_864, 16, 0.2).reshape(3, 3, 64, 64), 0, "relative", 8),
+        SharedLeaf(labels(100_000, 3, 0.05).reshape(500, 200), 1, "relative", 5),
+        SharedLeaf(labels(1000, 16, 0.5), 0),
+        DenseLeaf(np.array([1, 1, 2, 0, -0.0, np.nan, np.nan], np.float16)),
+        DenseLeaf(np.int32(3)[()] * np.ones((), np.int32)),
+        DenseLeaf(np.zeros((0, 3))),
     )
     structure = {"conv": {"kernel": 0}, "fc": [1, 2], "rest": (3, 4, 5)}
     return Compressed(structure, leaves, (SIXTEEN, THREE))
@@ -93,7 +93,9 @@ def test_positions_say_where_and_indices_which(coding: str, seed: int, part: flo
     gathered.ravel()[: kept.sum()] = True
 
     def parts(labels: np.ndarray) -> account.Parts:
-        leaf = Shared(labels.astype(np.uint8), 0, coding, *[5] * (coding == "relative"))
+        leaf = SharedLeaf(
+            labels.astype(np.uint8), 0, coding, *[5] * (coding == "relative")
+        )
         (found,) = account.account(
             container.dumps(Compressed({"w": 0}, (leaf,), (SIXTEEN,)))
         ).tensors
@@ -119,7 +121,7 @@ def test_a_shared_codebook_is_charged_to_its_first_tensor():
 
 def test_counts_of_a_tensor():
     first = example().leaves[0]
-    assert isinstance(first, Shared)
+    assert isinstance(first, SharedLeaf)
     assert CONV.name == "conv/kernel"
     assert CONV.layout.shape == (3, 3, 64, 64)
     assert CONV.size == 36_864
@@ -171,7 +173,7 @@ def test_bound():
 def test_the_next_best_coding():
     sizes = {}
     for coding in codings.ALL:
-        second = Shared(labels(1000, 16, 0.5), 0, coding)
+        second = SharedLeaf(labels(1000, 16, 0.5), 0, coding)
         data = container.dumps(Compressed((0,), (second,), (SIXTEEN,)))
         sizes[coding] = account.account(data).tensors[0].body_bytes
     best, following = sorted(sizes, key=sizes.__getitem__)[:2]
@@ -236,7 +238,7 @@ def test_table_of_the_paper():
     ("k", "bits"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (256, 8), (257, 9)]
 )
 def test_bits_of_an_index(k: int, bits: int):
-    leaf = Shared(np.arange(k + 1), 0, "relative", 5)
+    leaf = SharedLeaf(np.arange(k + 1), 0, "relative", 5)
     network = Compressed(0, (leaf,), (np.arange(1, k + 1, dtype=np.float32),))
     row = account.table(account.account(container.dumps(network)))[0]
     assert row.weight_bits == bits
@@ -282,7 +284,7 @@ def test_nonzero_and_unique():
     assert ACCOUNT.nonzero == sum(tensor.kept for tensor in ACCOUNT.tensors)
     assert CONV.unique == SECOND.unique == 16  # one codebook, counted once
     assert ACCOUNT.unique == 16 + 3 + 3 + 1
-    idle = Compressed([0], (Shared(np.array([1, 3, 0]), 0),), (SIXTEEN,))
+    idle = Compressed([0], (SharedLeaf(np.array([1, 3, 0]), 0),), (SIXTEEN,))
     found = account.account(container.dumps(idle))
     assert (found.unique, found.tensors[0].clusters) == (2, 16)
 
@@ -292,7 +294,7 @@ def test_nonzero_and_unique():
 @pytest.mark.parametrize("copies", [1, 50])
 def test_nonzero_and_unique_in_any_dtype(dtype: np.dtype, copies: int):
     values = np.array([np.nan, -np.nan, np.inf, 0, -0.0, 1, 1, 2] + copies * [0])
-    data = container.dumps(Compressed(0, (Dense(values.astype(dtype)),), ()))
+    data = container.dumps(Compressed(0, (DenseLeaf(values.astype(dtype)),), ()))
     (tensor,) = account.account(data).tensors
     finite = dtype.name.endswith(("fn", "fnuz"))  # infinity becomes a NaN there
     assert (tensor.kept, tensor.unique) == (6, 3 if finite else 4)

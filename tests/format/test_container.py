@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepcomp_jax import FormatError, codings
-from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.format import codebook_header, container, tree_header
 from tests.support import (
     invalid_vectors,
@@ -33,14 +33,14 @@ FLOAT32 = np.array([-1.5, 0.25, 2], np.float32)
 
 def dense(*values: np.ndarray) -> Compressed:
     """A list of leaves stored value by value."""
-    return Compressed(list(range(len(values))), tuple(map(Dense, values)), ())
+    return Compressed(list(range(len(values))), tuple(map(DenseLeaf, values)), ())
 
 
 def shared(
     labels: np.ndarray, codebook: np.ndarray = FLOAT32, coding: str | None = None
 ) -> Compressed:
     """A network of one shared leaf, w."""
-    return Compressed({"w": 0}, (Shared(labels, 0, coding),), (codebook,))
+    return Compressed({"w": 0}, (SharedLeaf(labels, 0, coding),), (codebook,))
 
 
 def assert_equal(found: Compressed, given: Compressed) -> None:
@@ -50,7 +50,7 @@ def assert_equal(found: Compressed, given: Compressed) -> None:
     for a, b in zip(found.leaves, given.leaves, strict=True):
         assert type(a) is type(b)
         assert_same_bits(a[0], b[0])
-        if isinstance(a, Shared) and isinstance(b, Shared):
+        if isinstance(a, SharedLeaf) and isinstance(b, SharedLeaf):
             # Of two equal codebooks, one is gone if copies alone had it.
             books = found.codebooks[a.codebook], given.codebooks[b.codebook]
             assert_same_bits(*books)
@@ -93,7 +93,7 @@ def test_equal_networks_give_equal_bytes():
     wide = np.asfortranarray(labels.astype(np.int64))
     first = container.dumps(shared(labels.astype(np.uint8)))
     assert container.dumps(shared(wide)) == first
-    leaves = (Dense(np.ones(2)), Dense(np.zeros(3)))
+    leaves = (DenseLeaf(np.ones(2)), DenseLeaf(np.zeros(3)))
     assert container.dumps(Compressed({"b": 1, "a": 0}, leaves, ())) == container.dumps(
         Compressed({"a": 0, "b": 1}, leaves, ())
     )
@@ -128,7 +128,7 @@ SPECIAL = [np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-45, 3.0]
 )
 def test_dense_leaves_keep_every_bit(values: np.ndarray):
     (leaf,) = container.loads(container.dumps(dense(values))).leaves
-    assert isinstance(leaf, Dense)
+    assert isinstance(leaf, DenseLeaf)
     assert_same_bits(leaf.values, values)
     assert leaf.values.flags.writeable
 
@@ -169,7 +169,7 @@ def test_a_codebook_of_the_greatest_size():
 def test_labels_come_back_in_the_narrowest_dtype(k: int):
     network = shared(np.arange(k + 1), np.arange(1, k + 1, dtype=np.float32))
     (leaf,) = container.loads(container.dumps(network)).leaves
-    assert isinstance(leaf, Shared)
+    assert isinstance(leaf, SharedLeaf)
     assert leaf.labels.dtype == (np.uint8 if k < 256 else np.uint16)
 
 
@@ -225,7 +225,7 @@ def test_a_sparse_leaf_is_one_that_is_smaller_so(kept: int):
 def test_variables_are_plain_containers():
     structure: Structure = {3: 0, "a": [1, (2, None, {})]}
     arrays = [np.array(i) for i in range(3)]
-    network = Compressed(structure, tuple(map(Dense, arrays)), ())
+    network = Compressed(structure, tuple(map(DenseLeaf, arrays)), ())
     loaded = container.variables(container.loads(container.dumps(network)))
     assert repr(loaded) == repr({3: arrays[0], "a": [arrays[1], (arrays[2], None, {})]})
 
@@ -263,9 +263,9 @@ def test_every_flipped_bit_is_rejected(network: Compressed, draw: st.DataObject)
 def test_all_prefixes_and_all_flips_of_one_file():
     labels = np.arange(20, dtype=np.uint8) % 4
     leaves = (
-        Dense(np.arange(129)),  # in a section
-        *(Shared(labels, 0, coding) for coding in codings.ALL),
-        Dense(np.array([0.0] * 30 + [1.0], ml_dtypes.bfloat16)),
+        DenseLeaf(np.arange(129)),  # in a section
+        *(SharedLeaf(labels, 0, coding) for coding in codings.ALL),
+        DenseLeaf(np.array([0.0] * 30 + [1.0], ml_dtypes.bfloat16)),
     )
     structure: Structure = {"a": 0, "conv": {"k": [1, 2, 3, 4], "l": 5}}
     network = Compressed(structure, leaves, (FLOAT32,))
@@ -339,7 +339,7 @@ def test_classes_of_all_leaves_are_counted(monkeypatch: pytest.MonkeyPatch):
         container.check(invalid_vectors.many_classes(65), 1 << 30)
 
     rows = np.repeat(np.arange(2, dtype=np.uint8), 600).reshape(60, 20)
-    leaves = (Shared(rows, 0, "grouped"), Shared(rows[::-1], 0, "grouped"))
+    leaves = (SharedLeaf(rows, 0, "grouped"), SharedLeaf(rows[::-1], 0, "grouped"))
     network = Compressed([0, 1], leaves, (np.ones(1, np.float32),))
     monkeypatch.setattr(container, "MAX_CLASS_INDICES", 120)
     data = container.dumps(network)
@@ -380,7 +380,7 @@ def test_a_pipe_is_read_as_a_file(tmp_path: Path):
 
 def test_messages_name_few_leaves(tmp_path: Path):
     names = {f"leaf{number:05}": number for number in range(5000)}
-    network = Compressed(names, (Dense(np.zeros(1, np.int8)),) * 5000, ())
+    network = Compressed(names, (DenseLeaf(np.zeros(1, np.int8)),) * 5000, ())
     (tmp_path / "m.dcz").write_bytes(container.dumps(network))
     with pytest.raises(ValueError, match="leaf00019, and 4980 more") as caught:
         container.load_leaf(tmp_path / "m.dcz", "none")
@@ -439,9 +439,9 @@ def test_an_error_names_leaf_offset_and_clause():
 def path(tmp_path: Path) -> Path:
     """A file of three leaves."""
     leaves = (
-        Dense(np.arange(5)),
-        Shared(np.arange(6000, dtype=np.uint16).reshape(2, 3000) % 4, 0, "packed"),
-        Dense(np.arange(300, dtype=np.float32)),
+        DenseLeaf(np.arange(5)),
+        SharedLeaf(np.arange(6000, dtype=np.uint16).reshape(2, 3000) % 4, 0, "packed"),
+        DenseLeaf(np.arange(300, dtype=np.float32)),
     )
     network = Compressed({"a": 0, "b": {"w": 1, "z": 2}}, leaves, (FLOAT32,))
     container.write(tmp_path / "m.dcz", container.dumps(network))
@@ -523,7 +523,7 @@ def nest(depth: int) -> Structure:
     ],
 )
 def test_structures_that_cannot_be_written(structure: Structure, message: str):
-    leaves = (Dense(np.ones(1)),) * 2
+    leaves = (DenseLeaf(np.ones(1)),) * 2
     with pytest.raises(ValueError, match=message):
         container.dumps(Compressed(structure, leaves, ()))
 
@@ -532,7 +532,7 @@ def test_structures_that_cannot_be_written(structure: Structure, message: str):
 @pytest.mark.parametrize("node", ["a", True, 1.0, np.array(0), {0}])
 def test_nodes_of_other_types(node: object):
     with pytest.raises(TypeError, match="made of dict, list, tuple, int and None"):
-        container.dumps(Compressed([node], (Dense(np.ones(1)),), ()))  # pyright: ignore
+        container.dumps(Compressed([node], (DenseLeaf(np.ones(1)),), ()))  # pyright: ignore
 
 
 @pytest.mark.spec("C44", "C23", "C25", "C21")
@@ -540,45 +540,49 @@ def test_nodes_of_other_types(node: object):
     ("leaf", "codebooks", "message"),
     [
         (
-            Dense(np.array(["a"])),
+            DenseLeaf(np.array(["a"])),
             (),
             "leaf 'w' is <U1: convert it to one of bool, int8",
         ),
-        (Dense(np.array([None])), (), "leaf 'w' is object: convert"),
-        (Shared(np.array([4]), 0), (FLOAT32,), "labels must be 0 to 3, got 4 to 4"),
-        (Shared(np.array([-1, 2]), 0), (FLOAT32,), "got -1 to 2"),
-        (Shared(np.array([1.0]), 0), (FLOAT32,), "labels are float64, not integ"),
+        (DenseLeaf(np.array([None])), (), "leaf 'w' is object: convert"),
+        (SharedLeaf(np.array([4]), 0), (FLOAT32,), "labels must be 0 to 3, got 4 to 4"),
+        (SharedLeaf(np.array([-1, 2]), 0), (FLOAT32,), "got -1 to 2"),
+        (SharedLeaf(np.array([1.0]), 0), (FLOAT32,), "labels are float64, not integ"),
         (
-            Shared(np.array([1]), 0, "relative", 0),
+            SharedLeaf(np.array([1]), 0, "relative", 0),
             (FLOAT32,),
             "a gap must have 1 to 16 bits, got 0",
         ),
-        (Shared(np.array([1]), 0, None, 17), (FLOAT32,), "1 to 16 bits, got 17"),
+        (SharedLeaf(np.array([1]), 0, None, 17), (FLOAT32,), "1 to 16 bits, got 17"),
         (
-            Shared(np.array([1]), 0, "huffman"),
+            SharedLeaf(np.array([1]), 0, "huffman"),
             (FLOAT32,),
             "no coding 'huffman': packed, relative, order0, grouped",
         ),
         (
-            Shared(np.array([1]), 0, "grouped"),
+            SharedLeaf(np.array([1]), 0, "grouped"),
             (np.arange(1, 1026, dtype=np.float32),),
             "grouped coding cannot hold a codebook of 1025 entries: share with fewer",
         ),
-        (Shared(np.array([1]), 1), (FLOAT32,), "in order of first use"),
-        (Shared(np.array([1]), 0), (), "in order of first use"),
-        (Shared(np.array([1]), 0), (FLOAT32, FLOAT32), "2 codebooks must be listed"),
-        (Shared(np.array([1]), 0), (FLOAT32[::-1],), "strictly ascending; share"),
-        (Shared(np.array([1]), 0), (np.float32([1, 1]),), "strictly ascending"),
-        (Shared(np.array([1]), 0), (np.float32([0, 1]),), "non-zero"),
-        (Shared(np.array([1]), 0), (np.float32([-0.0]),), "non-zero"),
-        (Shared(np.array([1]), 0), (np.float32([np.nan]),), "not finite"),
-        (Shared(np.array([1]), 0), (np.float32([1, np.inf]),), "not finite"),
-        (Shared(np.array([1]), 0), (np.array([1, 2]),), "codebook 0 is int64"),
-        (Shared(np.array([1]), 0), (FLOAT32[None],), "not a vector of a floating"),
+        (SharedLeaf(np.array([1]), 1), (FLOAT32,), "in order of first use"),
+        (SharedLeaf(np.array([1]), 0), (), "in order of first use"),
+        (
+            SharedLeaf(np.array([1]), 0),
+            (FLOAT32, FLOAT32),
+            "2 codebooks must be listed",
+        ),
+        (SharedLeaf(np.array([1]), 0), (FLOAT32[::-1],), "strictly ascending; share"),
+        (SharedLeaf(np.array([1]), 0), (np.float32([1, 1]),), "strictly ascending"),
+        (SharedLeaf(np.array([1]), 0), (np.float32([0, 1]),), "non-zero"),
+        (SharedLeaf(np.array([1]), 0), (np.float32([-0.0]),), "non-zero"),
+        (SharedLeaf(np.array([1]), 0), (np.float32([np.nan]),), "not finite"),
+        (SharedLeaf(np.array([1]), 0), (np.float32([1, np.inf]),), "not finite"),
+        (SharedLeaf(np.array([1]), 0), (np.array([1, 2]),), "codebook 0 is int64"),
+        (SharedLeaf(np.array([1]), 0), (FLOAT32[None],), "not a vector of a floating"),
     ],
 )
 def test_leaves_that_cannot_be_written(
-    leaf: Dense | Shared, codebooks: tuple[np.ndarray, ...], message: str
+    leaf: DenseLeaf | SharedLeaf, codebooks: tuple[np.ndarray, ...], message: str
 ):
     with pytest.raises(ValueError, match=message):
         container.dumps(Compressed({"w": 0}, (leaf,), codebooks))
@@ -594,14 +598,16 @@ def test_a_codebook_that_is_too_large():
 @pytest.mark.spec("C44", "C45")
 def test_codebooks_that_are_too_large_together():
     many = tuple(np.arange(i, i + 2**15, dtype=np.float32) for i in range(1, 34))
-    leaves = tuple(Shared(np.zeros(3, np.uint16), i) for i in range(33))
+    leaves = tuple(SharedLeaf(np.zeros(3, np.uint16), i) for i in range(33))
     with pytest.raises(ValueError, match="1081344 entries, above 1048576: share with"):
         container.dumps(Compressed([*range(33)], leaves, many))
 
 
 @pytest.mark.spec("C44")
 def test_a_leaf_of_another_type():
-    with pytest.raises(TypeError, match="leaf 'w' is a ndarray, not Dense or Shared"):
+    with pytest.raises(
+        TypeError, match="leaf 'w' is a ndarray, not DenseLeaf or SharedLeaf"
+    ):
         container.dumps(Compressed({"w": 0}, (np.ones(3),), ()))  # pyright: ignore
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 import deepcomp_jax as dc
 from deepcomp_jax import FormatError, account, codings
-from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.format import container, leaf_body
 from tests import (
     make_vectors,
@@ -34,7 +34,7 @@ BOOK = np.array([-1, 0.5, 2], np.float32)
 
 def several(*values: np.ndarray) -> Compressed:
     """A list of leaves stored value by value."""
-    return Compressed([*range(len(values))], tuple(map(Dense, values)), ())
+    return Compressed([*range(len(values))], tuple(map(DenseLeaf, values)), ())
 
 
 def twice(network: Compressed) -> Compressed:
@@ -80,9 +80,9 @@ def test_every_dtype_in_every_coding(coding: str, dtype: np.dtype, tmp_path: Pat
     books: tuple[np.ndarray, ...] = ()
     if coding in codings.ALL:
         books = (np.ones(1, dtype),)
-        leaf = Shared(kept.astype(np.uint8), 0, coding)
+        leaf = SharedLeaf(kept.astype(np.uint8), 0, coding)
     else:
-        leaf = Dense(kept.astype(dtype))
+        leaf = DenseLeaf(kept.astype(dtype))
     network = Compressed([0], (leaf,), books)
     data = container.dumps(twice(network))
     assert copied(data) == [None, 0]
@@ -120,14 +120,14 @@ def test_codebooks_are_equal_by_their_entries():
     """The second one goes with the leaf that alone had it, and the third moves up."""
     labels = np.arange(40).reshape(8, 5) % 4
     books = BOOK, BOOK.copy(), np.float32([1, 2, 3])
-    leaves = tuple(Shared(labels, number, "packed") for number in range(3))
+    leaves = tuple(SharedLeaf(labels, number, "packed") for number in range(3))
     data = container.dumps(Compressed([0, 1, 2], leaves, books))
     assert copied(data) == [None, 0, None]
     found = container.loads(data)
     assert [own.tolist() for own in found.codebooks] == [[-1, 0.5, 2], [1, 2, 3]]
     assert container.dumps(found) == data
     # Here another leaf has the second one, behind one that has the third.
-    last = Shared(labels[::-1], 1, "packed")
+    last = SharedLeaf(labels[::-1], 1, "packed")
     network = Compressed([0, 1, 2, 3], (*leaves, last), books)
     data = container.dumps(network)
     assert copied(data) == [None, 0, None, None]
@@ -180,7 +180,7 @@ def test_a_file_without_equal_leaves_is_of_the_first_version():
 @pytest.mark.spec("C31", "C57")
 def test_copies_count_towards_the_memory():
     n = 10_000
-    leaf = Shared(np.ones(n, np.uint8), 0)
+    leaf = SharedLeaf(np.ones(n, np.uint8), 0)
     data = container.dumps(Compressed([0, 1, 2], (leaf,) * 3, (BOOK,)))
     most = 3 * 4 * n + 8 * n  # three leaves of float32, and decoding one of them
     for read in (container.loads, container.read_values, account.account):
@@ -192,7 +192,7 @@ def test_copies_count_towards_the_memory():
 @pytest.mark.spec("C57")
 def test_leaves_have_memory_of_their_own(tmp_path: Path):
     labels = np.arange(8000).reshape(80, 100) % 4
-    leaf, raw = Shared(labels, 0, "packed"), Dense(np.arange(5.0))
+    leaf, raw = SharedLeaf(labels, 0, "packed"), DenseLeaf(np.arange(5.0))
     network = Compressed([0, 1, 2, 3], (leaf, leaf, raw, raw), (BOOK,))
     data = container.dumps(network)
     for found in (
@@ -216,7 +216,7 @@ def test_leaves_have_memory_of_their_own(tmp_path: Path):
 def test_a_body_is_decoded_once(monkeypatch: pytest.MonkeyPatch):
     """However many copies there are, so that they cost the time of copying alone."""
     labels = np.repeat(np.arange(2, dtype=np.uint8), 600).reshape(60, 20)
-    leaf = Shared(labels, 0, "grouped")
+    leaf = SharedLeaf(labels, 0, "grouped")
     data = container.dumps(Compressed([*range(50)], (leaf,) * 50, (BOOK,)))
     calls: list[bytes] = []
     body = leaf_body._body
@@ -253,7 +253,7 @@ def test_classes_of_copies_are_not_counted():
 @pytest.mark.spec("A17", "A1")
 def test_the_account_of_a_copy():
     labels = np.arange(6000).reshape(60, 100) % 4
-    leaves = Shared(labels, 0, "relative", 5), Dense(np.float32([0, 1, 1, 3]))
+    leaves = SharedLeaf(labels, 0, "relative", 5), DenseLeaf(np.float32([0, 1, 1, 3]))
     once = container.dumps(Compressed([[0, 1]], leaves, (BOOK,)))
     data = container.dumps(Compressed([[0, 1], [2, 3]], leaves * 2, (BOOK,)))
     single, found = account.account(once), account.account(data, compare=True)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import Rule, codings, prune, share
-from deepcomp_jax._types import Compressed, Dense, Shared
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.device import leaves
 from deepcomp_jax.format import byte_codebooks, container, file_header
 from deepcomp_jax.rules import ShareMethod
@@ -251,7 +251,7 @@ def test_values_of_one_byte_keep_every_bit_and_are_coded_if_that_is_smaller(
     size = dc.save(path, dc.compress(variables))
     assert_identical(dc.load(path), variables)
     assert_identical(dc.load(path, device=jax.devices()[0]), variables)
-    leaves = Dense(variables["again"]), Dense(variables["w"])
+    leaves = DenseLeaf(variables["again"]), DenseLeaf(variables["w"])
     plainly = Compressed({"again": 0, "w": 1}, leaves, ())
     assert size <= dc.save(plain, plainly)
     present = np.unique(words, return_counts=True)[1] / words.size
@@ -270,7 +270,7 @@ def test_every_float8_comes_back_from_a_device_that_rounds_nan(
     """Whatever decodes there, all 256 values keep their bits, quiet NaNs or not."""
     words = np.random.default_rng(0).integers(0, 256, (90, 70)).astype(np.uint8)
     labels, book = byte_codebooks.shared(words.view(dtype))
-    leaf = Shared(labels, 0, coding)
+    leaf = SharedLeaf(labels, 0, coding)
     path = tmp_path / "m.dcz"
     dc.save(path, Compressed({"w": 0}, (leaf,), (book,)))
     monkeypatch.setattr(leaves, "_platform", lambda _: "gpu")  # not NumPy's part

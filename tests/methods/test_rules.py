@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import prune, share, trees
-from deepcomp_jax._types import Dense, Shared
+from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.rules import resolve
 from deepcomp_jax.rules.weights import find_weights
 
@@ -277,7 +277,11 @@ def test_rules_of_a_budget_prune_share_and_code():
     ]
     found = dc.budget.point(tree, rules, rd_lambda=1e-6)
     a, b, c = found.compressed.leaves
-    assert isinstance(a, Shared) and isinstance(b, Shared) and isinstance(c, Dense)
+    assert (
+        isinstance(a, SharedLeaf)
+        and isinstance(b, SharedLeaf)
+        and isinstance(c, DenseLeaf)
+    )
     assert a.coding == "packed"
     assert np.count_nonzero(a.labels) == 500
     decoded = dc.decompress(found.compressed)

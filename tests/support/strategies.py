@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from deepcomp_jax import codings
-from deepcomp_jax._types import Compressed, Dense, Shared, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.codings import symbol_models
 from deepcomp_jax.format import container
 from deepcomp_jax.streams import rans
@@ -266,13 +266,13 @@ def stored_codebooks(draw: st.DrawFn) -> np.ndarray:
 def networks(draw: st.DrawFn) -> Compressed:
     """Whole networks, as a reader gives them back."""
     books: list[np.ndarray] = []
-    leaves: list[Dense | Shared] = []
+    leaves: list[DenseLeaf | SharedLeaf] = []
 
-    def leaf() -> Dense | Shared:
+    def leaf() -> DenseLeaf | SharedLeaf:
         if leaves and draw(st.integers(0, 3)) == 0:
             return draw(st.sampled_from(leaves))
         if draw(st.booleans()):
-            return Dense(draw(dense_values()))
+            return DenseLeaf(draw(dense_values()))
         number = draw(st.integers(0, len(books)))
         if number == len(books):
             books.append(draw(codebooks()))
@@ -284,8 +284,8 @@ def networks(draw: st.DrawFn) -> Compressed:
         how = draw(st.sampled_from([None, "packed", "order0", "grouped"]))
         labels = labels.astype(np.min_scalar_type(k))
         if draw(st.booleans()):
-            return Shared(labels, number, "relative", draw(st.integers(1, 16)))
-        return Shared(labels, number, how)
+            return SharedLeaf(labels, number, "relative", draw(st.integers(1, 16)))
+        return SharedLeaf(labels, number, how)
 
     def number(node: Structure) -> Structure:
         if isinstance(node, dict):
