@@ -23,6 +23,7 @@ import optax
 
 from deepcomp_jax import share, trees
 from deepcomp_jax.share import SharedWeights
+from deepcomp_jax.trees import placement
 
 _MOST = 0.5  # density above which a place costs nothing
 _LEAST = 1e-6  # density of a place that nothing speaks for
@@ -112,8 +113,9 @@ def bits(params: Any, steps: Any, prices: Any, *, width: float = 0.1) -> jax.Arr
         kept = size / (size + width)
         return jnp.sum(kept * (price + _INDEX_BITS + jnp.log2(1 + size)))
 
-    costs = jax.tree.map(cost, params, steps, prices)
-    return sum(jax.tree.leaves(costs), jnp.zeros(()))
+    costs = jax.tree.leaves(jax.tree.map(cost, params, steps, prices))
+    costs = placement.together(costs, jax.tree.leaves(prices))
+    return sum(costs, jnp.zeros(()))
 
 
 def quantised(params: Any, steps: Any) -> Any:
