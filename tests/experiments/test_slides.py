@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+import deepcomp_jax as dc
 from deepcomp_jax import account
-from deepcomp_jax._types import Compressed, Dense
 from deepcomp_jax.format import container
 from experiments.reporting import (
     slides,
@@ -50,8 +50,8 @@ def test_measures_of_a_file():
     """Of 1000 values in two leaves 20 are not zero, and 8 distinct: four, twice."""
     leaf = np.zeros((50, 10), np.float32)
     leaf[0] = [1, 2, 3, 4, 1, 2, 3, 4, 1, 1]
-    network = Compressed([0, 1], (Dense(leaf), Dense(leaf)), ())
-    found = slides.measures(account.account(container.dumps(network)))
+    data = container.dumps(dc.compress([leaf, 2 * leaf], []))
+    found = slides.measures(account.account(data))
     assert (found["parameters"], found["nonzero"], found["unique"]) == (1000, 20, 8)
     assert found["unique_per_nonzero"] == 40
     assert found["unique_per_parameters"] == pytest.approx(0.8)
