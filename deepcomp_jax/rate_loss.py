@@ -24,6 +24,7 @@ import optax
 from deepcomp_jax.rules import Rule
 from deepcomp_jax.share.methods import PRECISE, distinct
 from deepcomp_jax.share.weights import SharedWeights, share
+from deepcomp_jax.trees import placement
 
 _MOST = 0.5  # density above which a place costs nothing
 _LEAST = 1e-6  # density of a place that nothing speaks for
@@ -114,8 +115,9 @@ def expected_bits(
         kept = size / (size + width)
         return jnp.sum(kept * (price + _INDEX_BITS + jnp.log2(1 + size)))
 
-    costs = jax.tree.map(cost, params, steps, prices)
-    return sum(jax.tree.leaves(costs), jnp.zeros(()))
+    costs = jax.tree.leaves(jax.tree.map(cost, params, steps, prices))
+    costs = placement.together(costs, jax.tree.leaves(prices))
+    return sum(costs, jnp.zeros(()))
 
 
 def fake_quant(params: Any, steps: Any) -> Any:

@@ -1,7 +1,7 @@
 """Where every bit of a `.dcz` file goes, from the file alone.
 
 Each bit is counted once: those of a tensor, by part, and those of the file itself add
-up to 8 times the size of the file. `specs/account.md` says what the measures mean.
+up to 8 times the size of the file. `specs/account.md` says what each number means.
 """
 
 import math
@@ -12,15 +12,11 @@ import numpy as np
 from deepcomp_jax._types import DenseLeaf
 from deepcomp_jax.account.tensors import Parts as Parts
 from deepcomp_jax.account.tensors import Tensor as Tensor
-from deepcomp_jax.account.tensors import copied, count, distinct
+from deepcomp_jax.account.tensors import copied, count, distinct, divide
 from deepcomp_jax.account.text import render
 from deepcomp_jax.format import container, file_header, leaf_body
-from deepcomp_jax.streams.counting import Sharing as Sharing
-from deepcomp_jax.streams.counting import bincount, divide
+from deepcomp_jax.streams.counting import bincount
 from deepcomp_jax.streams.counting import entropy as entropy
-from deepcomp_jax.streams.counting import equation_1 as equation_1
-from deepcomp_jax.streams.counting import product as product
-from deepcomp_jax.streams.counting import sharing_measures as sharing_measures
 
 DENSE_BITS = 32  # of a value in a dense fp32 file, whatever its dtype is here
 
@@ -216,7 +212,6 @@ def to_dict(account: Account) -> dict[str, Any]:
         "bits": account.total._asdict(),
         "front_bits": account.front._asdict(),
         "entropy_bound": account.bound,
-        "measures": measures(account),
         "per_tensor": [
             {
                 "name": tensor.name,
@@ -248,20 +243,7 @@ def _runner_up(tensor: Tensor) -> dict[str, str | int] | None:
     return dict(zip(("coding", "bytes"), tensor.runner_up, strict=True))
 
 
-def measures(account: Account) -> dict[str, float | int | None]:
-    """The slides' measures of a file; None where they would divide by zero."""
-    n, k = account.nonzero, account.unique
-    slides = equation_1(n, k) if n and k else None
-    pruning = divide(account.parameters, n)
-    return sharing_measures(n, k, account.parameters)._asdict() | {
-        "equation_1": slides,
-        "equation_1_paper": equation_1(n, k, b2=32) if n and k else None,
-        "parameters_per_nonzero": pruning,
-        "product": product(slides, pruning) if slides and pruning else None,
-    }
-
-
 def format(account: Account) -> str:
-    """The account as text: the bits of each tensor and part, and the measures."""
+    """The account as text: the bits of each tensor and part, and the sizes in all."""
     rows = [row._asdict() for row in table(account)]
     return render(to_dict(account), rows)

@@ -178,3 +178,8 @@ def distinct(values: np.ndarray) -> tuple[int, int]:
         wide = values.astype(np.float32) if values.dtype.isbuiltin == 2 else values
         nonzero = wide[wide != 0]
         return nonzero.size, np.unique(nonzero).size
+
+
+def divide(above: int, below: int) -> float | None:
+    """A ratio; None if there is nothing below."""
+    return above / below if below else None

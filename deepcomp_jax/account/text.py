@@ -1,4 +1,4 @@
-"""An account as text: aligned tables, and each measure with what it leaves out."""
+"""An account as text: aligned tables, and the sizes in all."""
 
 import math
 from collections.abc import Sequence
@@ -26,37 +26,6 @@ _TABLE_HEAD = (
     *("gap bits P+Q", "P+Q+H", "rate % P+Q", "P+Q+H"),
 )
 _BOUND = "bound: ideal bits of gaps and indices; models, codebooks, values"
-# Name, key, how it is written, and what it does not count (A14).
-_MEASURES = (
-    (
-        *("unique / non-zero", "unique_per_nonzero", "{:.14f} %"),
-        "the index of each weight, positions",
-    ),
-    (
-        *("unique / parameters", "unique_per_parameters", "{:.16f} %"),
-        "the index of each weight, positions",
-    ),
-    (
-        *("parameters / unique", "parameters_per_unique", "x{:.2f}"),
-        "the index of each weight, positions: no ratio of sizes",
-    ),
-    (
-        *("equation 1, b2 = 8", "equation_1", "x{:.5f}"),
-        "positions, pruning, entropy; takes all unique values for one codebook",
-    ),
-    (
-        *("equation 1, b2 = 32", "equation_1_paper", "x{:.5f}"),
-        "positions, pruning, entropy; takes all unique values for one codebook",
-    ),
-    (
-        *("parameters / non-zero", "parameters_per_nonzero", "x{:.4f}"),
-        "positions",
-    ),
-    (
-        *("product of the levels", "product", "x{:.8f}"),
-        "positions, entropy, tables, headers (b2 = 8)",
-    ),
-)
 
 
 def render(report: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
@@ -76,7 +45,7 @@ def render(report: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         "a rate is bits over 32 bits for each value, P+Q+H with every bit of the file.",
         "",
     ]
-    return "\n".join(lines + _measures(report))
+    return "\n".join(lines + _sizes(report))
 
 
 def align(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
@@ -155,7 +124,7 @@ def _number(value: float | None, scale: float = 1, digits: int = 2) -> str:
     return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
-def _measures(report: dict[str, Any]) -> list[str]:
+def _sizes(report: dict[str, Any]) -> list[str]:
     bound = report["entropy_bound"]
     above = 8 * report["file_bytes"] / bound - 1 if bound else None
     rows = [
@@ -165,10 +134,6 @@ def _measures(report: dict[str, Any]) -> list[str]:
         ("non-zero", str(report["nonzero"]), ""),
         ("unique non-zero", str(report["unique"]), "added up over the codebooks"),
     ]
-    for name, key, form, note in _MEASURES:
-        value = report["measures"][key]
-        text = "-" if value is None else form.format(value)
-        rows.append((name, text, f"not counted: {note}"))
     return align(rows, left=3)
 
 

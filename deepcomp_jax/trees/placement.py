@@ -12,13 +12,21 @@ from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
 
 
-def together(leaves: Sequence[jax.Array]) -> list[jax.Array]:
-    """Leaves where one program can have them: on the first one's if devices differ."""
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
+def together(leaves: Sequence[jax.Array], beside: Sequence[Any] = ()) -> list[Any]:
+    """Leaves where one program can have them: on the first one's if devices differ.
+
+    Args:
+        leaves: Any arrays.
+        beside: An array on the devices of each leaf. A leaf that is differentiated does
+            not say where it is.
+    """
+    placed = beside if any(isinstance(leaf, Tracer) for leaf in leaves) else leaves
+    if any(isinstance(x, Tracer) or not isinstance(x, jax.Array) for x in placed):
+        return list(leaves)  # within a program, which has one place for all
+    sets = [x.sharding.device_set for x in placed]
+    if all(devices == sets[0] for devices in sets):
         return list(leaves)
-    first = leaves[0].sharding.device_set
-    if all(leaf.sharding.device_set == first for leaf in leaves):
-        return list(leaves)
+    first = sets[0]
     one = min(first, key=lambda device: device.id)
     return [jax.device_put(leaf, one) for leaf in leaves]
 

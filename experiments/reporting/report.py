@@ -21,6 +21,7 @@ from experiments.data.datasets import (
 from experiments.reporting import (
     comparison,
     figures,
+    slides,
 )
 from experiments.study import (
     sharing,
@@ -89,6 +90,7 @@ def finish(
     measured = run.measure("test" if first else f"{phase}-test", errors)
     rows = _history(run.rows(), phases, phase, config.sharing)
     report = _facts(study, dataset.name, rows, measured) | account.to_dict(accounted)
+    report["measures"] = slides.measures(accounted)
     lines = list(_lines(report, shared, accounted))
     published = study.roles.published
     if published is not None:
@@ -168,6 +170,8 @@ def _lines(
         )
     yield ""
     yield str(accounted)
+    yield ""
+    yield from slides.lines(report["measures"])
     yield ""
     yield f"Test error of the dense network:   {report['dense_test_error']:.2f} %"
     yield f"Test error of the network decoded: {report['test_error']:.2f} %"

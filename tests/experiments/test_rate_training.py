@@ -66,7 +66,8 @@ def _dense_layers_broadcast():
         yield
 
 
-def _run(directory: Path, **changes: Any) -> dict[str, Any]:
+def run(directory: Path, **changes: Any) -> dict[str, Any]:
+    """Runs the tiny recipe, or what is left of it; returns what its report holds."""
     config = dataclasses.replace(TINY, **changes)
     model = NETWORK.build(config, 10)
     return protocol.run(config, model, NETWORK.roles, blots(), directory)
@@ -75,7 +76,7 @@ def _run(directory: Path, **changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
-    _run(directory)
+    run(directory)
     return directory
 
 
@@ -118,7 +119,7 @@ def test_a_network_asked_to_be_smaller_is(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(figures, "draw", lambda *_: [])
-    dear = _run(
+    dear = run(
         tmp_path, target_bytes=(800,), dense_epochs=2, epochs=(6,), tune_epochs=1
     )
     assert dear["file_bytes"] < (finished / "model.dcz").stat().st_size
@@ -128,7 +129,7 @@ def test_the_size_is_measured_now_and_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(figures, "draw", lambda *_: [])
-    _run(tmp_path, dense_epochs=1, epochs=(1,), tune_epochs=4, measurements=2)
+    run(tmp_path, dense_epochs=1, epochs=(1,), tune_epochs=4, measurements=2)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row["phase"] == "grid"]
     assert ["bytes" in row for row in rows] == [True, False, True, False]
@@ -136,19 +137,20 @@ def test_the_size_is_measured_now_and_then(
     assert len(set(prices)) == 4  # it changes in between too
 
 
-def test_killed_after_a_save_it_ends_with_the_same_file(
+def test_a_killed_run_ends_with_the_same_file(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(figures, "draw", lambda *_: [])
-    deadly = "sparsify.msgpack", "sparsify-end.json", "grid.msgpack", "model.dcz"
-    run_killed(lambda: _run(tmp_path), deadly)
-    files = [run / "model.dcz" for run in (tmp_path, finished)]
+    directory = tmp_path / "run"
+    run_killed(__name__, directory, ("sparsify.msgpack", "grid.msgpack"))
+    run(directory)
+    files = [place / "model.dcz" for place in (directory, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert _rows(tmp_path) == _rows(finished)
+    assert _rows(directory) == _rows(finished)
 
 
 def test_a_file_for_each_size(finished: Path, tmp_path: Path):
-    first = _run(tmp_path, target_bytes=(2000, 1500, 1100))
+    first = run(tmp_path, target_bytes=(2000, 1500, 1100))
     again = json.loads((finished / "report.json").read_text())
     assert first["file_bytes"] == again["file_bytes"]
     sizes = [first["file_bytes"]]

@@ -84,10 +84,15 @@ def _run(config: Config, directory: Path) -> dict[str, Any]:
     return protocol.run(config, Small(), ROLES, _dataset(), directory)
 
 
+def run(directory: Path) -> None:
+    """Runs the tiny study, or what is left of it."""
+    _run(TINY, directory)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
-    _run(TINY, directory)
+    run(directory)
     return directory
 
 
@@ -194,15 +199,16 @@ def test_sparsity_and_codebooks_are_as_asked(finished: Path):
     assert all(len(np.unique(kernel)) <= 9 for kernel in kernels)
 
 
-def test_killed_after_a_save_it_ends_with_the_same_file(
+def test_a_killed_run_ends_with_the_same_file(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runs, "SAVE_EVERY", 0.0)
-    deadly = "dense.msgpack", "prune-01-end.json", "kmeans.msgpack", "model.dcz"
-    run_killed(lambda: _run(TINY, tmp_path), deadly)
-    files = [run / "model.dcz" for run in (tmp_path, finished)]
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    directory = tmp_path / "run"
+    run_killed(__name__, directory, ("prune-01.msgpack", "kmeans.msgpack"))
+    run(directory)
+    files = [place / "model.dcz" for place in (directory, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
-    assert _timeless(tmp_path) == _timeless(finished)
+    assert _timeless(directory) == _timeless(finished)
 
 
 def test_without_time_each_start_takes_a_step_and_loses_none(tmp_path: Path):
@@ -250,7 +256,7 @@ def test_stopped_by_the_time_limit_again_and_again_it_ends_with_the_same_file(
             stops.append(stop.code)
     assert len(stops) >= TINY.total_epochs()
     assert set(stops) == {75}
-    files = [run / "model.dcz" for run in (tmp_path, finished)]
+    files = [place / "model.dcz" for place in (tmp_path, finished)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
 

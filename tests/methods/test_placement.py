@@ -11,7 +11,7 @@ import jax, numpy as np
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 import deepcomp_jax as dc
-from deepcomp_jax import prune, share, rate_loss
+from deepcomp_jax import prune, rate_loss, share
 
 devices = jax.devices()
 assert len(devices) == 4
@@ -69,6 +69,35 @@ for name in there:
     np.testing.assert_allclose(prices[name], expected[name], rtol=1e-5)
     assert prices[name].devices() == there[name].devices()
 rate_loss.fake_quant(there, steps)
+""")
+
+
+def test_a_rate_of_leaves_on_different_devices() -> None:
+    """A sum on one device, with derivatives where the leaves are."""
+    run("""
+def rate_of(params, step, prices):
+    return rate_loss.expected_bits(params, step, prices)
+
+here = {name: jnp.asarray(leaf) for name, leaf in weights.items()}
+parts = NamedSharding(Mesh(np.array(devices[:2]), ("x",)), P("x"))
+step = {name: jnp.float32(0.5) for name in weights}
+expected, slopes = jax.value_and_grad(rate_of)(
+    here, step, rate_loss.position_bits(here, step)
+)
+half = {"a": jax.device_put(here["a"], parts), "b": there["b"]}
+for params in (there, half, here):
+    for steps in (step, rate_loss.step_sizes(params, 1.0, of_vectors=0.1)):
+        steps = jax.tree.map(lambda x: 0 * x + 0.5, steps)
+        prices = rate_loss.position_bits(params, steps)
+        np.testing.assert_allclose(rate_of(params, steps, prices), expected, rtol=1e-5)
+        found, there_too = jax.value_and_grad(rate_of)(params, steps, prices)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        for name, slope in slopes.items():
+            np.testing.assert_allclose(there_too[name], slope, rtol=1e-4, atol=1e-6)
+            assert there_too[name].devices() == params[name].devices()
+on_one = jax.device_put(here, devices[3])
+prices = rate_loss.position_bits(on_one, step)
+np.testing.assert_allclose(jax.jit(rate_of)(on_one, step, prices), expected, rtol=1e-5)
 """)
 
 

@@ -177,9 +177,21 @@ def test_groups_that_cannot_be():
 
 
 @pytest.mark.spec("S25")
-def test_sharing_again_changes_nothing():
-    once = share.lookup(share.share(_variables(), EVERY))
-    twice = share.lookup(share.share(once, EVERY))
+@pytest.mark.parametrize(
+    "method",
+    [
+        share.kmeans(4),
+        share.kmeans(bits=2),
+        share.lloyd(4, init="linear"),
+        share.lloyd(4, init="density"),
+        share.lloyd(4, init="random", seed=3),
+        share.distinct,
+    ],
+)
+def test_sharing_again_changes_nothing(method: ShareMethod):
+    rules = [Rule(".", share=method)]
+    once = share.lookup(share.share(_variables(), rules))
+    twice = share.lookup(share.share(once, rules))
     jax.tree.map(np.testing.assert_array_equal, once, twice)
 
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import (
-    account,
     codings,
     fold,
     kmeans,
@@ -21,6 +20,9 @@ from deepcomp_jax.codings import axis_classes, relative, symbol_models
 from deepcomp_jax.format import container, tree_header
 from deepcomp_jax.format.leaf_header import CODINGS
 from deepcomp_jax.streams import bits, gaps, huffman, huffman_code, rans
+from experiments.reporting import (
+    slides,
+)
 
 
 def run_kmeans(text: str) -> str:
@@ -247,7 +249,7 @@ def run_file(text: str) -> str:
 def run_sharing(text: str) -> str:
     """`nonzero`, `unique` and `parameters` to the slides' rates, as many digits."""
     counts = {name: int(numbers[0]) for name, numbers in _fields(text).items()}
-    found = account.sharing_measures(**counts)
+    found = slides.sharing_measures(**counts)
     return (
         f"unique / non-zero {found.unique_per_nonzero:.14f} %\n"
         f"unique / parameters {found.unique_per_parameters:.16f} %\n"
@@ -258,12 +260,12 @@ def run_sharing(text: str) -> str:
 def run_equation_1(text: str) -> str:
     """`n`, `k`, `b1` and `b2` to the rate of equation 1, 5 digits."""
     given = {name: int(numbers[0]) for name, numbers in _fields(text).items()}
-    return f"{account.equation_1(**given):.5f}"
+    return f"{slides.equation_1(**given):.5f}"
 
 
 def run_product(text: str) -> str:
     """Levels to their product, 8 digits."""
-    return f"{account.product(*map(float, text.split())):.8f}"
+    return f"{slides.product(*map(float, text.split())):.8f}"
 
 
 ADAPTERS |= {

@@ -1,35 +1,59 @@
-"""Runs that are killed right after they have written a file."""
+"""Processes that are killed (SIGKILL) right after they have written a file."""
 
-from collections.abc import Callable, Iterable
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
-
 from deepcomp_jax.format import container
+from experiments.reporting import (
+    figures,
+)
+from experiments.training import (
+    runs,
+)
 
 
-class Killed(BaseException):
-    """Stands for the end of the process; no handler of errors catches it."""
-
-
-def run_killed(run: Callable[[], object], after: Iterable[str]) -> None:
-    """Starts a run until it ends; after the first writing of each file it is killed.
+def run_killed(module: str, directory: Path, after: Iterable[str]) -> None:
+    """Starts a run and goes on with it, each time in a process that does not end.
 
     Args:
-        run: Starts the run, or goes on with it.
-        after: Names of the files.
+        module: Its `run` takes the directory and starts a run, or goes on with one.
+        directory: Of the run.
+        after: Names of files, in the order in which a run writes them; each process is
+            killed by the first writing of one.
     """
-    write, deadly = container.write, set(after)
+    # What one process compiled, the next one need not.
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(directory.with_name("programs"))}
+    always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    for name in after:
+        killed = subprocess.run(
+            [sys.executable, "-m", __name__, module, str(directory), name],
+            env=cache | os.environ | always,
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-500:]
+        assert not (directory / "report.json").exists()
+
+
+def main(module: str, directory: str, deadly: str) -> None:
+    """Runs `module.run(directory)` until it has written a file of that name."""
+    write = container.write
 
     def write_and_die(path: Path, data: bytes) -> None:
         write(path, data)
-        if path.name in deadly:
-            deadly.remove(path.name)
-            raise Killed
+        if path.name == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(container, "write", write_and_die)
-        while deadly:
-            with pytest.raises(Killed):
-                run()
-    run()
+    container.write = write_and_die
+    runs.SAVE_EVERY = 0.0
+    figures.draw = lambda *_: []
+    importlib.import_module(module).run(Path(directory))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
