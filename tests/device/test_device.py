@@ -215,7 +215,7 @@ def test_the_compiled_loop_takes_memory_for_a_block_only(models: int) -> None:
     ).compile()
     used = program.memory_analysis()
     assert used is not None
-    assert used.temp_size_in_bytes + used.output_size_in_bytes < 8 * size
+    assert used.temp_size_in_bytes + used.output_size_in_bytes < 3 * size
 
 
 @pytest.mark.parametrize(
