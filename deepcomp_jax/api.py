@@ -286,7 +286,7 @@ def load(
             leaves must have the names, shapes and dtypes of those in the file; numbers
             of Python, and arrays of a weak type, stand for every width of their kind.
         device: Optional device or sharding to load to, or a pytree of them, one for
-            each leaf: weights are decoded there, and the result has JAX arrays. Leaves
+            each leaf: the result has JAX arrays, decoded by compiled loops. Leaves
             that one sharding for all cannot divide are whole on each of its devices.
             None puts leaves where those of `like` were placed. As always in JAX,
             64-bit values are narrowed unless `jax_enable_x64` is set.

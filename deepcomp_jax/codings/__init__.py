@@ -18,8 +18,10 @@ from deepcomp_jax.codings import common, grouped, order0, packed, relative
 from deepcomp_jax.codings.common import Coding as Coding
 from deepcomp_jax.codings.common import Leaf as Leaf
 from deepcomp_jax.codings.common import Measured as Measured
+from deepcomp_jax.codings.common import Take
 from deepcomp_jax.codings.common import dequantize as dequantize
 from deepcomp_jax.codings.price_model import prices as prices
+from deepcomp_jax.streams import rans
 
 _MARGIN = 64  # bits that an estimate may be too high
 
@@ -33,7 +35,11 @@ ALL: dict[str, Coding] = {
 
 
 def decode(
-    coding: str, body: bytes, leaf: Leaf, lookup: np.ndarray | None = None
+    coding: str,
+    body: bytes,
+    leaf: Leaf,
+    lookup: np.ndarray | None = None,
+    take: Take = rans.take,
 ) -> np.ndarray:
     """Reads labels, or the values that they stand for.
 
@@ -42,6 +48,7 @@ def decode(
         body: The body that `encode` wrote.
         leaf: The leaf of the labels.
         lookup: The value of each label, [entries + 1]; None to get the labels.
+        take: What decodes rANS streams: a loop that is compiled, for example.
 
     Returns:
         The labels, uint[size], or their values, [size] in the dtype of `lookup`.
@@ -51,7 +58,7 @@ def decode(
     """
     if lookup is None:
         lookup = common.labels_of(leaf)
-    return ALL[coding].decode(body, leaf, lookup, common.HOST)
+    return ALL[coding].decode(body, leaf, lookup, take)
 
 
 def encode(

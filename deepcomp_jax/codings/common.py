@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.streams import bits, huffman, lane_index, rans
+from deepcomp_jax.streams import bits, lane_index, rans
 from deepcomp_jax.streams.counting import bincount
 
 _ALIGNMENT = 64  # bytes
@@ -117,19 +117,8 @@ def cut_off(data: bytes) -> FormatError:
     return lane_index.cut_off(data, "L1")
 
 
-class Loops(NamedTuple):
-    """What decodes the symbols of streams: the loops that take the time.
-
-    Attributes:
-        take: As `rans.take`.
-        decode: As `huffman.decode`.
-    """
-
-    take: Callable[..., tuple[rans.State, np.ndarray]] = rans.take
-    decode: Callable[[bytes, int, int], tuple[int, np.ndarray]] = huffman.decode
-
-
-HOST = Loops()
+# The loop that takes the time: decodes symbols of a rANS stream, as `rans.take` does.
+Take: TypeAlias = Callable[..., tuple[rans.State, np.ndarray]]
 
 Labels = NDArray[np.unsignedinteger]
 
@@ -156,7 +145,7 @@ class Coding(NamedTuple):
 
     max_entries: int | None
     encode: Callable[[Labels, Leaf], bytes]
-    decode: Callable[[bytes, Leaf, np.ndarray, Loops], np.ndarray]
+    decode: Callable[[bytes, Leaf, np.ndarray, Take], np.ndarray]
     measure: Callable[[bytes, Leaf], Measured]
     estimate: Callable[[Labels, Leaf], float] | None = None
 

@@ -33,7 +33,7 @@ from deepcomp_jax.codings import (
     grouping,
     symbol_models,
 )
-from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Measured, Take
 from deepcomp_jax.streams import bits, rans
 from deepcomp_jax.streams.counting import bincount
 from deepcomp_jax.streams.gaps import put_fillers
@@ -107,9 +107,9 @@ def _cut(
 # ---- reading ------------------------------------------------------------------------
 
 
-def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarray:
     front = grouped_header.get_front(data, leaf)
-    symbols, indices, kept, low_at = _get_stream(data, front, loops)
+    symbols, indices, kept, low_at = _get_stream(data, front, take)
     end = common.after_bits(data, low_at, int(kept @ front.widths))
     flat = common.zeros(leaf.size, lookup.dtype)
     first = 0
@@ -122,7 +122,7 @@ def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.nda
 
 
 def _get_stream(
-    data: bytes, front: grouped_header.Front, loops: Loops = common.HOST
+    data: bytes, front: grouped_header.Front, take: Take = rans.take
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.int64], int]:
     """Gap symbols, indices, weights kept in each group, and where the stream ends."""
     count = front.gaps.size
@@ -131,7 +131,7 @@ def _get_stream(
         return none.astype(np.uint8), none, np.zeros(count, np.int64), front.stream_at
     end, state = rans.begin(data, front.stream_at)
     # A byte for each symbol and its model: there may be as many as values.
-    state, symbols = loops.take(
+    state, symbols = take(
         state,
         grouped_header.gap_models(front.groups.sizes, front.gaps),
         np.repeat(np.arange(count, dtype=np.uint8), front.gaps),
@@ -144,7 +144,7 @@ def _get_stream(
         ].sum()
     chosen = np.repeat(front.tables, kept)
     table = rans.models(front.frequencies)
-    state, indices = loops.take(state, table, chosen)
+    state, indices = take(state, table, chosen)
     rans.finish(state)
     return symbols, indices, kept, end
 

@@ -128,26 +128,6 @@ def positions(
         field += width * int(kept[group])
 
 
-def check_groups(
-    front: Front, symbols: NDArray[np.integer], ranks: NDArray[np.integer]
-) -> None:
-    """Rejects groups whose gaps do not end at a value of theirs.
-
-    Args:
-        front: What the body says before its stream.
-        symbols: The last gap symbol of each group that has some, int[groups].
-        ranks: The rank that it leads to, int[groups].
-
-    Raises:
-        FormatError: G6, L7.
-    """
-    for group in np.flatnonzero(front.gaps).tolist():
-        if symbols[group] == symbol_models.CAP:
-            raise _filler(front)
-        if ranks[group] >= front.groups.sizes[group]:
-            raise _beyond(front, group, int(ranks[group]))
-
-
 def _filler(front: Front) -> FormatError:
     return FormatError("the last gap is a filler", offset=front.stream_at, clause="G6")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common, symbol_models
-from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Measured, Take
 from deepcomp_jax.streams import rans
 
 MAX_ENTRIES = symbol_models.MAX_SYMBOLS - 1  # a label is an entry or zero
@@ -31,12 +31,12 @@ def _encode(labels: Labels, leaf: Leaf) -> bytes:
     return symbol_models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
 
 
-def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarray:
     start, table = get_model(data, leaf)
     end, state = rans.begin(data, start)
     check_states(state, table, start)
     one = np.broadcast_to(np.uint8(0), leaf.size)
-    state, values = loops.take(state, table, one, lookup)
+    state, values = take(state, table, one, lookup)
     rans.finish(state)
     common.check_end(data, end)
     return values
@@ -71,7 +71,7 @@ def check_states(state: rans.State, table: rans.Models, pos: int) -> None:
 
 
 def _measure(data: bytes, leaf: Leaf) -> Measured:
-    labels = _decode(data, leaf, common.labels_of(leaf), common.HOST)
+    labels = _decode(data, leaf, common.labels_of(leaf), rans.take)
     start, codes = symbol_models.get(data, 0, leaf.entries + 1)
     _, state = rans.begin(data, start)
     table = rans.models(symbol_models.frequencies(codes[None]))

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common
-from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Measured, Take
 from deepcomp_jax.streams import bits
 
 
@@ -23,8 +23,8 @@ def _encode(labels: Labels, leaf: Leaf) -> bytes:
     return bits.pack_fixed(labels, leaf.entries.bit_length())
 
 
-def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
-    del loops  # there is no stream
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarray:
+    del take  # there is no stream
     width = leaf.entries.bit_length()
     if not width:
         common.check_end(data, 0)

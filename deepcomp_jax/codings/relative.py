@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common
-from deepcomp_jax.codings.common import Coding, Labels, Leaf, Loops, Measured
+from deepcomp_jax.codings.common import Coding, Labels, Leaf, Measured, Take
 from deepcomp_jax.streams import bits, gaps, huffman, huffman_code
 from deepcomp_jax.streams.counting import entropy
 
@@ -122,9 +122,10 @@ def choose_low_bits(positions: NDArray[np.int64]) -> int:
 # ---- reading ------------------------------------------------------------------------
 
 
-def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, loops: Loops) -> np.ndarray:
-    coded = get_gaps(data, leaf.size, loops)
-    end, indices = loops.decode(data, coded.end, coded.kept)
+def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarray:
+    del take  # Huffman streams have a loop of their own
+    coded = get_gaps(data, leaf.size)
+    end, indices = huffman.decode(data, coded.end, coded.kept)
     common.check_end(data, end)
     if indices.size:
         common.check_index(int(indices.max()), leaf, coded.end)
@@ -159,19 +160,18 @@ def get_front(data: bytes, size: int) -> Front:
     return Front(gap_bits, low_bits, count, start)
 
 
-def get_gaps(data: bytes, size: int, loops: Loops = common.HOST) -> Gaps:
+def get_gaps(data: bytes, size: int) -> Gaps:
     """Reads and checks the gaps of a leaf of `size` values.
 
     Args:
         data: The body.
         size: Number of values in the leaf.
-        loops: What decodes streams.
 
     Raises:
         FormatError: L1, L2, L5 to L7, or a clause of the gaps or streams.
     """
     gap_bits, low_bits, count, start = get_front(data, size)
-    low_at, symbols = loops.decode(data, start, count)
+    low_at, symbols = huffman.decode(data, start, count)
     cap = (1 << gap_bits) - 1
     kept, units = 0, 0
     for first in range(0, symbols.size, common.BLOCK):

@@ -1,12 +1,10 @@
-"""Streams decoded on the device: all lanes side by side, under `jax.jit`.
+"""Leaves decoded with compiled loops, and put on a device.
 
-    decode    a Huffman stream, as `huffman.decode` does on the host
-    values    a whole leaf, from the body in the file to its values
+    values    a whole leaf, from the body in the file to its values on the device
 
-The host reads what is small: numbers, models, where lanes begin. Words are decoded,
-gaps added up and values put in their places on the device. Small leaves are decoded by
-NumPy, and sizes are rounded up, so that streams of about one size share a program.
+Symbols of long rANS streams are decoded by `jax.jit` on the CPU, many lanes side by
+side; NumPy does all the rest. A device receives values that are finished: it takes no
+other memory, and compiles nothing.
 """
 
-from deepcomp_jax.device.huffman_lanes import decode as decode
 from deepcomp_jax.device.leaves import values as values

@@ -1,4 +1,4 @@
-"""The lanes of a rANS stream, decoded side by side on the device.
+"""The lanes of a rANS stream, decoded side by side in a compiled loop.
 
 The same as `rans.take`, as one jitted loop over the steps.
 """
@@ -26,7 +26,7 @@ class State(NamedTuple):
         here: The next word of each, int32[L].
         ends: Where its words end, int32[L].
         real: Number of lanes that exist.
-        place: Device or sharding of the arrays; None for the default.
+        place: The CPU that holds the arrays.
     """
 
     words: jax.Array
@@ -37,80 +37,25 @@ class State(NamedTuple):
     place: Any
 
 
-def begin(state: rans.State, place: Any) -> State:
-    """A decoder on the device, from one on the host that has decoded nothing."""
-    lanes = rounding.padded(state.lanes.astype(np.uint32), place)
-    here = rounding.padded(state.here.astype(np.int32), place)
-    ends = rounding.padded(state.ends.astype(np.int32), place)
-    words = rounding.padded(state.words, place)
-    return State(words, lanes, here, ends, state.lanes.size, place)
-
-
-def room(state: State, count: int) -> int:
-    """The size of arrays that hold `count` symbols: each step writes those of L."""
-    return rounding.rounded(count) + state.lanes.size
-
-
-def take(
-    state: State,
-    table: rans.Models,
-    count: int,
-    chosen: jax.Array | None,
-    palette: np.ndarray,
-) -> tuple[State, jax.Array]:
-    """Decodes a segment.
-
-    Args:
-        state: Where the decoder stands.
-        table: The models of the segment.
-        count: Number of symbols.
-        chosen: Which of the models each symbol has, uint8[room]; None if there is one.
-        palette: What each symbol is decoded to, [alphabet].
-
-    Returns:
-        The state after the segment, and what the symbols stand for, [room]; those
-        after the first `count` have no meaning.
-    """
-    size = room(state, count)
-    certain = rans.find_certain(table)
-    if certain is not None:  # such symbols change no state
-        only = jax.device_put(palette[certain], state.place)
-        if chosen is None:
-            return state, jnp.broadcast_to(only[0], (size,))
-        return state, jnp.take(only, chosen, mode="clip")
-    symbols, steps = rans.tables(table)
-    values, lanes, here = _lock_step(
-        (state.words, state.ends),
-        (
-            rounding.padded(steps, state.place),
-            rounding.padded(palette[symbols], state.place),
-        ),
-        chosen,
-        (state.lanes, state.here),
-        jnp.array([*divmod(count, state.real), state.real], jnp.int32),
-        size=size,
-    )
-    return state._replace(lanes=lanes, here=here), values
-
-
 def take_on_cpu(
     state: rans.State,
     table: rans.Models,
     chosen: np.ndarray,
-    palette: np.ndarray | None = None,
+    lookup: np.ndarray | None = None,
 ) -> tuple[rans.State, np.ndarray]:
     """The same as `rans.take`, with the loop compiled if there is much to decode.
 
     Blocks of symbols are decoded one after the other, so that the shapes of the program
-    are those of lanes, words and tables only: at most 11 x 9 x 2 programs for all
-    streams, of which those of one network need a few.
+    are those of lanes, words and tables only. There is one program for each power of 2
+    of lanes, each power of 4 of words, and one model or several: the number grows with
+    the logarithm of the longest stream, not with the number of leaves.
     """
     real, count = state.lanes.size, chosen.size
     few = count < rounding.WORTH_COMPILING or real < WORTH_LOCK_STEP
     if few or rans.find_certain(table) is not None:
-        return rans.take(state, table, chosen, palette)
-    if palette is None:
-        palette = np.arange(table.frequencies.shape[1], dtype=np.uint16)
+        return rans.take(state, table, chosen, lookup)
+    if lookup is None:
+        lookup = np.arange(table.frequencies.shape[1], dtype=np.uint16)
     here = _begin_on_cpu(state)
     symbols, steps = rans.tables(table)
     slots = rounding.power(steps.size, base=64, least=rans.TOTAL)
@@ -119,7 +64,7 @@ def take_on_cpu(
         for values in (steps, symbols.astype(np.uint16))
     )
     size = max(rounding.BLOCK, here.lanes.size) + here.lanes.size
-    found = zeros(count, palette.dtype)
+    found = zeros(count, lookup.dtype)
     for first, whole, left in rounding.blocks(count, real):
         until = first + whole * real + left
         models = None
@@ -130,13 +75,13 @@ def take_on_cpu(
             tables,
             models,
             (here.lanes, here.here),
-            jnp.array([whole, left, real], jnp.int32),
+            jax.device_put(np.array([whole, left, real], np.int32), here.place),
             size=size,
         )
         here = here._replace(lanes=lanes, here=at)
         own = np.asarray(block)[: until - first]
-        palette.take(own, out=found[first:until], mode="clip")
-    return back(here, state), found
+        lookup.take(own, out=found[first:until], mode="clip")
+    return _back(here, state), found
 
 
 def _begin_on_cpu(state: rans.State) -> State:
@@ -150,26 +95,13 @@ def _begin_on_cpu(state: rans.State) -> State:
     return State(words, lanes, here, ends, state.lanes.size, place)
 
 
-def back(state: State, host: rans.State) -> rans.State:
-    """The state of a decoder on the host, from one on the device that began there."""
+def _back(state: State, host: rans.State) -> rans.State:
+    """The state of a decoder on the host, from the compiled one that began there."""
     lanes, here = jax.device_get((state.lanes, state.here))
     return host._replace(
         lanes=lanes[: state.real].astype(np.int64),
         here=here[: state.real].astype(np.int64),
     )
-
-
-def finish(state: State, host: rans.State) -> None:
-    """Rejects a stream that does not end where its symbols do.
-
-    Args:
-        state: Of the decoder on the device.
-        host: From which it began.
-
-    Raises:
-        FormatError: E8.
-    """
-    rans.finish(back(state, host))
 
 
 @functools.partial(jax.jit, static_argnames="size")

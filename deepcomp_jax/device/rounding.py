@@ -7,14 +7,6 @@ import numpy as np
 
 BLOCK = 1 << 18  # symbols that a compiled loop on the CPU decodes at a time
 WORTH_COMPILING = 1 << 18  # symbols; NumPy decodes fewer sooner than a loop compiles
-_ROUNDINGS = 8  # sizes, of those with as many bits, that have a program
-
-
-def rounded(size: int) -> int:
-    """The next size that has a program: at most an eighth more."""
-    size = max(size, 1)
-    grain = max(16, (1 << (size - 1).bit_length()) // (2 * _ROUNDINGS))
-    return -(-size // grain) * grain
 
 
 def power(size: int, *, base: int, least: int) -> int:
@@ -29,17 +21,6 @@ def extended(values: np.ndarray, size: int, place: Any) -> jax.Array:
     whole = np.zeros(size, values.dtype)
     whole[: values.size] = values
     return jax.device_put(whole, place)
-
-
-def padded(values: np.ndarray, place: Any, *, more: int = 0) -> jax.Array:
-    """Values on the device, with at least `more` zeros after them.
-
-    Args:
-        values: [n].
-        place: Device or sharding; None takes the default.
-        more: Zeros.
-    """
-    return extended(values, rounded(values.size + more), place)
 
 
 def lanes(count: int) -> int:

@@ -141,9 +141,6 @@ def _streams() -> dict[str, Coder | None]:
         "Huffman, NumPy": Coder(
             huffman.encode, lambda data, count: huffman.decode(data, 0, count)[1]
         ),
-        "Huffman, JAX": Coder(
-            huffman.encode, lambda data, count: device.decode(data, 0, count)[1]
-        ),
     }
 
 
