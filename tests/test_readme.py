@@ -44,7 +44,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     params = variables["params"]
     masks = prune.masks(params, [Rule("kernel$", prune=prune.by_magnitude(0.5))])
     batch = jnp.ones((2, 8))
-    given: dict[str, Any] = {
+    own: dict[str, Any] = {
         "dc": dc,
         "variables": variables,
         "params": params,
@@ -55,14 +55,22 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "error": lambda _: 16.5,
         "batches": [batch],
     }
+    given = dict(own)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) > 5
     for block in blocks:
         (tmp_path / "model.dcz").unlink(missing_ok=True)
+        given |= own  # the network of the first block is an example
         exec(compile(block, str(README), "exec"), given)
         if "dc.save" in block:
             assert dc.report("model.dcz").parameters == sum(
                 leaf.size for leaf in jax.tree.leaves(dc.load("model.dcz"))
             )
+        if "print(dc.report" in block:
+            printed = [
+                line.rstrip() for line in str(dc.report("model.dcz")).split("\n")
+            ]
+            output = re.findall(r"```text\n(.*?)```", README.read_text(), re.DOTALL)[0]
+            assert set(output.splitlines()) - {"..."} <= set(printed)
     assert given["found"].file_bytes > 0
     assert np.isfinite(given["loss_with_rate"](given["params"], batch))
