@@ -1,6 +1,5 @@
 """The Python of the README runs as it is written there."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import Rule, prune, retrain
+from tests.support import pages
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -56,21 +56,16 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "batches": [batch],
     }
     given = dict(own)
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    blocks = pages.blocks(README)
     assert len(blocks) > 5
     for block in blocks:
         (tmp_path / "model.dcz").unlink(missing_ok=True)
         given |= own  # the network of the first block is an example
-        exec(compile(block, str(README), "exec"), given)
-        if "dc.save" in block:
+        printed = pages.run_block(README, block, given)
+        assert block.output is None or pages.agrees(block.output, printed)
+        if "dc.save" in block.code:
             assert dc.report("model.dcz").parameters == sum(
                 leaf.size for leaf in jax.tree.leaves(dc.load("model.dcz"))
             )
-        if "print(dc.report" in block:
-            printed = [
-                line.rstrip() for line in str(dc.report("model.dcz")).split("\n")
-            ]
-            output = re.findall(r"```text\n(.*?)```", README.read_text(), re.DOTALL)[0]
-            assert set(output.splitlines()) - {"..."} <= set(printed)
     assert given["found"].file_bytes > 0
     assert np.isfinite(given["loss_with_rate"](given["params"], batch))
