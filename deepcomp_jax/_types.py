@@ -33,7 +33,7 @@ class SharedLeaf(NamedTuple):
         labels: Unsigned integers in the shape of the leaf: 0 is a pruned weight,
             exactly zero, and j stands for `codebook[j - 1]`.
         codebook: Index in `Compressed.codebooks`. Several leaves may share one.
-        coding: How labels are coded, as in `pipeline.Rule`; None takes the one that
+        coding: How labels are coded, as in `Rule`; None takes the one that
             makes the smallest file.
         gap_bits: Width of a gap symbol of the paper's relative coding; None leaves it
             to the coding.

@@ -180,8 +180,8 @@ def _check_codings(rules: Sequence[Rule], coded: Sequence[Rule | None]) -> None:
         if rule.coding is not None and not any(rule is other for other in coded):
             raise ValueError(
                 f"rule {rule.pattern!r}: coding={rule.coding!r} has no effect, since "
-                "the rule is the first to match no leaf that has labels: share its "
-                "leaves, or leave the coding out"
+                "no leaf that follows the rule has labels: give the rule a sharing "
+                "method, or leave the coding out"
             )
 
 
@@ -298,7 +298,7 @@ def load(
         containers or in those of `like`.
 
     Raises:
-        FormatError: The file is damaged or too large.
+        FormatError: The file is damaged or too large. (It is a ValueError too.)
         ValueError: `like` or `device` does not fit; says which leaves do not.
     """
     data, header = container.read_file(path)

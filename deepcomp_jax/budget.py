@@ -113,7 +113,7 @@ def within_bytes(
         max_bytes: Of the file, with everything in it.
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
-        importance: As for `rate.rdoq`; mean squared gradients are worth their cost.
+        importance: As for `rate.quantize`; mean squared gradients are worth their cost.
 
     Raises:
         ValueError: No lambda makes a file so small.
@@ -180,7 +180,7 @@ def within_error(
         max_error: The most that `error` may return.
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
-        importance: As for `rate.rdoq`.
+        importance: As for `rate.quantize`.
 
     Raises:
         ValueError: No lambda gives so small an error.

@@ -198,7 +198,8 @@ def check_pattern(pattern: Any) -> None:
 def _check_rules(rules: Any) -> None:
     if isinstance(rules, Rule | str) or not isinstance(rules, Sequence):
         raise TypeError(
-            f"rules are a list, as in [Rule('kernel$', ...)], got {rules!r}"
+            f"rules are a list, as in [Rule('kernel$', ...)], got a "
+            f"{type(rules).__name__}"
         )
     for rule in rules:
         if not isinstance(rule, Rule):

@@ -80,9 +80,9 @@ def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
     left, total = sum(sizes[name] for name in others), sum(sizes.values())
     if left > _MANY * total:
         warnings.warn(
-            f"{left} of {total} floating values stay as they are, those of "
-            f"{listed(others)}: their names do not say that they are weights; if "
-            "they are, choose them by name",
+            f"{left} of {total} floating values are left as they are, in leaves whose "
+            f"names do not say that they are weights ({listed(others)}): give rules "
+            "that choose them by name, if they are",
             stacklevel=3,
         )
 
