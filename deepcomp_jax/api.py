@@ -124,6 +124,13 @@ def pack(shared: SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
     Raises:
         ValueError: A codebook holds NaN or infinity, no file can hold a leaf, or a
             rule has a coding but is the first to match no leaf that has labels.
+
+    Examples:
+        >>> import jax.numpy as jnp, deepcomp_jax as dc
+        >>> rules = [dc.Rule("kernel", share=dc.share.kmeans(2))]
+        >>> shared = dc.share.share({"kernel": jnp.array([1.0, 1.2, 3.0])}, rules)
+        >>> dc.pack(shared, rules).codebooks
+        (array([1.1, 3. ], dtype=float32),)
     """
     names = [*shared.labels, *shared.rest]
     return _pack(shared, rules, resolve(rules, names))
@@ -221,7 +228,13 @@ def _is_constant(leaf: np.ndarray) -> bool:
 
 
 def decompress(compressed: Compressed) -> Any:
-    """Rebuilds the network: NumPy arrays in the containers it was made from."""
+    """Rebuilds the network: NumPy arrays in the containers it was made from.
+
+    Examples:
+        >>> import numpy as np, deepcomp_jax as dc
+        >>> dc.decompress(dc.compress({"bias": np.arange(3)}))
+        {'bias': array([0, 1, 2])}
+    """
     return container.variables(compressed)
 
 
@@ -260,6 +273,11 @@ def dumps(compressed: Compressed) -> bytes:
 
     Raises:
         ValueError, TypeError: As for `save`.
+
+    Examples:
+        >>> import numpy as np, deepcomp_jax as dc
+        >>> dc.dumps(dc.compress({"bias": np.arange(3)}))[:4]
+        b'\\x89DCZ'
     """
     if not isinstance(compressed, Compressed):
         by = "pack" if isinstance(compressed, SharedWeights) else "compress"
@@ -300,6 +318,13 @@ def load(
     Raises:
         FormatError: The file is damaged or too large. (It is a ValueError too.)
         ValueError: `like` or `device` does not fit; says which leaves do not.
+
+    Examples:
+        >>> import os, tempfile, jax, numpy as np, deepcomp_jax as dc
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.dcz")
+        >>> size = dc.save(path, dc.compress({"bias": np.arange(3, dtype="f4")}))
+        >>> dc.load(path, device=jax.devices()[0])
+        {'bias': Array([0., 1., 2.], dtype=float32)}
     """
     data, header = container.read_file(path)
     return _decoded(data, header, like, device, max_bytes)
@@ -320,6 +345,11 @@ def loads(
 
     Raises:
         FormatError, ValueError: As for `load`.
+
+    Examples:
+        >>> import numpy as np, deepcomp_jax as dc
+        >>> dc.loads(dc.dumps(dc.compress([np.arange(3), np.ones(2)])))
+        [array([0, 1, 2]), array([1., 1.])]
     """
     return _decoded(data, container.read_header(data), like, device, max_bytes)
 
@@ -378,6 +408,14 @@ def report(
     Raises:
         FormatError: The file is damaged or too large.
         TypeError: There is no path.
+
+    Examples:
+        >>> import os, tempfile, numpy as np, deepcomp_jax as dc
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.dcz")
+        >>> size = dc.save(path, dc.compress({"kernel": np.eye(100, dtype="f4")}))
+        >>> account = dc.report(path)
+        >>> account.parameters, account.file_bytes == size
+        (10000, True)
     """
     if not isinstance(path, str | PathLike):
         raise TypeError(

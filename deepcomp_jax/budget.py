@@ -90,6 +90,14 @@ def point(
 
     Args:
         variables, rules, rd_lambda, importance: As for `rate.quantize`.
+
+    Examples:
+        >>> import jax
+        >>> from deepcomp_jax import budget
+        >>> params = {"kernel": jax.random.normal(jax.random.key(0), (64, 64))}
+        >>> sizes = [budget.point(params, rd_lambda=x).file_bytes for x in (0.01, 0.1)]
+        >>> sizes[0] > sizes[1]
+        True
     """
     if not 0 < rd_lambda < math.inf:
         raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
@@ -117,6 +125,14 @@ def within_bytes(
 
     Raises:
         ValueError: No lambda makes a file so small.
+
+    Examples:
+        >>> import jax
+        >>> from deepcomp_jax import budget
+        >>> params = {"kernel": jax.random.normal(jax.random.key(0), (100, 100))}
+        >>> found = budget.within_bytes(params, 3000)
+        >>> 2950 < found.file_bytes <= 3000
+        True
     """
     search = _search(variables, rules, importance)
     span = _span(search)
@@ -184,6 +200,15 @@ def within_error(
 
     Raises:
         ValueError: No lambda gives so small an error.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, deepcomp_jax as dc
+        >>> from deepcomp_jax import budget
+        >>> kernel = jax.random.normal(jax.random.key(0), (100, 100))
+        >>> error = lambda decoded: float(jnp.square(decoded["kernel"] - kernel).mean())
+        >>> found = budget.within_error({"kernel": kernel}, error, 0.01)
+        >>> found.file_bytes < 6000, error(dc.decompress(found.compressed)) <= 0.01
+        (True, True)
     """
     search = _search(variables, rules, importance)
     span = _span(search)

@@ -90,6 +90,15 @@ def batchnorm(
             shape or are not floating, `var + epsilon` is not positive, a pair does not
             fit, or there is no fitting kernel, or one that may be transposed without
             a pair; says which and what to do.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import fold
+        >>> norm = {"mean": jnp.ones(1), "var": jnp.full(1, 4.0)}
+        >>> norm |= {"scale": jnp.ones(1), "bias": jnp.zeros(1)}
+        >>> folded = fold.batchnorm({"norm": norm}, epsilon=0.0)["norm"]
+        >>> float(folded["scale"][0]), float(folded["bias"][0])
+        (0.5, -0.5)
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon is {epsilon}; it must be at least 0 and less than 1")

@@ -17,6 +17,17 @@ from deepcomp_jax import trees
 from deepcomp_jax.rules import Followed, PruneMethod, Rule, resolve
 from deepcomp_jax.trees import placement
 
+__all__ = (
+    "apply",
+    "by_erk",
+    "by_global_magnitude",
+    "by_magnitude",
+    "by_std",
+    "cubic_schedule",
+    "erk_densities",
+    "masks",
+)
+
 
 def by_std(quality: float | jax.Array) -> PruneMethod:
     """Keeps weights larger than `quality` times the standard deviation of their tensor.
@@ -31,6 +42,12 @@ def by_std(quality: float | jax.Array) -> PruneMethod:
 
     Raises:
         ValueError: The quality is below 0.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import prune
+        >>> prune.by_std(0.5)([jnp.array([-2.0, 0.1, 0.2, 2.0])])
+        [Array([ True, False, False,  True], dtype=bool)]
     """
     possible = isinstance(quality, Tracer) or quality >= 0
     _check(possible, f"quality is {quality}; it must be at least 0")
@@ -63,6 +80,12 @@ def by_magnitude(sparsity: float | jax.Array) -> PruneMethod:
 
     Raises:
         ValueError: The sparsity is out of range.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import prune
+        >>> prune.by_magnitude(0.5)([jnp.array([1.0, -2.0]), jnp.array([3.0, 4.0])])
+        [Array([False,  True], dtype=bool), Array([False,  True], dtype=bool)]
     """
     _check_sparsity(sparsity)
     return lambda leaves: [_smallest_out([leaf], sparsity)[0] for leaf in leaves]
@@ -77,6 +100,13 @@ def by_global_magnitude(sparsity: float | jax.Array) -> PruneMethod:
 
     Raises:
         ValueError: The sparsity is out of range.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import prune
+        >>> leaves = [jnp.array([1.0, -2.0]), jnp.array([3.0, 4.0])]
+        >>> prune.by_global_magnitude(0.5)(leaves)
+        [Array([False, False], dtype=bool), Array([ True,  True], dtype=bool)]
     """
     _check_sparsity(sparsity)
     return lambda leaves: _smallest_out(leaves, sparsity)
@@ -95,6 +125,13 @@ def by_erk(sparsity: float | jax.Array) -> PruneMethod:
 
     Raises:
         ValueError: The sparsity is out of range.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import prune
+        >>> large, small = prune.by_erk(0.8)([jnp.ones((40, 40)), jnp.ones((4, 10))])
+        >>> int(large.sum()), int(small.sum())
+        (288, 40)
     """
     _check_sparsity(sparsity)
 
@@ -118,6 +155,11 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], density: float) -> list[flo
 
     Returns:
         A density in [0, 1] for each shape.
+
+    Examples:
+        >>> from deepcomp_jax import prune
+        >>> prune.erk_densities([(40, 40), (4, 10)], 0.2)
+        [0.18, 1.0]
     """
     return [float(value) for value in _densities(shapes, density, np)]
 
@@ -156,6 +198,12 @@ def cubic_schedule(
 
     Raises:
         ValueError: `steps` is below 1 or a sparsity out of range.
+
+    Examples:
+        >>> from deepcomp_jax import prune
+        >>> schedule = prune.cubic_schedule(0.0, 0.8, steps=4)
+        >>> [round(float(schedule(step)), 3) for step in range(5)]
+        [0.0, 0.463, 0.7, 0.788, 0.8]
     """
     _check_sparsity(initial)
     _check_sparsity(final)
@@ -228,6 +276,12 @@ def apply(params: Any, masks: Any) -> Any:
     Args:
         params: Any pytree of arrays.
         masks: Booleans in its structure. True = kept.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import prune
+        >>> prune.apply({"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([False, True])})
+        {'w': Array([ 0., -2.], dtype=float32)}
     """
     return jax.tree.map(
         lambda leaf, mask: jnp.where(mask, leaf, jnp.zeros((), leaf.dtype)),

@@ -33,6 +33,16 @@ from deepcomp_jax.share.fitting import fit, weighted
 from deepcomp_jax.share.methods import short_step
 from deepcomp_jax.share.weights import SharedWeights
 
+__all__ = (
+    "MAX_ENTRIES",
+    "fisher_diagonal",
+    "grid",
+    "grid_for_lambda",
+    "lambda_for_step",
+    "quantize",
+    "rdoq",
+)
+
 _ROUNDS = 4
 MAX_ENTRIES = 1000  # of a grid
 _FLOOR = 0.2  # of the mean importance of a leaf: no weight counts less
@@ -51,6 +61,12 @@ def grid(step: float) -> ShareMethod:
 
     Raises:
         ValueError: The step is not positive and finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import rate
+        >>> rate.grid(0.5)(np.array([-0.6, 0.9, 7.0]), None)
+        array([-0.5,  0.5,  1. ,  7. ])
     """
     if not 0 < step < np.inf:
         raise ValueError(f"the step of a grid must be positive and finite, got {step}")
@@ -88,6 +104,11 @@ def lambda_for_step(step: float, importance: float) -> float:
     Args:
         step: Of the grid.
         importance: Mean of the weights'.
+
+    Examples:
+        >>> from deepcomp_jax import rate
+        >>> round(rate.lambda_for_step(step=2.0, importance=1.0), 4)
+        0.4621
     """
     return math.log(2) / 6 * importance * step**2
 
@@ -97,6 +118,13 @@ def grid_for_lambda(rd_lambda: float) -> ShareMethod:
 
     Args:
         rd_lambda: What a bit costs, as for `rdoq`; above 0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import rate
+        >>> rd_lambda = rate.lambda_for_step(step=0.5, importance=1.0)
+        >>> rate.grid_for_lambda(rd_lambda)(np.array([0.9, 2.1]), None)
+        array([-0.5,  0.5,  1. ,  2. ])
     """
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
@@ -297,6 +325,16 @@ def rdoq(
         ValueError: Lambda is negative or not finite, importance is zero
             everywhere, or a codebook has more entries than the grouped coding, whose
             bits count here, can hold.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from deepcomp_jax import Rule, rate, share
+        >>> params = {"kernel": jax.random.normal(jax.random.key(0), (64, 64))}
+        >>> shared = share.share(params, [Rule("kernel", share=rate.grid(0.5))])
+        >>> cheaper = rate.rdoq(shared, params, rd_lambda=0.05)
+        >>> before, after = shared.labels["kernel"], cheaper.labels["kernel"]
+        >>> int(jnp.count_nonzero(before)) > int(jnp.count_nonzero(after)) > 0
+        True
     """
     if not 0 <= rd_lambda < np.inf:
         raise ValueError(f"rd_lambda must be finite and not negative, got {rd_lambda}")
@@ -403,6 +441,14 @@ def fisher_diagonal(
 
     Raises:
         ValueError: There is no batch.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import rate
+        >>> loss = lambda params, x: jnp.sum(params["w"] * x)
+        >>> batches = [jnp.array([1.0, 0.0]), jnp.array([3.0, 0.0])]
+        >>> rate.fisher_diagonal(loss, {"w": jnp.ones(2)}, batches)
+        {'w': Array([5., 0.], dtype=float32)}
     """
 
     @jax.jit

@@ -43,6 +43,13 @@ def step_sizes(params: Any, factor: float, *, of_vectors: float) -> Any:
     Returns:
         Scalars, float32, in the structure of `params`, rounded to float16 where that is
         as precise as ever: it is two bytes shorter in a file.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import rate_loss
+        >>> params = {"kernel": jnp.array([[3.0, -4.0]]), "bias": jnp.ones(2)}
+        >>> rate_loss.step_sizes(params, 2.0, of_vectors=0.25)
+        {'bias': Array(0.25, dtype=float32), 'kernel': Array(7.0703125, dtype=float32)}
     """
 
     def step(leaf: jax.Array) -> jax.Array:
@@ -70,6 +77,12 @@ def position_bits(params: Any, steps: Any) -> Any:
 
     Returns:
         float32 arrays in the structure and shapes of `params`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import rate_loss
+        >>> rate_loss.position_bits(jnp.array([1.0] + 62 * [0.0]), 1.0)[0].round(2)
+        Array(5.38, dtype=float32)
     """
     return jax.tree.map(_position_bits, params, steps)
 
@@ -108,6 +121,13 @@ def expected_bits(
 
     Returns:
         A scalar.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import rate_loss
+        >>> params = jnp.array([0.0, 3.0])
+        >>> f"{rate_loss.expected_bits(params, 1.0, jnp.zeros(2)):.2f} bits"
+        '3.39 bits'
     """
 
     def cost(leaf: jax.Array, step: jax.Array, price: jax.Array) -> jax.Array:
@@ -130,6 +150,14 @@ def fake_quant(params: Any, steps: Any) -> Any:
     Args:
         params: Any pytree of floating arrays.
         steps: In its structure.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp
+        >>> from deepcomp_jax import rate_loss
+        >>> rate_loss.fake_quant(jnp.array([0.2, 0.9]), 0.5)
+        Array([0., 1.], dtype=float32)
+        >>> jax.grad(lambda w: 3 * rate_loss.fake_quant(w, 0.5))(0.2)
+        Array(3., dtype=float32, weak_type=True)
     """
 
     return jax.tree.map(_round_to, params, steps)
@@ -154,6 +182,13 @@ def shared_weights(params: Any, steps: Any) -> SharedWeights:
 
     Raises:
         ValueError: A leaf holds NaN, infinity or more than 32768 multiples.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import rate_loss
+        >>> shared = rate_loss.shared_weights({"w": jnp.array([0.2, 0.9])}, {"w": 0.5})
+        >>> shared.codebooks["w"], shared.labels["w"]
+        (Array([1.], dtype=float32), Array([0, 1], dtype=uint8))
     """
     return share(fake_quant(params, steps), [Rule("", share=distinct)])
 
@@ -173,6 +208,14 @@ def scale_by_step_size(
 
     Returns:
         `inner`, every update of which is multiplied by the step of its leaf.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> from deepcomp_jax import rate_loss
+        >>> optimizer = rate_loss.scale_by_step_size(optax.sgd(0.5), {"w": 4.0})
+        >>> params = {"w": jnp.zeros(2)}
+        >>> optimizer.update({"w": jnp.ones(2)}, optimizer.init(params), params)[0]
+        {'w': Array([-2., -2.], dtype=float32)}
     """
 
     def scale(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:

@@ -44,6 +44,15 @@ def keep_pruned(
 
     Raises:
         ValueError: `update` is called without `params`.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> from deepcomp_jax import retrain
+        >>> masks = {"w": jnp.array([False, True])}
+        >>> optimizer = retrain.keep_pruned(optax.sgd(1.0), masks)
+        >>> params = {"w": jnp.array([0.0, 5.0])}
+        >>> optimizer.update({"w": jnp.ones(2)}, optimizer.init(params), params)[0]
+        {'w': Array([-0., -1.], dtype=float32)}
     """
     wrapped = optax.with_extra_args_support(inner)
 
@@ -86,6 +95,16 @@ def set_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -
 
     Raises:
         ValueError: There is no `keep_pruned` in the optimizer.
+
+    Examples:
+        >>> import jax.numpy as jnp, optax
+        >>> from deepcomp_jax import retrain
+        >>> params = {"w": jnp.array([1.0, 5.0])}
+        >>> optimizer = retrain.keep_pruned(optax.adam(1.0), {"w": jnp.array(True)})
+        >>> state = optimizer.init(params)
+        >>> state = retrain.set_masks(optimizer, state, {"w": jnp.array([False, True])})
+        >>> state.masks
+        {'w': Array([False,  True], dtype=bool)}
     """
     # NNX has wrapped every array in a variable of its own.
     structure = jax.tree.structure(jax.eval_shape(optimizer.init, masks))

@@ -21,6 +21,12 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
     Returns:
         uint8 for at most 255 entries, else uint16: 0 where the weight is zero, else the
         index in the codebook plus 1.
+
+    Examples:
+        >>> import jax.numpy as jnp, numpy as np
+        >>> from deepcomp_jax import share
+        >>> share.assign(jnp.array([0.0, 0.9, -3.0]), np.array([-2.0, 1.0], np.float32))
+        Array([0, 2, 1], dtype=uint8)
     """
     if len(codebook) == 0:
         return jnp.zeros(weights.shape, jnp.uint8)

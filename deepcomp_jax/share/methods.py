@@ -28,6 +28,12 @@ def kmeans(
 
     Raises:
         ValueError: Not exactly one of the three is given.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import share
+        >>> share.kmeans(bits=1)(np.array([1.0, 2.0, 9.0]), None)
+        array([1.5, 9. ])
     """
     given = [value for value in (k, bits, explained_variance) if value is not None]
     if len(given) != 1:
@@ -56,6 +62,12 @@ def lloyd(
         init: First centroids: "linear", "density" or "random".
         seed: For "random".
         iterations: Most steps taken.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import share
+        >>> share.lloyd(2, init="linear")(np.array([1.0, 2.0, 9.0]), None)
+        array([1.5, 9. ])
     """
     return lambda values, importance: _kmeans.lloyd(
         values,
@@ -73,6 +85,12 @@ def nonparametric(cluster_cost: float = 0.02) -> ShareMethod:
     Args:
         cluster_cost: What a further centroid must save in squared error, in variances
             of the group's weights.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import share
+        >>> share.nonparametric(0.1)(np.array([1.0, 1.1, 5.0, 5.1, 9.0]), None)
+        array([1.05, 5.05, 9.  ])
     """
     return lambda values, importance: _kmeans.nonparametric(
         values, cluster_cost=cluster_cost, importance=importance
@@ -137,6 +155,12 @@ def distinct(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
 
     For weights that are on a grid already. Zero is stored without its sign, so that
     -0.0, which equals it, becomes +0.0.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import share
+        >>> share.distinct(np.array([0.5, -1.0, 0.5]), None)
+        array([-1. ,  0.5])
     """
     del importance
     return np.unique(values)

@@ -111,6 +111,14 @@ def lookup(shared: SharedWeights) -> Any:
     entry is the sum of its members' derivatives (arXiv 1510.00149, section 3.3). Leaves
     that are not shared keep their bits and dtype: those of JAX are copied, since a
     training step may consume what it is given, and those of NumPy stay as they are.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import Rule, share
+        >>> params = {"w": jnp.array([1.0, 2.0, 9.0, 0.0])}
+        >>> shared = share.share(params, [Rule("w", share=share.kmeans(2))])
+        >>> share.lookup(shared)
+        {'w': Array([1.5, 1.5, 9. , 0. ], dtype=float32)}
     """
     group_of = dict(shared.groups)
     # What JAX never sees it cannot narrow: a file keeps 64 bits.
@@ -145,6 +153,15 @@ def replace_codebooks(
 
     Raises:
         ValueError: There is no such group, or its codebook is another array.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import Rule, share
+        >>> params = {"w": jnp.array([1.0, 2.0, 9.0])}
+        >>> shared = share.share(params, [Rule("w", share=share.kmeans(2))])
+        >>> tuned = share.replace_codebooks(shared, {"w": jnp.array([1.25, 9.5])})
+        >>> share.lookup(tuned)
+        {'w': Array([1.25, 1.25, 9.5 ], dtype=float32)}
     """
     if strange := sorted(codebooks.keys() - shared.codebooks.keys()):
         raise ValueError(f"no groups {strange}: there are {sorted(shared.codebooks)}")
@@ -169,6 +186,14 @@ def cast_codebooks(shared: SharedWeights, dtype: Any) -> SharedWeights:
 
     Raises:
         ValueError: An entry overflows.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from deepcomp_jax import Rule, share
+        >>> params = {"w": jnp.array([0.1])}
+        >>> shared = share.share(params, [Rule("w", share=share.distinct)])
+        >>> share.cast_codebooks(shared, "float16").codebooks["w"]
+        Array([0.09997559], dtype=float32)
     """
     codebooks: dict[str, jax.Array] = {}
     for group, codebook in shared.codebooks.items():

@@ -157,7 +157,9 @@ def test_what_was_left_out_is_said():
     rng = np.random.default_rng(0)
     tree = {f"theta{i:02}": rng.normal(size=(4, 5)).astype("f4") for i in range(30)}
     for call in (dc.compress, lambda tree: dc.budget.point(tree, rd_lambda=1.0)):
-        with pytest.warns(UserWarning, match=r"600 of 600 .* theta19, and 10 more\): give"):
+        with pytest.warns(
+            UserWarning, match=r"600 of 600 .* theta19, and 10 more\): give"
+        ):
             call(tree)
     vectors = {f"b{i}": np.ones(5, np.float32) for i in range(30)}
     dc.compress(vectors)  # nobody would share these
