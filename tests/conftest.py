@@ -35,6 +35,7 @@ if "PYTEST_XDIST_TESTRUNUID" in os.environ:
 # Flax adds biases by broadcasting, and so do the experiments.
 _BROADCASTING = {
     "test_forward",
+    "test_guide",
     "test_lenet",
     "test_steps",
     "test_study",
