@@ -1,5 +1,6 @@
 """The Python of the README runs as it is written there."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import prune, retrain
-from tests.support import pages
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -55,12 +55,12 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "error": lambda _: 16.5,
         "batches": [batch],
     }
-    blocks = pages.blocks(README.read_text())
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) > 5
     for block in blocks:
         (tmp_path / "model.dcz").unlink(missing_ok=True)
-        pages.run(block, README, given)
-        if "dc.save" in block.code:
+        exec(compile(block, str(README), "exec"), given)
+        if "dc.save" in block:
             assert dc.report("model.dcz").parameters == sum(
                 leaf.size for leaf in jax.tree.leaves(dc.load("model.dcz"))
             )
