@@ -1,15 +1,8 @@
-"""Runs the Python of a Markdown page as a reader would paste it, block by block.
-
-    python -m tests.support.pages PAGE OUT
-
-runs a page in the folder OUT, where it leaves the figures that it draws.
-"""
+"""Runs the Python of a Markdown page as a reader would paste it, block by block."""
 
 import contextlib
 import io
-import os
 import re
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,11 +78,3 @@ def run(page: Path) -> None:
                 f"{page.name}, line {block.line}: the page shows\n{block.output}\n"
                 f"but its code prints\n{printed}"
             )
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    source, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
-    out.mkdir(parents=True, exist_ok=True)
-    os.chdir(out)
-    run(source)
