@@ -303,7 +303,7 @@ REJECTED = {
     ).codebook(3),
     "iterations": lambda: kmeans.lloyd([1, 2], 1, iterations=-1),
     "init must be": lambda: kmeans.lloyd([1, 2], 1, init="guess"),  # type: ignore
-    "penalty": lambda: kmeans.nonparametric([1, 2], cluster_cost=-1),
+    "cluster_cost": lambda: kmeans.nonparametric([1, 2], cluster_cost=-1),
     "fraction": lambda: kmeans.by_explained_variance([1, 2], 1.5),
     "centroids must be strictly ascending": lambda: kmeans.sse([1, 2], [2, 2]),
     "and at least one": lambda: kmeans.sse([1, 2], []),
