@@ -58,3 +58,10 @@ class Compressed(NamedTuple):
     structure: Structure
     leaves: tuple[DenseLeaf | SharedLeaf, ...]
     codebooks: tuple[np.ndarray, ...]
+
+    def __repr__(self) -> str:
+        shared = sum(isinstance(leaf, SharedLeaf) for leaf in self.leaves)
+        return (
+            f"Compressed({len(self.leaves)} leaves, {shared} of them with labels, "
+            f"{len(self.codebooks)} codebooks)"
+        )

@@ -96,6 +96,12 @@ def compress(
         >>> 4 * kernel.size, len(data) < 6000
         (120000, True)
     """
+    if isinstance(variables, Compressed | SharedWeights):
+        verb = "save" if isinstance(variables, Compressed) else "pack"
+        raise TypeError(
+            f"compress takes a network, got {type(variables).__name__}, which is one "
+            f"already compressed: give it to dc.{verb}"
+        )
     named = trees.named_leaves(variables)
     _check_arrays(named)
     if rules is None:
@@ -132,6 +138,11 @@ def pack(shared: SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
         >>> dc.pack(shared, rules).codebooks
         (array([1.1, 3. ], dtype=float32),)
     """
+    if not isinstance(shared, SharedWeights):
+        raise TypeError(
+            f"pack takes what share.share returned, got a {type(shared).__name__}: use "
+            "dc.compress for a network"
+        )
     names = [*shared.labels, *shared.rest]
     return _pack(shared, rules, resolve(rules, names))
 
@@ -235,6 +246,7 @@ def decompress(compressed: Compressed) -> Any:
         >>> dc.decompress(dc.compress({"bias": np.arange(3)}))
         {'bias': array([0, 1, 2])}
     """
+    _check_compressed(compressed)
     return container.variables(compressed)
 
 
@@ -279,13 +291,24 @@ def dumps(compressed: Compressed) -> bytes:
         >>> dc.dumps(dc.compress({"bias": np.arange(3)}))[:4]
         b'\\x89DCZ'
     """
-    if not isinstance(compressed, Compressed):
-        by = "pack" if isinstance(compressed, SharedWeights) else "compress"
-        raise TypeError(
-            f"only what compress or pack returned is written, got {type(compressed)}: "
-            f"write dc.save(path, dc.{by}(...))"
-        )
+    _check_compressed(compressed)
     return container.dumps(compressed)
+
+
+def _check_compressed(value: Any) -> None:
+    """Says what to do with something else than what `compress` or `pack` returned."""
+    if isinstance(value, Compressed):
+        return
+    if isinstance(value, SharedWeights):
+        what = "pack it first: dc.pack(shared)"
+    elif hasattr(value, "compressed"):
+        what = "give its `compressed`"
+    else:
+        what = "compress the network first: dc.compress(variables)"
+    raise TypeError(
+        f"this takes what compress or pack returned, got a {type(value).__name__}: "
+        f"{what}"
+    )
 
 
 def load(
@@ -326,6 +349,10 @@ def load(
         >>> dc.load(path, device=jax.devices()[0])
         {'bias': Array([0., 1., 2.], dtype=float32)}
     """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(
+            f"load takes a path, got {type(path).__name__}: use dc.loads for bytes"
+        )
     data, header = container.read_file(path)
     return _decoded(data, header, like, device, max_bytes)
 
@@ -351,6 +378,8 @@ def loads(
         >>> dc.loads(dc.dumps(dc.compress([np.arange(3), np.ones(2)])))
         [array([0, 1, 2]), array([1., 1.])]
     """
+    if isinstance(data, str | PathLike):
+        raise TypeError("loads takes the bytes of a file: use dc.load for a path")
     return _decoded(data, container.read_header(data), like, device, max_bytes)
 
 

@@ -6,6 +6,7 @@ takes a quarter of lambda: that is how the search knows where to look next.
 """
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from os import PathLike
 from typing import Any, NamedTuple
@@ -37,6 +38,10 @@ class Point(NamedTuple):
     file_bytes: int
     compressed: Compressed
     data: bytes
+
+    def __repr__(self) -> str:
+        lam = f"rd_lambda={self.rd_lambda:g}"
+        return f"Point({lam}, file_bytes={self.file_bytes}, {self.compressed!r})"
 
     def save(self, path: str | PathLike[str]) -> int:
         """Writes the file, as `api.save` does, without making it anew."""
@@ -121,7 +126,8 @@ def within_bytes(
         max_bytes: Of the file, with everything in it.
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
-        importance: As for `rate.quantize`; mean squared gradients are worth their cost.
+        importance: As for `rate.quantize`. With mean squared gradients small files are
+            often better, but not always: measure both.
 
     Raises:
         ValueError: No lambda makes a file so small.
@@ -134,6 +140,8 @@ def within_bytes(
         >>> 2950 < found.file_bytes <= 3000
         True
     """
+    if not isinstance(max_bytes, numbers.Integral):
+        raise TypeError(f"max_bytes is a whole number of bytes, got {max_bytes!r}")
     search = _search(variables, rules, importance)
     span = _span(search)
     low, high = span.least, span.greatest

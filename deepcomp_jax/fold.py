@@ -102,6 +102,11 @@ def batchnorm(
     """
     if not 0 <= epsilon < 1:
         raise ValueError(f"epsilon is {epsilon}; it must be at least 0 and less than 1")
+    if kernels is not False and not bias_of:
+        raise ValueError(
+            "kernels has no effect without bias_of, which says what kernel is in front "
+            "of each BatchNorm: give pairs, or leave kernels out"
+        )
     for pattern, _ in (*bias_of, *([] if isinstance(kernels, bool) else kernels)):
         check_pattern(pattern)
     named = trees.named_leaves(variables)

@@ -1,5 +1,6 @@
 """The one way to choose leaves: each follows the first rule that matches its name."""
 
+import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ PruneMethod: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 # Maps non-zero values `[n]` and their importance `[n]` (or None) to centroids `[k]`.
 ShareMethod: TypeAlias = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
+# How many arguments a method takes, and an example of one.
+_METHODS = {
+    "prune": (1, "prune.by_magnitude(0.8)"),
+    "share": (2, "share.kmeans(bits=4)"),
+}
 _KEYSTR = re.compile(r"\[['\"]")  # how `jax.tree_util.keystr` writes a key
 
 
@@ -93,7 +99,7 @@ it returns: call it with its settings
         if not callable(method):
             raise TypeError(
                 f"rule {self.pattern!r}: {part}={method!r} is no method: give one such "
-                "as prune.by_std(0.5) or share.kmeans(bits=4)"
+                f"as {_METHODS[part][1]}"
             )
         # What makes methods says so in its annotations.
         returned = getattr(method, "__annotations__", {}).get("return")
@@ -102,6 +108,15 @@ it returns: call it with its settings
                 f"rule {self.pattern!r}: {part} is the function {method.__name__!r}, "
                 "not a method that it returns: call it with its settings"
             )
+        try:
+            inspect.signature(method).bind(*[None] * _METHODS[part][0])
+        except TypeError:
+            raise TypeError(
+                f"rule {self.pattern!r}: what is given as {part} does not take the "
+                f"arguments of such a method: give one such as {_METHODS[part][1]}"
+            ) from None
+        except ValueError:  # of functions in C nothing is known
+            return
 
 
 class Followed(NamedTuple):

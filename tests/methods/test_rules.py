@@ -205,7 +205,10 @@ def _made_with(**parts: Any) -> Callable[[], Any]:
         (_made_with(share=share.kmeans), "'kmeans', not a method that it returns"),
         (_made_with(share=share.uniform), "'uniform', not a method that it returns"),
         (_made_with(prune=prune.by_std), "'by_std', not a method that it returns"),
-        (_made_with(share=0.5), "share=0.5 is no method"),
+        (_made_with(share=0.5), "share=0.5 is no method: give one such as share."),
+        (_made_with(prune=0.5), "prune=0.5 is no method: give one such as prune."),
+        (_made_with(prune=share.kmeans(4)), "what is given as prune does not take"),
+        (_made_with(share=prune.by_std(1)), "what is given as share does not take"),
         (lambda: dc.Rule(("kernel", "bias")), "the pattern of a rule is a string"),
         (lambda: dc.Rule("['params']['kernel']"), "names of leaves are keys joined"),
         (lambda: dc.Rule("(kernel"), "is no regular expression"),
@@ -242,13 +245,28 @@ def test_every_function_that_chooses_leaves_takes_a_list_of_rules(rules: Any):
 
 def test_first_calls_that_come_naturally_say_what_to_do(tmp_path: Path):
     path = tmp_path / "model.dcz"
-    with pytest.raises(TypeError, match=r"write dc.save\(path, dc.compress\("):
+    with pytest.raises(TypeError, match=r"got a dict: compress the network first"):
         dc.save(path, _TREE)  # type: ignore[arg-type]
     shared: Any = share.share(_TREE, [_RULE])
-    with pytest.raises(TypeError, match=r"write dc.save\(path, dc.pack\("):
+    with pytest.raises(TypeError, match="got a SharedWeights: pack it first"):
         dc.save(path, shared)
     with pytest.raises(TypeError, match="save the network first"):
         dc.report(dc.pack(shared))  # type: ignore[arg-type]
+    for wrong, message in (
+        (lambda: dc.compress(dc.pack(shared)), "give it to dc.save"),
+        (lambda: dc.compress(shared), "give it to dc.pack"),
+        (lambda: dc.pack(_TREE), "use dc.compress for a network"),
+        (lambda: dc.decompress(str(path)), "got a str: compress the network first"),
+        (lambda: dc.load(b"x"), "use dc.loads for bytes"),
+        (lambda: dc.loads(str(path)), "use dc.load for a path"),
+        (lambda: dc.budget.within_bytes(_TREE, "1KB"), "a whole number of bytes"),
+        (lambda: dc.save(path, dc.budget.point(_TREE, rd_lambda=1.0)), "`compressed`"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            wrong()
+    assert repr(dc.pack(shared)) == (
+        "Compressed(2 leaves, 2 of them with labels, 2 codebooks)"
+    )
     assert not path.exists()
 
 
