@@ -194,12 +194,22 @@ def _common_prefix(left: bytes, right: bytes) -> int:
 
 
 class _Tree(NamedTuple):
-    """What is known while the nodes are read."""
+    """What is known while the nodes are read, in the order of the file.
 
-    strings: list[str]  # the common ones first
-    used: set[int]  # strings that are some key
-    leaves: list[int]  # where each leaf node lies
-    nodes: list[int]  # where each node lies, repeated ones again
+    Attributes:
+        strings: All keys that are strings: the common ones, then those of the file.
+        used: Numbers of the strings that have been some key.
+        leaves: Where the leaf nodes lie that were read so far: a leaf is numbered by
+            those before it.
+        nodes: Where all nodes lie that were read so far. A node that is repeated is
+            read again, and counts again: repetitions are short, what they stand for
+            need not be.
+    """
+
+    strings: list[str]
+    used: set[int]
+    leaves: list[int]
+    nodes: list[int]
 
 
 def get(data: bytes, pos: int) -> tuple[int, Structure, list[str]]:
@@ -244,6 +254,11 @@ def get_bytes(data: bytes, pos: int, size: int) -> tuple[int, bytes]:
 
 
 def _get_strings(data: bytes, pos: int) -> tuple[int, list[str]]:
+    """Reads the strings, each without the bytes that it shares with the one before.
+
+    `number = 16 * rest + shared` stands before the rest of each: for "bias", "bits" the
+    file has 64 "bias" and 34 "ts".
+    """
     pos, count = bits.get_varint(data, pos, clause="C3")
     strings: list[str] = []
     before = b""
@@ -280,6 +295,7 @@ def _get_strings(data: bytes, pos: int) -> tuple[int, list[str]]:
 
 
 def _get_node(data: bytes, pos: int, tree: _Tree, depth: int) -> tuple[int, Structure]:
+    """Reads a node: `number = 8 * children + kind`, and then its children."""
     start = pos
     pos, number = bits.get_varint(data, pos, clause="C3")
     kind, count = number % 8, number // 8
@@ -335,6 +351,10 @@ def _get_child(
 def _get_dict(
     data: bytes, pos: int, count: int, tree: _Tree, depth: int
 ) -> tuple[int, Structure]:
+    """Reads the children of a dictionary, each behind its key.
+
+    A key is `2 * number` of a string, or `2 * key + 1` if it is an integer itself.
+    """
     found: dict[str | int, Structure] = {}
     last: tuple[bool, str | int] = (False, -1)
     before = -1
