@@ -34,8 +34,9 @@ vectors: .venv/test.stamp
 figures: .venv/test.stamp
 	$(BIN)/python -m tests.make_figures
 
+# Not quietly: warnings of broken links that are not printed do not end the build.
 docs: .venv/docs.stamp
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file .mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file .mkdocs.yml
 
 dist: .venv/dist.stamp
 	rm -rf dist

@@ -49,6 +49,13 @@ def test_the_changelog_begins_with_this_version():
     assert heading and heading[1] == dc.__version__
 
 
+def test_every_page_is_in_the_navigation_of_the_site():
+    listed = re.findall(r"^ +- (\S+\.md)$", (ROOT / ".mkdocs.yml").read_text(), re.M)
+    specs = ROOT / "specs"
+    pages = [str(page.relative_to(specs)) for page in specs.rglob("*.md")]
+    assert sorted(listed) == sorted(pages), "list each page under nav in .mkdocs.yml"
+
+
 def missing(module: ModuleType, page: str) -> set[str]:
     """Public names of a module that its page of the site would not show.
 
