@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import api, rate
+from deepcomp_jax import api
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.format import container
+from deepcomp_jax.rate import grids, quantization
 from deepcomp_jax.rules import Rule
 
 _USED = 0.995  # fraction of the bytes at which a search for them ends
@@ -57,13 +58,13 @@ class _Search(NamedTuple):
         rules: For the codings that they ask for.
     """
 
-    problem: rate.Problem
+    problem: quantization.Problem
     rules: Sequence[Rule]
 
     def point(self, log_lambda: float) -> Point:
         """The network at one lambda."""
         rd_lambda = math.exp(log_lambda)
-        compressed = api.pack(rate.solve(self.problem, rd_lambda), self.rules)
+        compressed = api.pack(quantization.solve(self.problem, rd_lambda), self.rules)
         data = container.dumps(compressed)
         return Point(rd_lambda, len(data), compressed, data)
 
@@ -244,7 +245,7 @@ def within_error(
 
 
 def _search(variables: Any, rules: Sequence[Rule] | None, importance: Any) -> _Search:
-    return _Search(rate.problem(variables, rules, importance), rules or ())
+    return _Search(quantization.problem(variables, rules, importance), rules or ())
 
 
 def _span(search: _Search) -> _Range:
@@ -261,10 +262,10 @@ def _span(search: _Search) -> _Range:
             costs = problem.importance[name].astype(np.float64)
         mean = float(costs.mean())
         typical = float(np.median(np.abs(weights[kept])))
-        finest = rate.lambda_for_step(typical / rate.MAX_ENTRIES, mean)
+        finest = grids.lambda_for_step(typical / grids.MAX_ENTRIES, mean)
         least.append(math.log(finest))
         greatest.append(math.log(float((weights**2 * costs).max()) or finest))
-        steps.append(math.log(rate.lambda_for_step(4 * typical, mean)))
+        steps.append(math.log(grids.lambda_for_step(4 * typical, mean)))
         counts.append(int(np.count_nonzero(kept)))
     if not counts:
         return _Range(0.0, 0.0, 0.0, 0)

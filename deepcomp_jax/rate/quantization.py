@@ -1,138 +1,22 @@
-"""Rate-distortion quantization: labels that are cheap to code and cost little quality.
+"""Labels that are cheap to code and cost little quality, for a whole network."""
 
-The nearest entry of a codebook is the best label only if all labels cost the same.
-They do not: a frequent entry takes two bits, a rare one seven, and a weight that
-becomes zero gives back the bits of its position. Here each weight gets the label that
-makes
-
-    importance * (weight - value)**2 + lambda * bits
-
-least, where bits are those of the grouped coding's model for these very labels; model
-and labels are found in turns. (Entropy-constrained quantization: Chou, Lookabaugh and
-Gray 1989; for networks, Choi, El-Khamy and Lee, arXiv 1612.01543, and Wiedemann et al.,
-arXiv 1907.11900.)
-"""
-
-import math
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.dtypes import float0
 
 from deepcomp_jax import prune, trees
-from deepcomp_jax._errors import listed
 from deepcomp_jax.codings import Leaf, grouped, prices
+from deepcomp_jax.rate.grids import grid_for_lambda
+from deepcomp_jax.rate.importance import floored
 from deepcomp_jax.rules import Rule, ShareMethod, resolve
 from deepcomp_jax.rules.weights import find_weights, is_floating, warn_of_others
-from deepcomp_jax.share.fitting import fit, weighted
-from deepcomp_jax.share.methods import short_step
+from deepcomp_jax.share.fitting import fit
 from deepcomp_jax.share.weights import SharedWeights
 
-__all__ = (
-    "MAX_ENTRIES",
-    "fisher_diagonal",
-    "grid",
-    "grid_for_lambda",
-    "lambda_for_step",
-    "quantize",
-    "rdoq",
-)
-
 _ROUNDS = 4
-MAX_ENTRIES = 1000  # of a grid
-_FLOOR = 0.2  # of the mean importance of a leaf: no weight counts less
-_MOSTLY = 0.5  # fraction of a leaf whose importance is not zero without a word
-
-
-def grid(step: float) -> ShareMethod:
-    """The multiples of a step that weights are nearest to, without zero.
-
-    With rate-distortion quantization and an entropy coder a uniform grid is better than
-    k-means (arXiv 1612.01543, table 1), and it takes a few bytes in a file.
-
-    Args:
-        step: Between entries; is raised where weights would need more than 1000. One
-            weight that is far from all others needs one entry.
-
-    Raises:
-        ValueError: The step is not positive and finite.
-
-    Examples:
-        >>> import numpy as np
-        >>> from deepcomp_jax import rate
-        >>> rate.grid(0.5)(np.array([-0.6, 0.9, 7.0]), None)
-        array([-0.5,  0.5,  1. ,  7. ])
-    """
-    if not 0 < step < np.inf:
-        raise ValueError(f"the step of a grid must be positive and finite, got {step}")
-
-    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
-        del importance
-        wide = values.astype(np.float64)
-        own = short_step(step)
-        while (factors := _multiples(wide / own)).size > MAX_ENTRIES:
-            own = short_step(own * 1.25)
-        return own * factors
-
-    return method
-
-
-def _multiples(values: np.ndarray) -> np.ndarray:
-    """The integers that values are nearest to, ascending, with -1 and 1, without 0.
-
-    No more than `MAX_ENTRIES` + 1 are told apart.
-    """
-    few = np.unique(np.rint(values[:: -(-values.size // (8 * MAX_ENTRIES))]))
-    if few.size <= MAX_ENTRIES:  # else there is no need to look at the others
-        few = np.unique(np.rint(values))
-    few = np.union1d(few, [-1.0, 1.0])
-    return few[few != 0]
-
-
-def lambda_for_step(step: float, importance: float) -> float:
-    """The lambda that suits a uniform grid.
-
-    At high rates a step d causes a distortion of d**2 / 12 and changes by a factor of
-    two for each bit; a bit is worth just lambda where that is
-    ln 2 / 6 * importance * d**2.
-
-    Args:
-        step: Of the grid.
-        importance: Mean of the weights'.
-
-    Examples:
-        >>> from deepcomp_jax import rate
-        >>> round(rate.lambda_for_step(step=2.0, importance=1.0), 4)
-        0.4621
-    """
-    return math.log(2) / 6 * importance * step**2
-
-
-def grid_for_lambda(rd_lambda: float) -> ShareMethod:
-    """A uniform grid whose step suits lambda, the inverse of `lambda_for_step`.
-
-    Args:
-        rd_lambda: What a bit costs, as for `rdoq`; above 0.
-
-    Examples:
-        >>> import numpy as np
-        >>> from deepcomp_jax import rate
-        >>> rd_lambda = rate.lambda_for_step(step=0.5, importance=1.0)
-        >>> rate.grid_for_lambda(rd_lambda)(np.array([0.9, 2.1]), None)
-        array([-0.5,  0.5,  1. ,  2. ])
-    """
-
-    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
-        mean = 1.0 if importance is None else float(importance.mean(dtype=np.float64))
-        step = math.sqrt(rd_lambda) / math.sqrt(lambda_for_step(1.0, mean))
-        return grid(step)(values, importance)
-
-    return method
 
 
 class Problem(NamedTuple):
@@ -185,54 +69,6 @@ def problem(
     return Problem(
         named, trees.treedef(variables), methods, floored(leaves, importance)
     )
-
-
-def floored(leaves: Mapping[str, Any], importance: Any) -> dict[str, np.ndarray] | None:
-    """Importance that erases nothing, by name; None if there is none.
-
-    What a calibration did not see has squared gradients of zero, which is no reason to
-    erase it. So no weight counts less than a fifth of the mean of its leaf, and a leaf
-    that is zero everywhere counts as the leaf that counts least.
-
-    Args:
-        leaves: By name, some or all of those of a network.
-        importance: In the structure of that network, or None.
-
-    Raises:
-        ValueError: It does not fit the leaves, is negative, NaN or infinite, or is zero
-            everywhere.
-    """
-    counts = weighted(leaves, importance)
-    if counts is None:
-        return None
-    means = {
-        n: float(own.mean(dtype=np.float64)) for n, own in counts.items() if own.size
-    }
-    least = min((mean for mean in means.values() if mean > 0), default=0.0)
-    if means and not least:
-        raise ValueError(
-            "the importance of every leaf is zero everywhere, as at an optimum: give "
-            "that of another loss, or None"
-        )
-    _warn_of_zeros(counts)
-    return {
-        name: np.maximum(own, _FLOOR * means[name] or least) if own.size else own
-        for name, own in counts.items()
-    }
-
-
-def _warn_of_zeros(counts: Mapping[str, np.ndarray]) -> None:
-    """Names the leaves that a calibration hardly saw."""
-    zeros = {
-        n: 1 - np.count_nonzero(own) / own.size for n, own in counts.items() if own.size
-    }
-    mostly = [f"{n} ({part:.0%})" for n, part in zeros.items() if part > _MOSTLY]
-    if mostly:
-        warnings.warn(
-            f"importance is mostly zero in {listed(mostly)}: the batches do not "
-            "show what these weights are for; give more, and more various, ones",
-            stacklevel=3,
-        )
 
 
 def quantize(
@@ -419,55 +255,3 @@ def _candidates(
     at = np.where(lower, below, above)
     inner = (at - np.sign(values).astype(np.intp)).clip(0, order.size - 1)
     return order[at], order[inner]
-
-
-def fisher_diagonal(
-    loss: Callable[..., jax.Array], params: Any, batches: Iterable[Any]
-) -> Any:
-    """Mean squared gradients: how much a small change of each weight matters.
-
-    The diagonal of the empirical Fisher matrix, up to a factor for the size of the
-    batches: with one example a batch, `0.5 * sum(this * change**2)` estimates how much
-    the mean loss grows by a change (LeCun, Denker and Solla 1990, with the Hessian
-    replaced by squared gradients).
-
-    Args:
-        loss: `loss(params, batch)`, a scalar; is jitted here.
-        params: Any pytree of arrays; those that are not floating get zeros.
-        batches: One or more.
-
-    Returns:
-        Non-negative arrays in the structure of `params`, of float32 at least.
-
-    Raises:
-        ValueError: There is no batch.
-
-    Examples:
-        >>> import jax.numpy as jnp
-        >>> from deepcomp_jax import rate
-        >>> loss = lambda params, x: jnp.sum(params["w"] * x)
-        >>> batches = [jnp.array([1.0, 0.0]), jnp.array([3.0, 0.0])]
-        >>> rate.fisher_diagonal(loss, {"w": jnp.ones(2)}, batches)
-        {'w': Array([5., 0.], dtype=float32)}
-    """
-
-    @jax.jit
-    def add(total: Any, batch: Any) -> Any:
-        # Integers have no derivatives, but symbols of a type of their own.
-        gradients = jax.grad(loss, allow_int=True)(params, batch)
-        return jax.tree.map(
-            lambda t, g: t if g.dtype == float0 else t + jnp.square(g.astype(t.dtype)),
-            total,
-            gradients,
-        )
-
-    def zeros(leaf: Any) -> jax.Array:
-        dtype = jnp.promote_types(jnp.result_type(leaf), jnp.float32)
-        return jnp.zeros(jnp.shape(leaf), dtype)
-
-    total, count = jax.tree.map(zeros, params), 0
-    for batch in batches:
-        total, count = add(total, batch), count + 1
-    if not count:
-        raise ValueError("importance needs at least one batch")
-    return jax.tree.map(lambda t: t / count, total)

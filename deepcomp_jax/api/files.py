@@ -1,0 +1,205 @@
+"""From what was compressed to a file, and from a file to a network."""
+
+import functools
+from os import PathLike
+from typing import Any, TypeAlias
+
+import jax
+
+from deepcomp_jax import account, trees
+from deepcomp_jax._types import Compressed
+from deepcomp_jax.api.compression import check_compressed
+from deepcomp_jax.device import values as decode_values
+from deepcomp_jax.format import container
+from deepcomp_jax.trees import placement
+
+Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
+
+
+def save(path: str | PathLike[str], compressed: Compressed) -> int:
+    """Writes a `.dcz` file, whole or not at all.
+
+    Args:
+        path: Is replaced if it exists, and keeps its mode and owner; links are
+            followed.
+        compressed: What `compress` or `pack` returned.
+
+    Returns:
+        The size of the file, in bytes.
+
+    Raises:
+        ValueError: No file can hold the network; says which leaf or key and what to do.
+        TypeError: The network was not compressed.
+        OSError: The path is no regular file, or cannot be written with its owner kept.
+
+    Examples:
+        >>> import os, tempfile, numpy as np, deepcomp_jax as dc
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.dcz")
+        >>> size = dc.save(path, dc.compress({"kernel": np.eye(100, dtype="f4")}))
+        >>> size == os.path.getsize(path)
+        True
+        >>> dc.load(path)["kernel"].shape
+        (100, 100)
+    """
+    data = dumps(compressed)
+    container.write(path, data)
+    return len(data)
+
+
+def dumps(compressed: Compressed) -> bytes:
+    """The bytes of the file that `save` writes, the same on every machine.
+
+    Raises:
+        ValueError, TypeError: As for `save`.
+
+    Examples:
+        >>> import numpy as np, deepcomp_jax as dc
+        >>> dc.dumps(dc.compress({"bias": np.arange(3)}))[:4]
+        b'\\x89DCZ'
+    """
+    check_compressed(compressed)
+    return container.dumps(compressed)
+
+
+def load(
+    path: str | PathLike[str],
+    like: Any = None,
+    *,
+    device: Place | None = None,
+    max_bytes: int = container.MAX_BYTES,
+) -> Any:
+    """Reads a `.dcz` file.
+
+    Args:
+        path: Of the file.
+        like: Optional pytree of arrays or `jax.ShapeDtypeStruct`, whose containers the
+            result gets: to load into a NNX state, a `FrozenDict` or a dataclass. Its
+            leaves must have the names, shapes and dtypes of those in the file; numbers
+            of Python, and arrays of a weak type, stand for every width of their kind.
+        device: Optional device or sharding to load to, or a pytree of them, one for
+            each leaf: the result has JAX arrays, decoded by compiled loops. Leaves
+            that one sharding for all cannot divide are whole on each of its devices.
+            None puts leaves where those of `like` were placed. As always in JAX,
+            64-bit values are narrowed unless `jax_enable_x64` is set.
+        max_bytes: The most memory that the decoded arrays may take, and decoding
+            meanwhile: 8 bytes for each value of the largest array.
+
+    Returns:
+        Arrays of NumPy, or of JAX if there is a device or place for them, in plain
+        containers or in those of `like`.
+
+    Raises:
+        FormatError: The file is damaged or too large. (It is a ValueError too.)
+        ValueError: `like` or `device` does not fit; says which leaves do not.
+
+    Examples:
+        >>> import os, tempfile, jax, numpy as np, deepcomp_jax as dc
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.dcz")
+        >>> size = dc.save(path, dc.compress({"bias": np.arange(3, dtype="f4")}))
+        >>> dc.load(path, device=jax.devices()[0])
+        {'bias': Array([0., 1., 2.], dtype=float32)}
+    """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(
+            f"load takes a path, got {type(path).__name__}: use dc.loads for bytes"
+        )
+    data, header = container.read_file(path)
+    return _decoded(data, header, like, device, max_bytes)
+
+
+def loads(
+    data: bytes,
+    like: Any = None,
+    *,
+    device: Place | None = None,
+    max_bytes: int = container.MAX_BYTES,
+) -> Any:
+    """Reads the bytes of a `.dcz` file, as `load` does those in a file.
+
+    Args:
+        data: The whole file.
+        like, device, max_bytes: As for `load`.
+
+    Raises:
+        FormatError, ValueError: As for `load`.
+
+    Examples:
+        >>> import numpy as np, deepcomp_jax as dc
+        >>> dc.loads(dc.dumps(dc.compress([np.arange(3), np.ones(2)])))
+        [array([0, 1, 2]), array([1., 1.])]
+    """
+    if isinstance(data, str | PathLike):
+        raise TypeError("loads takes the bytes of a file: use dc.load for a path")
+    return _decoded(data, container.read_header(data), like, device, max_bytes)
+
+
+def _decoded(
+    data: bytes,
+    header: container.Header,
+    like: Any,
+    device: Place | None,
+    max_bytes: int,
+) -> Any:
+    """The variables in a file, where and in what containers they are wanted."""
+    if like is not None:
+        stored = {entry.name: entry.layout for entry in header.leaves}
+        trees.check_like(trees.named_leaves(like), stored)
+    if device is None:
+        variables = container.read_values(data, header, max_bytes=max_bytes)
+    else:
+        decode = functools.partial(decode_values, place=_one_device(device))
+        variables = container.read_values(
+            data, header, max_bytes=max_bytes, decode=decode, copy=placement.copied
+        )
+        named = trees.named_leaves(variables)
+        named = placement.place(named, placement.places(named, device))
+        variables = trees.rebuild(variables, named)
+    if like is None:
+        return variables
+    named = trees.named_leaves(variables)
+    if device is None:
+        named = placement.place(named, placement.places_of(trees.named_leaves(like)))
+    return trees.rebuild(like, named)
+
+
+def _one_device(place: Place) -> Any:
+    """The device that decodes what is to be placed there."""
+    first = next(iter(jax.tree.leaves(place)), None)
+    if first is None or isinstance(first, jax.Device):
+        return first
+    return min(first.addressable_devices, key=lambda device: device.id)
+
+
+def report(
+    path: str | PathLike[str],
+    *,
+    max_bytes: int = container.MAX_BYTES,
+    compare: bool = False,
+) -> account.Account:
+    """Accounts for every bit of a `.dcz` file; printed, it is a table.
+
+    Args:
+        path: Of the file.
+        max_bytes: As for `load`.
+        compare: Whether to name, for each tensor, the next best coding and what it
+            would take. All of them are tried then, which takes many times as long.
+
+    Raises:
+        FormatError: The file is damaged or too large.
+        TypeError: There is no path.
+
+    Examples:
+        >>> import os, tempfile, numpy as np, deepcomp_jax as dc
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.dcz")
+        >>> size = dc.save(path, dc.compress({"kernel": np.eye(100, dtype="f4")}))
+        >>> account = dc.report(path)
+        >>> account.parameters, account.file_bytes == size
+        (10000, True)
+    """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(
+            f"report reads a file, got {type(path)}: save the network first, and give "
+            "the path"
+        )
+    data, _ = container.read_file(path)
+    return account.account(data, max_bytes=max_bytes, compare=compare)

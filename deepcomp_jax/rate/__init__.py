@@ -1,0 +1,21 @@
+"""Rate-distortion quantization: labels that are cheap to code and cost little quality.
+
+The nearest entry of a codebook is the best label only if all labels cost the same.
+They do not: a frequent entry takes two bits, a rare one seven, and a weight that
+becomes zero gives back the bits of its position. Here each weight gets the label that
+makes
+
+    importance * (weight - value)**2 + lambda * bits
+
+least, where bits are those of the grouped coding's model for these very labels; model
+and labels are found in turns. (Entropy-constrained quantization: Chou, Lookabaugh and
+Gray 1989; for networks, Choi, El-Khamy and Lee, arXiv 1612.01543, and Wiedemann et al.,
+arXiv 1907.11900.)
+"""
+
+from deepcomp_jax.rate.grids import grid as grid
+from deepcomp_jax.rate.grids import grid_for_lambda as grid_for_lambda
+from deepcomp_jax.rate.grids import lambda_for_step as lambda_for_step
+from deepcomp_jax.rate.importance import fisher_diagonal as fisher_diagonal
+from deepcomp_jax.rate.quantization import quantize as quantize
+from deepcomp_jax.rate.quantization import rdoq as rdoq
