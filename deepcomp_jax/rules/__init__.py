@@ -143,8 +143,9 @@ def resolve(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Followed
 
     Raises:
         TypeError: There is something else than a list of rules.
-        ValueError: There are leaves and a rule matches none of them, or the pattern of
-            a rule has not the groups that its `group` speaks of.
+        ValueError: There are leaves and a rule matches none of them, or none that no
+            rule before it matches; or the pattern of a rule has not the groups that its
+            `group` speaks of.
     """
     _check_rules(rules)
     patterns = [re.compile(rule.pattern) for rule in rules]
@@ -157,12 +158,17 @@ def resolve(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Followed
             followed[name] = Followed(rule, group)
             used.add(first[0])
     for i, pattern in enumerate(patterns):
-        # One that matches only what others have taken before is no mistake.
-        if names and i not in used and not any(map(pattern.search, names)):
+        if i in used or not names:
+            continue
+        if taken := [name for name in names if pattern.search(name)]:
             raise ValueError(
-                f"pattern {pattern.pattern!r} matches no leaf: there are "
-                f"{listed(names)}"
+                f"rule {i + 1} of pattern {pattern.pattern!r} has no effect, since all "
+                f"leaves that it matches follow rules before it ({listed(taken)}): put "
+                "it in front of those, or leave it out"
             )
+        raise ValueError(
+            f"pattern {pattern.pattern!r} matches no leaf: there are {listed(names)}"
+        )
     return followed
 
 

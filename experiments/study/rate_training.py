@@ -225,7 +225,12 @@ def shared_weights(study: Study, variables: Any) -> share.SharedWeights:
         )
         for name, leaf in trained.items()
     ]
-    others = sharing.rules(study.config, study.roles, "kmeans")
+    rest = trees.named_leaves(variables).keys() - trained.keys()
+    others = [
+        rule
+        for rule in sharing.rules(study.config, study.roles, "kmeans")
+        if any(re.search(rule.pattern, name) for name in rest)
+    ]
     return share.share(variables, [*rules, *others])
 
 

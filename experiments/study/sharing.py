@@ -30,7 +30,12 @@ def rules(config: Config, roles: Roles, method: str) -> list[Rule]:
         kernels = [Rule("kernel$", share=others)]
     else:
         kernels = [Rule("kernel$", share=share.kmeans(bits=config.kernel_bits))]
-    return [*kernels, *(Rule(p, share=others, group=g) for p, g in roles.groups)]
+    return [*kernels, *group_rules(roles, others)]
+
+
+def group_rules(roles: Roles, method: ShareMethod) -> list[Rule]:
+    """The rules of the groups that share a codebook: biases and BatchNorm values."""
+    return [Rule(p, share=method, group=group) for p, group in roles.groups]
 
 
 def coding_rules(config: Config) -> list[Rule]:

@@ -15,9 +15,7 @@ import jax
 from deepcomp_jax import Rule, prune, share
 from experiments.study import (
     sharing,
-)
-from experiments.study import (
-    stages as phases,
+    stages,
 )
 from experiments.study.stages import (
     Study,
@@ -44,7 +42,7 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
         variables: Of the dense network.
         shared: What the study itself made of it.
     """
-    trainer = phases.masked_trainer(study, variables)
+    trainer = stages.masked_trainer(study, variables)
     for factor in FACTORS:
         row = partial(_pruned, study, trainer, variables, factor)
         study.run.measure(f"tradeoff-prune-{factor:g}", row)
@@ -64,9 +62,9 @@ def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Ro
         for name, layer in study.roles.layers.items()
     ]
     masks = prune.masks(variables["params"], pruning)
-    state = phases.pruned_state(variables, masks, trainer)
+    state = stages.pruned_state(variables, masks, trainer)
     state = _train(study, trainer, state, study.config.dense_rate / 2)
-    pruned = phases.trained_variables(state)
+    pruned = stages.trained_variables(state)
     rules = sharing.rules(study.config, study.roles, "paper")
     alone = _measure(study, share.share(pruned, []))
     both = _measure(study, _tuned(study, share.share(pruned, rules)))
@@ -75,17 +73,17 @@ def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Ro
 
 def _shared(study: Study, variables: Any, bits: int) -> Row:
     """A point of sharing alone."""
-    kernels = sharing.linear_kmeans(bits)
+    others = share.kmeans(bits=study.config.other_bits)
     rules = [
-        Rule("kernel$", share=kernels),
-        *sharing.rules(study.config, study.roles, "paper"),
+        Rule("kernel$", share=sharing.linear_kmeans(bits)),
+        *sharing.group_rules(study.roles, others),
     ]
     shared = _tuned(study, share.share(variables, rules))
     return {"bits": bits, "shared": _measure(study, shared)}
 
 
 def _tuned(study: Study, shared: share.SharedWeights) -> share.SharedWeights:
-    trainer, state = phases.codebook_training(study, shared)
+    trainer, state = stages.codebook_training(study, shared)
     state = _train(study, trainer, state, study.config.tune_rate)
     return share.replace_codebooks(shared, state.params)
 

@@ -328,13 +328,14 @@ def test_a_coding_that_no_labels_follow_is_an_error(coding: str):
     shared = share.share(variables, [Rule("w", share=share.kmeans(2))])
     for rules in (
         [dc.Rule("v", coding=coding), dc.Rule("w", coding=coding)],
-        [dc.Rule("."), dc.Rule("w", coding=coding)],
         [dc.Rule("w"), dc.Rule(".", coding=coding)],
     ):
         with pytest.raises(ValueError, match=f"coding='{coding}' has no effect"):
             dc.pack(shared, rules)
     with pytest.raises(ValueError, match="pattern 'x' matches no leaf"):
         dc.pack(shared, [dc.Rule("x", coding=coding)])
+    with pytest.raises(ValueError, match="rule 2 of pattern 'w' has no effect"):
+        dc.pack(shared, [dc.Rule("."), dc.Rule("w", coding=coding)])
     leaves = dc.pack(shared, [dc.Rule(".", coding=coding)]).leaves
     assert [getattr(leaf, "coding", None) for leaf in leaves] == [None, coding]
 

@@ -270,20 +270,28 @@ def test_first_calls_that_come_naturally_say_what_to_do(tmp_path: Path):
     assert not path.exists()
 
 
-@pytest.mark.spec("W7")
+@pytest.mark.spec("W7", "W9")
 @given(st.data())
 def test_a_leaf_follows_the_first_rule_that_matches(data: st.DataObject):
     """Against a search by hand, for any order of rules that overlap."""
     names = ["a/kernel", "a/bias", "b/kernel", "b/bias", "head"]
     patterns = data.draw(
-        st.lists(st.sampled_from(["a/", "b/", "kernel", "bias$", ".", "head"]))
+        st.lists(st.sampled_from(["a/", "b/", "kernel", "bias$", ".", "head", "c/"]))
     )
     rules = [dc.Rule(pattern, coding="packed") for pattern in patterns]
-    followed = resolve(rules, names)
-    for name in names:
-        first = [rule for rule in rules if re.search(rule.pattern, name)][:1]
-        found = [followed[name]] if name in followed else []
-        assert found == [(rule, name) for rule in first]
+    first = {
+        name: next((r for r in rules if re.search(r.pattern, name)), None)
+        for name in names
+    }
+    idle = [r for r in rules if not any(r is rule for rule in first.values())]
+    if idle:
+        matches = any(re.search(idle[0].pattern, name) for name in names)
+        message = "has no effect, since all leaves" if matches else "matches no leaf"
+        with pytest.raises(ValueError, match=message):
+            resolve(rules, names)
+        return
+    expected = {name: (rule, name) for name, rule in first.items() if rule}
+    assert resolve(rules, names) == expected
 
 
 @pytest.mark.spec("Q17")
