@@ -23,16 +23,9 @@ from pathlib import Path
 from deepcomp_jax import FormatError
 from deepcomp_jax.format import container
 from deepcomp_jax.streams.bits import put_varint as varint
-from tests.make_vectors import (
-    FOLDER,
-    describe,
-)
-from tests.support import (
-    readers,
-)
-from tests.support.vector_parts import (
-    crc,
-)
+from tests.make_vectors import FOLDER, describe
+from tests.support import readers
+from tests.support.vector_parts import crc
 
 MAX_BYTES = 1 << 18  # of memory
 MAX_SECONDS = 1.0  # for one file

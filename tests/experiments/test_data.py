@@ -14,10 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.data import (
-    cifar10,
-    datasets,
-)
+from experiments.data import cifar10, datasets
 
 COUNT = 4  # images a batch
 

@@ -12,27 +12,12 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import account
-from experiments import (
-    lenet_mnist,
-    protocol,
-)
-from experiments.data.datasets import (
-    Dataset,
-)
-from experiments.models import (
-    lenet,
-)
-from experiments.reporting import (
-    comparison,
-    figures,
-    published,
-)
-from experiments.study import (
-    tradeoff,
-)
-from tests.support.killing import (
-    run_killed,
-)
+from experiments import lenet_mnist, protocol
+from experiments.data.datasets import Dataset
+from experiments.models import lenet
+from experiments.reporting import comparison, figures, published
+from experiments.study import tradeoff
+from tests.support.killing import run_killed
 
 TINY = dataclasses.replace(
     lenet_mnist.PAPER300,

@@ -8,20 +8,10 @@ import numpy as np
 import pytest
 
 from deepcomp_jax import fold, trees
-from experiments import (
-    lenet_mnist,
-    vgg19_cifar10,
-)
-from experiments.models import (
-    lenet,
-    vgg,
-)
-from experiments.models.vgg import (
-    of_width,
-)
-from experiments.study import (
-    narrowing,
-)
+from experiments import lenet_mnist, vgg19_cifar10
+from experiments.models import lenet, vgg
+from experiments.models.vgg import of_width
+from experiments.study import narrowing
 
 ROLES = lenet_mnist.LENET5
 

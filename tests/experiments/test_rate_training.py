@@ -12,34 +12,14 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import rate_loss
-from experiments import (
-    lenet_mnist,
-    protocol,
-)
-from experiments.reporting import (
-    figures,
-)
-from experiments.study import (
-    rate_training,
-)
-from experiments.study.rate_training import (
-    RateLoss,
-    Rest,
-)
-from experiments.training.train import (
-    Seen,
-    TrainState,
-)
-from tests.experiments.test_lenet import (
-    blots,
-)
-from tests.support.killing import (
-    run_killed,
-)
-from tests.support.small import (
-    ROLES,
-    Small,
-)
+from experiments import lenet_mnist, protocol
+from experiments.reporting import figures
+from experiments.study import rate_training
+from experiments.study.rate_training import RateLoss, Rest
+from experiments.training.train import Seen, TrainState
+from tests.experiments.test_lenet import blots
+from tests.support.killing import run_killed
+from tests.support.small import ROLES, Small
 
 NETWORK = lenet_mnist.NETWORKS["lenet300"]
 TINY = dataclasses.replace(

@@ -10,25 +10,12 @@ import numpy as np
 import pytest
 
 from deepcomp_jax import prune, share
-from experiments import (
-    vgg19_cifar10,
-)
-from experiments.data import (
-    datasets,
-)
-from experiments.models.vgg import (
-    VGG19,
-)
-from experiments.study import (
-    sharing,
-    stages,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.training import (
-    train,
-)
+from experiments import vgg19_cifar10
+from experiments.data import datasets
+from experiments.models.vgg import VGG19
+from experiments.study import sharing, stages
+from experiments.study.config import Config
+from experiments.training import train
 
 L2 = 0.3
 

@@ -19,43 +19,16 @@ from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import Rule, share
-from experiments import (
-    command,
-    protocol,
-    vgg19_cifar10,
-)
-from experiments.data.datasets import (
-    Dataset,
-)
-from experiments.models import (
-    vgg,
-)
-from experiments.reporting import (
-    figures,
-    report,
-)
-from experiments.reporting.report import (
-    clusters,
-)
-from experiments.study import (
-    sharing,
-    stages,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.training import (
-    runs,
-    states,
-    train,
-)
-from tests.support.killing import (
-    run_killed,
-)
-from tests.support.small import (
-    ROLES,
-    Small,
-)
+from experiments import command, protocol, vgg19_cifar10
+from experiments.data.datasets import Dataset
+from experiments.models import vgg
+from experiments.reporting import figures, report
+from experiments.reporting.report import clusters
+from experiments.study import sharing, stages
+from experiments.study.config import Config
+from experiments.training import runs, states, train
+from tests.support.killing import run_killed
+from tests.support.small import ROLES, Small
 
 TINY = Config(
     preset="tiny",

@@ -11,18 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.models import (
-    conv,
-)
-from experiments.models.vgg import (
-    VGG19,
-)
-from experiments.training import (
-    train,
-)
-from tests.support.small import (
-    Small,
-)
+from experiments.models import conv
+from experiments.models.vgg import VGG19
+from experiments.training import train
+from tests.support.small import Small
 
 SHARDED = """
 import jax, numpy as np

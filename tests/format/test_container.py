@@ -13,20 +13,10 @@ from hypothesis import strategies as st
 from deepcomp_jax import FormatError, codings
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.format import codebook_header, container, tree_header
-from tests.support import (
-    invalid_vectors,
-    strategies,
-)
-from tests.support import (
-    vector_parts as parts,
-)
-from tests.support.readers import (
-    DECODER,
-)
-from tests.support.vector_parts import (
-    NONE,
-    crc,
-)
+from tests.support import invalid_vectors, strategies
+from tests.support import vector_parts as parts
+from tests.support.readers import DECODER
+from tests.support.vector_parts import NONE, crc
 
 FLOAT32 = np.array([-1.5, 0.25, 2], np.float32)
 

@@ -11,17 +11,9 @@ import deepcomp_jax as dc
 from deepcomp_jax import FormatError, account, codings
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.format import container, leaf_body
-from tests import (
-    make_vectors,
-)
-from tests.support import (
-    invalid_vectors,
-    readers,
-    strategies,
-)
-from tests.support import (
-    vector_parts as parts,
-)
+from tests import make_vectors
+from tests.support import invalid_vectors, readers, strategies
+from tests.support import vector_parts as parts
 
 MOST = 1 << 24  # of memory
 CODED = *container.FLOATING, *container.WORDS  # dtypes that may have a codebook

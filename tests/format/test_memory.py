@@ -12,9 +12,7 @@ from deepcomp_jax import account, device
 from deepcomp_jax.format import container
 from deepcomp_jax.format.file_header import SMALL
 from deepcomp_jax.streams import huffman
-from tests.support import (
-    vector_parts as parts,
-)
+from tests.support import vector_parts as parts
 from tests.support.vector_parts import (
     BFLOAT16,
     GROUPED,

@@ -21,9 +21,7 @@ from deepcomp_jax import Rule, codings, prune, share
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.format import byte_codebooks, container, file_header
 from deepcomp_jax.rules import ShareMethod
-from tests.support import (
-    strategies,
-)
+from tests.support import strategies
 
 
 def assert_identical(left: Any, right: Any) -> None:

@@ -17,12 +17,8 @@ from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import fold, share, trees
-from experiments.models.vgg import (
-    of_width,
-)
-from tests.support.small import (
-    Small,
-)
+from experiments.models.vgg import of_width
+from tests.support.small import Small
 
 CONV_BIASES = [("conv(.*)", r"bn\1")]
 

@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcomp_jax import kmeans
-from tests.support.strategies import (
-    weighted,
-    weights,
-)
+from tests.support.strategies import weighted, weights
 
 INITS = ("linear", "density", "random")
 

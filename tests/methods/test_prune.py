@@ -11,9 +11,7 @@ from hypothesis import given
 
 from deepcomp_jax import Rule, prune
 from deepcomp_jax.rules import PruneMethod
-from tests.support import (
-    strategies,
-)
+from tests.support import strategies
 
 METHODS = [
     prune.by_std(0.7),

@@ -13,9 +13,7 @@ import deepcomp_jax as dc
 from deepcomp_jax import Rule, share
 from deepcomp_jax.rules import ShareMethod
 from deepcomp_jax.share.labels import _assign
-from tests.support import (
-    strategies,
-)
+from tests.support import strategies
 
 EVERY = [Rule(".", share=share.kmeans(4))]
 

@@ -5,9 +5,7 @@ from hypothesis import strategies as st
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.streams import bits
-from tests.support import (
-    strategies,
-)
+from tests.support import strategies
 
 
 def as_text(words: list[tuple[int, int]]) -> str:

@@ -5,10 +5,7 @@ from hypothesis import strategies as st
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.streams import rans
-from tests.support import (
-    laws,
-    strategies,
-)
+from tests.support import laws, strategies
 from tests.support.readers import DECODER
 
 

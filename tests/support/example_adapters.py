@@ -8,21 +8,13 @@ from collections.abc import Callable, Iterable
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import (
-    codings,
-    fold,
-    kmeans,
-    prune,
-    share,
-)
+from deepcomp_jax import codings, fold, kmeans, prune, share
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import axis_classes, relative, symbol_models
 from deepcomp_jax.format import container, tree_header
 from deepcomp_jax.format.leaf_header import CODINGS
 from deepcomp_jax.streams import bits, gaps, huffman, huffman_code, rans
-from experiments.reporting import (
-    slides,
-)
+from experiments.reporting import slides
 
 
 def run_kmeans(text: str) -> str:

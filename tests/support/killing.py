@@ -9,12 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from deepcomp_jax.format import container
-from experiments.reporting import (
-    figures,
-)
-from experiments.training import (
-    runs,
-)
+from experiments.reporting import figures
+from experiments.training import runs
 
 
 def run_killed(module: str, directory: Path, after: Iterable[str]) -> None:
