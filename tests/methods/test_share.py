@@ -13,7 +13,7 @@ import deepcomp_jax as dc
 from deepcomp_jax import Rule, share
 from deepcomp_jax.rules import ShareMethod
 from deepcomp_jax.share.labels import _assign
-from tests.support import strategies
+from tests.support import laws, strategies
 
 EVERY = [Rule(".", share=share.kmeans(4))]
 
@@ -190,7 +190,7 @@ def test_sharing_again_changes_nothing(method: ShareMethod):
     rules = [Rule(".", share=method)]
     once = share.lookup(share.share(_variables(), rules))
     twice = share.lookup(share.share(once, rules))
-    jax.tree.map(np.testing.assert_array_equal, once, twice)
+    laws.assert_identical(twice, once)
 
 
 @pytest.mark.parametrize(
@@ -245,9 +245,7 @@ def test_empty_and_zero_leaves_have_empty_codebooks():
 def test_sharing_is_a_pytree_that_passes_through_jit():
     shared = share.share(_variables(), EVERY)
     again = jax.jit(lambda s: jax.tree.map(lambda x: x, s))(shared)
-    jax.tree.map(
-        np.testing.assert_array_equal, share.lookup(shared), share.lookup(again)
-    )
+    laws.assert_identical(share.lookup(again), share.lookup(shared))
 
 
 def test_leaves_of_many_shapes_share_few_programs():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 import pytest
 
@@ -53,3 +54,12 @@ def check_damage(decode: Decode, data: bytes) -> None:
         assert error.clause
     else:
         assert 0 <= pos <= len(data)
+
+
+def assert_identical(left: Any, right: Any) -> None:
+    """Two pytrees: same containers, and leaves equal in dtype, shape and every bit."""
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert a.tobytes() == b.tobytes()
