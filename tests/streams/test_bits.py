@@ -1,3 +1,5 @@
+"""Code words and numbers: what is packed comes back, and where a bit is."""
+
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,3 +1,5 @@
+"""The canonical code is optimal; streams come back, or damage in them is found."""
+
 import itertools
 
 import numpy as np

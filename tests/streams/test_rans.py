@@ -1,3 +1,5 @@
+"""Interleaved rANS: the law, its size, segments, and what readers reject."""
+
 import numpy as np
 import pytest
 from hypothesis import given
