@@ -26,9 +26,9 @@ def run_kmeans(text: str) -> str:
         if name == "optimal":
             found = kmeans.optimal(values, int(knobs[0]), importance=importance)
         elif name == "nonparametric":
-            penalty = float(knobs[0])
+            cost = float(knobs[0])
             found = kmeans.nonparametric(
-                values, cluster_cost=penalty, importance=importance
+                values, cluster_cost=cost, importance=importance
             )
         elif knobs[1] == "density":
             found = kmeans.lloyd(

@@ -14,18 +14,12 @@ T = TypeVar("T")
 Decode = Callable[[bytes, int], tuple[int, Any]]
 
 
-def check_codec(
-    encode: Callable[[T], bytes],
-    decode: Decode,
-    value: T,
-    *,
-    front: bytes = b"\xa5",
-    behind: bytes = b"\x5a",
-) -> bytes:
+def check_codec(encode: Callable[[T], bytes], decode: Decode, value: T) -> bytes:
     """A codec gives back what it was given, and reads no byte more and none less.
 
-    `front` and `behind` stand around the code when it is read. Returns the code.
+    Returns the code.
     """
+    front, behind = b"\xa5", b"\x5a"
     data = encode(value)
     assert encode(value) == data
     pos, back = decode(front + data + behind, len(front))
