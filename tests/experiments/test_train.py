@@ -54,7 +54,7 @@ def test_hand_written_derivatives_are_those_of_the_convolution(
     def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return _reference(x, kernel, padding)
 
-    _compare(ours, reference, size, kernel_size)
+    _assert_same_with_derivatives(ours, reference, size, kernel_size)
 
 
 @pytest.mark.parametrize(("size", "kernel_size"), [(28, 5), (12, 5), (8, 3), (2, 1)])
@@ -62,7 +62,7 @@ def test_pooling_with_the_convolution_is_pooling_after_it(size: int, kernel_size
     def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return conv.max_pool(_reference(x, kernel, 0))
 
-    _compare(conv.pooled_conv2d, reference, size, kernel_size)
+    _assert_same_with_derivatives(conv.pooled_conv2d, reference, size, kernel_size)
 
 
 def _reference(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
@@ -72,13 +72,13 @@ def _reference(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     )
 
 
-def _compare(
+def _assert_same_with_derivatives(
     ours: Callable[..., jax.Array],
     reference: Callable[..., jax.Array],
     size: int,
     kernel_size: int,
 ) -> None:
-    """Two convolutions have the same values and derivatives."""
+    """Two convolutions have the same values and the same derivatives."""
     keys = jax.random.split(jax.random.key(size), 3)
     x = jax.random.normal(keys[0], (2, size, size, 5))
     kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 5, 7))
