@@ -36,6 +36,8 @@ if "PYTEST_XDIST_TESTRUNUID" in os.environ:
 _BROADCASTING = {
     "test_forward",
     "test_lenet",
+    "test_narrowing",
+    "test_rate_training",
     "test_steps",
     "test_study",
     "test_train",

@@ -5,7 +5,6 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from deepcomp_jax import fold, trees
 from experiments import lenet_mnist, vgg19_cifar10
@@ -14,12 +13,6 @@ from experiments.models.vgg import of_width
 from experiments.study import narrowing
 
 ROLES = lenet_mnist.LENET5
-
-
-@pytest.fixture(autouse=True)
-def _flax_broadcasts():
-    with jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @cache

@@ -22,12 +22,12 @@ from deepcomp_jax import Rule, share
 from experiments import command, protocol, vgg19_cifar10
 from experiments.data.datasets import Dataset
 from experiments.models import vgg
-from experiments.reporting import figures, report
+from experiments.reporting import report
 from experiments.reporting.report import clusters
 from experiments.study import sharing, stages
 from experiments.study.config import Config
 from experiments.training import runs, states, train
-from tests.support.killing import run_killed
+from tests.support.killing import assert_same_outcome, run_killed, timeless_rows
 from tests.support.small import ROLES, Small
 
 TINY = Config(
@@ -60,13 +60,6 @@ def _run(config: Config, directory: Path) -> dict[str, Any]:
 def run(directory: Path) -> None:
     """Runs the tiny study, or what is left of it."""
     _run(TINY, directory)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("run")
-    run(directory)
-    return directory
 
 
 def test_report_json_has_what_is_promised(finished: Path):
@@ -172,16 +165,12 @@ def test_sparsity_and_codebooks_are_as_asked(finished: Path):
     assert all(len(np.unique(kernel)) <= 9 for kernel in kernels)
 
 
-def test_a_killed_run_ends_with_the_same_file(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
+@pytest.mark.usefixtures("no_figures")
+def test_a_killed_run_ends_with_the_same_file(finished: Path, tmp_path: Path):
     directory = tmp_path / "run"
     run_killed(__name__, directory, ("prune-01.msgpack", "kmeans.msgpack"))
     run(directory)
-    files = [place / "model.dcz" for place in (directory, finished)]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    assert _timeless(directory) == _timeless(finished)
+    assert_same_outcome(directory, finished)
 
 
 def test_without_time_each_start_takes_a_step_and_loses_none(tmp_path: Path):
@@ -203,15 +192,15 @@ def test_without_time_each_start_takes_a_step_and_loses_none(tmp_path: Path):
         "stopped after 3 of 3 epochs; the same command goes on",
         "end",
     ]
-    rows = _timeless(tmp_path)
+    rows = timeless_rows(tmp_path)
     assert [row.get("epoch") for row in rows] == [1, 2, 3, None]
     assert rows[-1]["sum"] == 3
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_stopped_by_the_time_limit_again_and_again_it_ends_with_the_same_file(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path
 ):
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
     network = command.Network(
         ROLES,
         {"tiny": TINY},
@@ -229,8 +218,7 @@ def test_stopped_by_the_time_limit_again_and_again_it_ends_with_the_same_file(
             stops.append(stop.code)
     assert len(stops) >= TINY.total_epochs()
     assert set(stops) == {75}
-    files = [place / "model.dcz" for place in (tmp_path, finished)]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert_same_outcome(tmp_path, finished)
 
 
 def test_states_are_saved_once_a_while(tmp_path: Path):
@@ -244,11 +232,6 @@ def test_states_are_saved_once_a_while(tmp_path: Path):
         run.phase("dense", jnp.zeros(()), 3, train_epoch)
     assert saved == [False, False, False]
     assert (tmp_path / "phases" / "dense.msgpack").exists()
-
-
-def _timeless(directory: Path) -> list[dict[str, Any]]:
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "seconds": 0} for line in lines]
 
 
 def test_channels_that_nothing_reaches_survive_sharing():
