@@ -14,8 +14,6 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import Rule, share
@@ -322,51 +320,6 @@ def test_vgg19_from_the_command_line_and_its_file_evaluated(
     assert (tmp_path / "report.txt").read_text().count("Initial clusters") == 39
 
 
-def test_the_slides_learning_rates():
-    seed = vgg19_cifar10.PRESETS["seed"]
-    rates = [seed.rate_of(i) for i in range(25)]
-    assert rates == [0.05] + 17 * [0.01] + 7 * [0.001]
-    within = [
-        seed.learning_rates(0.01, epoch=e, epochs=25, steps=1)[0] for e in range(25)
-    ]
-    expected = 3 * [1e-2] + 9 * [1e-3] + 6 * [1e-4] + 7 * [1e-5]
-    np.testing.assert_allclose(within, expected, rtol=1e-5)
-
-
-@given(times=st.integers(1, 40), rate=st.floats(1e-4, 1.0))
-def test_a_phase_of_any_length_drops_where_one_of_25_epochs_does(
-    times: int, rate: float
-):
-    seed = vgg19_cifar10.PRESETS["seed"]
-    epochs = 25 * times
-    rates = [
-        seed.learning_rates(rate, epoch=e, epochs=epochs, steps=1)[0]
-        for e in range(epochs)
-    ]
-    lengths = [3 * times, 9 * times, 6 * times, 7 * times]
-    expected = np.repeat([rate, rate / 10, rate / 100, rate / 1000], lengths)
-    np.testing.assert_allclose(rates, expected, rtol=1e-5)
-
-
-@given(epochs=st.integers(1, 24), rate=st.floats(1e-4, 1.0))
-def test_a_short_phase_drops_within_its_epochs(epochs: int, rate: float):
-    seed = vgg19_cifar10.PRESETS["seed"]
-    steps = 25
-    rates = [
-        seed.learning_rates(rate, epoch=e, epochs=epochs, steps=steps)
-        for e in range(epochs)
-    ]
-    lengths = [3 * epochs, 9 * epochs, 6 * epochs, 7 * epochs]
-    expected = np.repeat([rate, rate / 10, rate / 100, rate / 1000], lengths)
-    np.testing.assert_allclose(np.concatenate(rates), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("drop", [3, 1.0, 0.0, -0.1, float("nan")])
-def test_drops_that_are_no_parts_of_a_phase(drop: float):
-    with pytest.raises(ValueError, match=r"drops=.*: give parts of a phase"):
-        dataclasses.replace(TINY, drops=(0.5, drop))
-
-
 def test_the_dense_training_is_on_a_cosine_in_the_slides_protocol_too(
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -387,16 +340,6 @@ def test_the_dense_training_is_on_a_cosine_in_the_slides_protocol_too(
     stages.train_dense(stages.Study(config, run, Small(), *parts, ROLES))
     cosine = config.dense_rate * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
     np.testing.assert_allclose(rates[11:], cosine[11:], rtol=1e-5)
-
-
-def test_a_cosine_falls_to_zero():
-    rates = np.concatenate(
-        [TINY.learning_rates(0.1, epoch=e, epochs=4, steps=200) for e in range(4)]
-    )
-    assert rates[0] < 0.01
-    assert rates.max() <= 0.1
-    assert rates[-1] < 1e-4
-    assert (np.diff(rates[100:]) <= 0).all()
 
 
 def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
