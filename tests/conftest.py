@@ -38,7 +38,6 @@ _BROADCASTING = {
     "test_lenet",
     "test_narrowing",
     "test_rate_training",
-    "test_steps",
     "test_study",
     "test_train",
 }

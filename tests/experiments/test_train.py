@@ -1,5 +1,6 @@
 """The training step, its augmentation, evaluation, and devices that share a batch."""
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -14,6 +15,7 @@ from experiments.models.vgg import VGG19
 from experiments.training import train
 from tests.support.small import Small
 
+L2 = 0.3
 SHARDED = """
 import jax, numpy as np
 from experiments.training import train
@@ -36,6 +38,60 @@ print(jax.device_count(), float(metrics["loss"]))
 """
 
 
+class Linear(nn.Module):
+    """One dense layer, whose training NumPy can follow."""
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, batch_statistics: bool = False
+    ) -> jax.Array:
+        """Maps images to logits of three classes."""
+        del train, batch_statistics
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def _numpy_sgd(
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    images: np.ndarray,
+    labels: np.ndarray,
+    rates: list[float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nesterov's method with momentum 0.9 on all images, in float64."""
+    x = (images.reshape(len(images), -1) - 127.5) / 64
+    moments = [np.zeros_like(kernel), np.zeros_like(bias)]
+    for rate in rates:
+        powers = np.exp(x @ kernel + bias)
+        wrong = (powers / powers.sum(1, keepdims=True) - np.eye(3)[labels]) / len(x)
+        slopes = [x.T @ wrong + L2 * kernel, wrong.sum(0)]
+        moments = [0.9 * m + g for m, g in zip(moments, slopes, strict=True)]
+        kernel = kernel - rate * (slopes[0] + 0.9 * moments[0])
+        bias = bias - rate * (slopes[1] + 0.9 * moments[1])
+    return kernel, bias
+
+
+def test_steps_are_those_of_nesterov_on_the_loss_with_l2():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 2, 2, 1)).astype(np.uint8)
+    labels = rng.integers(0, 3, 8).astype(np.int32)
+    kernel, bias = rng.standard_normal((4, 3)), rng.standard_normal(3)
+    trainer = train.Trainer(Linear(), train.sgd(), batch=8, l2=L2)
+    dense = {"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}
+    params = {"Dense_0": dense}
+    state = train.TrainState(params, {}, trainer.optimizer.init(params))
+    rates = [0.3, 0.02, 0.1]  # one step an epoch, as a batch has all images
+    for i, rate in enumerate(rates):
+        state = train.replicate(state)
+        key = jax.random.key(i)
+        state, _ = trainer.epoch(
+            state, jnp.array(images), jnp.array(labels), key, jnp.full(1, rate)
+        )
+    expected = _numpy_sgd(kernel, bias, images, labels, rates)
+    found = state.params["Dense_0"]
+    np.testing.assert_allclose(found["kernel"], expected[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["bias"], expected[1], rtol=1e-4, atol=1e-5)
+
+
 def test_the_slides_count_of_variables():
     shapes = jax.eval_shape(VGG19().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     sizes = [leaf.size for leaf in jax.tree.leaves(shapes)]
@@ -45,13 +101,34 @@ def test_the_slides_count_of_variables():
     assert sum(trained) == 38_958_922
 
 
+def test_vgg_drops_half_of_both_hidden_layers():
+    """Units of one, passed on unchanged: a unit that survives twice is worth four."""
+    units = 1000
+    model = VGG19(((1,),) * 5, (units, units), classes=units)
+    images = jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    variables = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes)
+    params = variables["params"]
+    params["fc1"]["bias"] += 1
+    for name in ("fc2", "fc3"):
+        params[name]["kernel"] = jnp.eye(units)
+
+    def answers(**how: Any) -> np.ndarray:
+        return np.asarray(model.apply(variables, images, **how))
+
+    np.testing.assert_array_equal(answers(), 1)
+    dropped = answers(train=True, rngs={"dropout": jax.random.key(1)})
+    assert set(np.unique(dropped)) == {0, 4}
+    assert 170 < (dropped == 4).sum() < 330  # six deviations about 250
+
+
 def test_four_devices_compute_the_loss_of_one():
     losses = {}
     for count in (1, 4):
         flags = f"--xla_force_host_platform_device_count={count}"
         output = subprocess.run(
             [sys.executable, "-c", SHARDED],
-            env={**_environment(), "XLA_FLAGS": flags},
+            env=os.environ | {"XLA_FLAGS": flags},
             capture_output=True,
             text=True,
             check=True,
@@ -76,6 +153,15 @@ def test_crops_are_shifts_by_at_most_four_pixels():
     assert min(columns) >= 11
     assert max(columns) <= 20
     assert len(places) > 30
+
+
+def test_half_of_the_images_are_flipped():
+    image = np.zeros((400, 32, 32, 1), np.uint8)
+    image[:, 16, 12], image[:, 16, 18] = 100, 200
+    changed = np.asarray(train.crop_and_flip(jax.random.key(0), image))[..., 0]
+    left, right = (np.argwhere(changed == value)[:, 2] for value in (100, 200))
+    assert set(np.abs(right - left)) == {6}
+    assert 140 < (left > right).sum() < 260  # six deviations about 200
 
 
 def test_cut_out_makes_one_square_grey():
@@ -109,12 +195,6 @@ def test_evaluation_pads_the_last_batch():
     assert error == 0
     error, _ = train.evaluate(Pixel(), {}, images, labels.at[0].set(0))
     assert error == pytest.approx(100 / 501)
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 
 
 def test_bfloat16_computes_and_float32_is_kept():
