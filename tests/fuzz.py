@@ -113,7 +113,7 @@ def read(
         outcome = f"rejected by {error.clause}"
         if not 0 <= error.offset <= len(data):
             outcome = f"failure: offset {error.offset} of {len(data)}"
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return f"failure: {type(error).__name__}: {error}"
     seconds = time.perf_counter() - began
     if seconds > MAX_SECONDS:

@@ -25,7 +25,10 @@ BY_STD = jax.jit(METHODS[0])
 
 def _network(seed: int = 0) -> dict[str, dict[str, jax.Array]]:
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: jnp.array(rng.standard_normal(shape), jnp.float32)  # noqa: E731
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.array(rng.standard_normal(shape), jnp.float32)
+
     return {
         "conv": {"kernel": draw(3, 3, 4, 8), "bias": draw(8)},
         "fc": {"kernel": 5 * draw(32, 10), "bias": draw(10)},

@@ -20,7 +20,10 @@ EVERY = [Rule(".", share=share.kmeans(4))]
 
 def _variables() -> dict[str, dict[str, jax.Array]]:
     rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.array(rng.standard_normal(shape), jnp.float32)  # noqa: E731
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.array(rng.standard_normal(shape), jnp.float32)
+
     return {
         "conv1_1": {"kernel": draw(3, 3, 2, 4), "bias": draw(4)},
         "bn1_1": {"scale": draw(4), "bias": draw(4)},
@@ -85,7 +88,9 @@ def test_labels_are_nearest_at_any_scale(weights: np.ndarray, data: st.DataObjec
     ("centroids", "message"), [([], "no centroids"), ([1.0, np.nan], "NaN")]
 )
 def test_methods_that_return_no_codebook(centroids: list[float], message: str):
-    method = lambda values, importance: np.array(centroids)  # noqa: E731
+    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+        return np.array(centroids)
+
     with pytest.raises(ValueError, match=f"group 'all' returned {message} for 2 wei"):
         share.share(
             {"w": jnp.array([1.0, 0.0, 2.0])}, [Rule("w", share=method, group="all")]
