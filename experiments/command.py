@@ -11,25 +11,12 @@ import flax.linen as nn
 import tyro
 
 import deepcomp_jax as dc
-from experiments import (
-    STARTED,
-    protocol,
-)
-from experiments.data.datasets import (
-    Dataset,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.study.roles import (
-    Roles,
-)
-from experiments.training.runs import (
-    OutOfTime,
-)
-from experiments.training.train import (
-    evaluate,
-)
+from experiments import STARTED, protocol
+from experiments.data.datasets import Dataset
+from experiments.study.config import Config
+from experiments.study.roles import Roles
+from experiments.training.runs import OutOfTime
+from experiments.training.train import evaluate
 
 UNFINISHED = 75  # exit status: EX_TEMPFAIL of sysexits.h, "try again later"
 

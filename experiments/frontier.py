@@ -12,19 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepcomp_jax.format import container
-from experiments.reporting import (
-    comparison,
-    frontier_figure,
-    seeds,
-)
-from experiments.reporting.published import (
-    FRONTIERS,
-    Frontier,
-    Size,
-)
-from experiments.reporting.seeds import (
-    Preset,
-)
+from experiments.reporting import comparison, frontier_figure, seeds
+from experiments.reporting.published import FRONTIERS, Frontier, Size
+from experiments.reporting.seeds import Preset
 
 _RESULTS = Path(__file__).parent / "results"
 _HEAD = ("", "method", "bytes", "ratio", "error %", "measured", "source", "note")

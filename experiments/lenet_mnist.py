@@ -13,35 +13,14 @@ Killed at any moment, the same command goes on where it was. The work directory
 import dataclasses
 from functools import partial
 
-from experiments import (
-    command,
-)
-from experiments.command import (
-    Network,
-)
-from experiments.data.mnist import (
-    mnist,
-)
-from experiments.models.lenet import (
-    LeNet5,
-    LeNet300,
-    rebuild,
-)
-from experiments.reporting import (
-    published,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.study.roles import (
-    Axis,
-    Layer,
-    Roles,
-    Units,
-)
-from experiments.training.train import (
-    crop,
-)
+from experiments import command
+from experiments.command import Network
+from experiments.data.mnist import mnist
+from experiments.models.lenet import LeNet5, LeNet300, rebuild
+from experiments.reporting import published
+from experiments.study.config import Config
+from experiments.study.roles import Axis, Layer, Roles, Units
+from experiments.training.train import crop
 
 # The paper keeps biases as they are; here all of a network share one small codebook.
 BIASES = [("bias$", "biases")]

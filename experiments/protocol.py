@@ -8,24 +8,11 @@ from typing import Any
 
 import flax.linen as nn
 
-from experiments.data.datasets import (
-    Dataset,
-)
-from experiments.reporting import (
-    report,
-)
-from experiments.study import (
-    curve,
-    rate_training,
-    stages,
-    tradeoff,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.training.runs import (
-    Run,
-)
+from experiments.data.datasets import Dataset
+from experiments.reporting import report
+from experiments.study import curve, rate_training, stages, tradeoff
+from experiments.study.config import Config
+from experiments.training.runs import Run
 
 
 def run(

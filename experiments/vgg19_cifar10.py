@@ -10,31 +10,13 @@ Killed at any moment, the same command goes on where it was. The work directory
 metrics, `model.dcz`, `report.txt`, `report.json` and the figures.
 """
 
-from experiments import (
-    command,
-)
-from experiments.command import (
-    Network,
-)
-from experiments.data.cifar10 import (
-    cifar10,
-)
-from experiments.data.datasets import (
-    digits,
-)
-from experiments.models.vgg import (
-    BLOCKS,
-    of_width,
-    rebuild,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.study.roles import (
-    Axis,
-    Roles,
-    Units,
-)
+from experiments import command
+from experiments.command import Network
+from experiments.data.cifar10 import cifar10
+from experiments.data.datasets import digits
+from experiments.models.vgg import BLOCKS, of_width, rebuild
+from experiments.study.config import Config
+from experiments.study.roles import Axis, Roles, Units
 
 _CONVS = [
     f"{i}_{j}"

@@ -36,7 +36,8 @@ if "PYTEST_XDIST_TESTRUNUID" in os.environ:
 _BROADCASTING = {
     "test_forward",
     "test_lenet",
-    "test_steps",
+    "test_narrowing",
+    "test_rate_training",
     "test_study",
     "test_train",
 }
@@ -52,3 +53,13 @@ def _no_silent_broadcast(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture
+def even_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of few symbols or lanes are decoded in the compiled loop too."""
+    from deepcomp_jax.device import rans_lanes, rounding
+
+    monkeypatch.setattr(rans_lanes, "WORTH_LOCK_STEP", 1)
+    monkeypatch.setattr(rounding, "WORTH_COMPILING", 1)
+    monkeypatch.setattr(rounding, "BLOCK", 1 << 12)

@@ -23,16 +23,9 @@ from pathlib import Path
 from deepcomp_jax import FormatError
 from deepcomp_jax.format import container
 from deepcomp_jax.streams.bits import put_varint as varint
-from tests.make_vectors import (
-    FOLDER,
-    describe,
-)
-from tests.support import (
-    readers,
-)
-from tests.support.vector_parts import (
-    crc,
-)
+from tests.make_vectors import FOLDER, describe
+from tests.support import readers
+from tests.support.vector_parts import crc
 
 MAX_BYTES = 1 << 18  # of memory
 MAX_SECONDS = 1.0  # for one file
@@ -120,7 +113,7 @@ def read(
         outcome = f"rejected by {error.clause}"
         if not 0 <= error.offset <= len(data):
             outcome = f"failure: offset {error.offset} of {len(data)}"
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return f"failure: {type(error).__name__}: {error}"
     seconds = time.perf_counter() - began
     if seconds > MAX_SECONDS:

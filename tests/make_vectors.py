@@ -19,12 +19,8 @@ from deepcomp_jax import codings
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.format import container, leaf_body, tree_header
 from deepcomp_jax.streams.bits import pack, put_varint
-from tests.support import (
-    vector_parts as parts,
-)
-from tests.support.invalid_vectors import (
-    invalid,
-)
+from tests.support import vector_parts as parts
+from tests.support.invalid_vectors import invalid
 
 FOLDER = Path(__file__).parent.parent / "specs" / "vectors"
 # Keys that have 14, 15 and 16 bytes in common with the one before.

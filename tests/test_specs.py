@@ -5,12 +5,8 @@ import re
 import pytest
 
 from deepcomp_jax import FormatError
-from tests.support import (
-    specs,
-)
-from tests.support.example_adapters import (
-    ADAPTERS,
-)
+from tests.support import specs
+from tests.support.example_adapters import ADAPTERS
 
 
 def test_clause_numbers_are_unique_and_ascending_in_each_chapter():

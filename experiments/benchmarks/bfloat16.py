@@ -22,26 +22,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.data.cifar10 import (
-    cifar10,
-)
-from experiments.models.conv import (
-    Conv,
-)
-from experiments.study import (
-    stages,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.training import (
-    train,
-)
-from experiments.vgg19_cifar10 import (
-    NETWORK,
-    PRESETS,
-    ROLES,
-)
+from experiments.data.cifar10 import cifar10
+from experiments.models.conv import Conv
+from experiments.study import stages
+from experiments.study.config import Config
+from experiments.training import train
+from experiments.vgg19_cifar10 import NETWORK, PRESETS, ROLES
 
 _ROUNDED = ("conv", "fc1", "fc2")  # layers that have a dtype, by how their names begin
 

@@ -15,11 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.models.vgg import (
-    BLOCKS,
-    HIDDEN,
-    VGG19,
-)
+from experiments.models.vgg import BLOCKS, HIDDEN, VGG19
 
 _IMAGES = 50_000
 _SIDE = 32

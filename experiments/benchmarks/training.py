@@ -20,17 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import Rule, prune, retrain
-from experiments.models.vgg import (
-    BLOCKS,
-    HIDDEN,
-    of_width,
-)
-from experiments.training.train import (
-    Trainer,
-    TrainState,
-    crop_and_flip,
-    sgd,
-)
+from experiments.models.vgg import BLOCKS, HIDDEN, of_width
+from experiments.training.train import Trainer, TrainState, crop_and_flip, sgd
 
 
 def main() -> None:

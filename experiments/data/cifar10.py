@@ -19,11 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data.datasets import (
-    Dataset,
-    download,
-    read_at_most,
-)
+from experiments.data.datasets import Dataset, download, read_at_most
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar.html"
 ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

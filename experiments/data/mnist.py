@@ -13,11 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.data.datasets import (
-    Dataset,
-    download,
-    read_at_most,
-)
+from experiments.data.datasets import Dataset, download, read_at_most
 
 URL = "https://storage.googleapis.com/cvdf-datasets/mnist/"
 LARGEST = 48 << 20  # bytes of a file, unpacked; that of the images has 47,040,016

@@ -6,9 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from experiments.models.conv import (
-    Conv,
-)
+from experiments.models.conv import Conv
 
 
 class Dense(nn.Module):

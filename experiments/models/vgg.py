@@ -7,10 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.conv import (
-    Conv,
-    max_pool,
-)
+from experiments.models.conv import Conv, max_pool
 
 # Channels of the convolutions between two poolings, at width 1.
 BLOCKS = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)

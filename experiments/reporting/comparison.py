@@ -3,9 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from deepcomp_jax.account import Row
-from experiments.reporting.published import (
-    Published,
-)
+from experiments.reporting.published import Published
 
 _HEAD = (
     *("layer", "", "weights", "kept %", "weight bits P+Q", "P+Q+H"),

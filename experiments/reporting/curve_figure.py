@@ -4,17 +4,9 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from experiments.reporting import (
-    plotting,
-)
-from experiments.reporting.plotting import (
-    BLUE,
-    GREY,
-    ORANGE,
-)
-from experiments.training.runs import (
-    Row,
-)
+from experiments.reporting import plotting
+from experiments.reporting.plotting import BLUE, GREY, ORANGE
+from experiments.training.runs import Row
 
 _TITLE = """Error against size of the file, {} data
 rate-distortion quantisation of the pruned network, not trained again"""

@@ -16,28 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments.reporting import (
-    layer_figures,
-    plotting,
-)
-from experiments.reporting.curve_figure import (
-    size_error,
-)
-from experiments.reporting.layer_figures import (
-    TensorRow,
-)
-from experiments.reporting.plotting import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-)
-from experiments.reporting.tradeoff_figure import (
-    tradeoff,
-)
-from experiments.training.runs import (
-    Row,
-)
+from experiments.reporting import layer_figures, plotting
+from experiments.reporting.curve_figure import size_error
+from experiments.reporting.layer_figures import TensorRow
+from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
+from experiments.reporting.tradeoff_figure import tradeoff
+from experiments.training.runs import Row
 
 # Part of Figure 4, name, colour and marker of each method of sharing.
 METHODS = {

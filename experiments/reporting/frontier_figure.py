@@ -8,23 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from experiments.reporting import (
-    plotting,
-)
-from experiments.reporting.plotting import (
-    BLUE,
-    GREY,
-    ORANGE,
-)
-from experiments.reporting.published import (
-    WRITTEN,
-    Frontier,
-    Size,
-)
-from experiments.reporting.seeds import (
-    Preset,
-    mean_and_deviation,
-)
+from experiments.reporting import plotting
+from experiments.reporting.plotting import BLUE, GREY, ORANGE
+from experiments.reporting.published import WRITTEN, Frontier, Size
+from experiments.reporting.seeds import Preset, mean_and_deviation
 
 _TITLE = "{} on {}: test error against size"
 _MARKS = """r: recalled, not read again

@@ -8,14 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.reporting import (
-    plotting,
-)
-from experiments.reporting.plotting import (
-    BLUE,
-    GREY,
-    ORANGE,
-)
+from experiments.reporting import plotting
+from experiments.reporting.plotting import BLUE, GREY, ORANGE
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 

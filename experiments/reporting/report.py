@@ -15,28 +15,12 @@ import deepcomp_jax as dc
 from deepcomp_jax import account, trees
 from deepcomp_jax.format import container
 from deepcomp_jax.share import SharedWeights, lookup
-from experiments.data.datasets import (
-    Dataset,
-)
-from experiments.reporting import (
-    comparison,
-    figures,
-    slides,
-)
-from experiments.study import (
-    sharing,
-)
-from experiments.study.stages import (
-    Study,
-)
-from experiments.training.runs import (
-    Row,
-    versions,
-)
-from experiments.training.train import (
-    evaluate,
-    logits,
-)
+from experiments.data.datasets import Dataset
+from experiments.reporting import comparison, figures, slides
+from experiments.study import sharing
+from experiments.study.stages import Study
+from experiments.training.runs import Row, versions
+from experiments.training.train import evaluate, logits
 
 
 class Networks(NamedTuple):

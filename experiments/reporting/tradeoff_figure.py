@@ -5,21 +5,10 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator
 
-from experiments.reporting import (
-    plotting,
-)
-from experiments.reporting.plotting import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-)
-from experiments.study.tradeoff import (
-    STEPS,
-)
-from experiments.training.runs import (
-    Row,
-)
+from experiments.reporting import plotting
+from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
+from experiments.study.tradeoff import STEPS
+from experiments.training.runs import Row
 
 # Label, colour and style of each curve.
 _CURVES = {

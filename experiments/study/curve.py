@@ -11,20 +11,10 @@ import jax
 import jax.numpy as jnp
 
 from deepcomp_jax import Rule, api, budget, rate, share
-from experiments.study import (
-    sharing,
-)
-from experiments.study.stages import (
-    Study,
-    folded,
-)
-from experiments.training.runs import (
-    Row,
-)
-from experiments.training.train import (
-    normalize,
-    split,
-)
+from experiments.study import sharing
+from experiments.study.stages import Study, folded
+from experiments.training.runs import Row
+from experiments.training.train import normalize, split
 
 BATCHES = 64  # of which gradients are squared
 BATCH = 16

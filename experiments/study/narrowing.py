@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepcomp_jax import trees
-from experiments.study.roles import (
-    Axis,
-    Units,
-)
+from experiments.study.roles import Axis, Units
 
 Kept = Mapping[str, np.ndarray]  # of each kind of units, the indices that are kept
 

@@ -19,22 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from deepcomp_jax import Rule, rate_loss, share, trees
-from experiments.study import (
-    narrowing,
-    sharing,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.study.stages import (
-    Study,
-    folded,
-    measure_shared,
-    train_phase,
-)
-from experiments.training.runs import (
-    Row,
-)
+from experiments.study import narrowing, sharing
+from experiments.study.config import Config
+from experiments.study.stages import Study, folded, measure_shared, train_phase
+from experiments.training.runs import Row
 from experiments.training.train import (
     Seen,
     TrainState,

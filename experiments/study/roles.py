@@ -5,13 +5,8 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from experiments.reporting.published import (
-    Published,
-)
-from experiments.training.train import (
-    Augmentation,
-    crop_and_flip,
-)
+from experiments.reporting.published import Published
+from experiments.training.train import Augmentation, crop_and_flip
 
 
 class Layer(NamedTuple):

@@ -3,12 +3,8 @@
 from deepcomp_jax import Rule, api, share
 from deepcomp_jax.format import container
 from deepcomp_jax.rules import ShareMethod
-from experiments.study.config import (
-    Config,
-)
-from experiments.study.roles import (
-    Roles,
-)
+from experiments.study.config import Config
+from experiments.study.roles import Roles
 
 
 def rules(config: Config, roles: Roles, method: str) -> list[Rule]:

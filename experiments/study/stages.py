@@ -15,32 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from deepcomp_jax import (
-    Rule,
-    api,
-    fold,
-    prune,
-    retrain,
-    share,
-    trees,
-)
+from deepcomp_jax import Rule, api, fold, prune, retrain, share, trees
 from deepcomp_jax._types import SharedLeaf
-from experiments.data.datasets import (
-    Dataset,
-)
-from experiments.study import (
-    sharing,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.study.roles import (
-    Roles,
-)
-from experiments.training.runs import (
-    Row,
-    Run,
-)
+from experiments.data.datasets import Dataset
+from experiments.study import sharing
+from experiments.study.config import Config
+from experiments.study.roles import Roles
+from experiments.training.runs import Row, Run
 from experiments.training.train import (
     Array,
     Augmentation,

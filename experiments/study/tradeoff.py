@@ -13,21 +13,10 @@ from typing import Any
 import jax
 
 from deepcomp_jax import Rule, prune, share
-from experiments.study import (
-    sharing,
-    stages,
-)
-from experiments.study.stages import (
-    Study,
-)
-from experiments.training.runs import (
-    Row,
-)
-from experiments.training.train import (
-    Trainer,
-    TrainState,
-    replicate,
-)
+from experiments.study import sharing, stages
+from experiments.study.stages import Study
+from experiments.training.runs import Row
+from experiments.training.train import Trainer, TrainState, replicate
 
 STEPS = 200  # of training after pruning, and after sharing
 FACTORS = (0.3, 0.5, 1.0, 1.5, 2.5, 4.0)  # on what the paper keeps

@@ -28,9 +28,7 @@ from typing import Any
 from tqdm import tqdm
 
 from deepcomp_jax.format import container
-from experiments.training import (
-    states,
-)
+from experiments.training import states
 
 Row = dict[str, Any]
 

@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import Leaf, axis_classes, group_search
-from tests.support import (
-    laws,
-)
-from tests.support import (
-    vector_parts as parts,
-)
+from tests.support import laws
+from tests.support import vector_parts as parts
 
 
 @st.composite

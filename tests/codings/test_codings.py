@@ -10,23 +10,10 @@ from hypothesis import strategies as st
 
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.codings import (
-    Leaf,
-    group_search,
-    grouping,
-    relative,
-    symbol_models,
-)
-from tests.support import (
-    laws,
-    strategies,
-)
-from tests.support import (
-    vector_parts as parts,
-)
-from tests.support.readers import (
-    DECODER,
-)
+from deepcomp_jax.codings import Leaf, group_search, grouping, relative, symbol_models
+from tests.support import laws, strategies
+from tests.support import vector_parts as parts
+from tests.support.readers import DECODER
 
 NAMES = list(codings.ALL)
 

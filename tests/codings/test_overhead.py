@@ -11,12 +11,8 @@ import numpy as np
 from deepcomp_jax import account, trees
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.format import container
-from experiments.models.lenet import (
-    LeNet5,
-)
-from experiments.models.vgg import (
-    of_width,
-)
+from experiments.models.lenet import LeNet5
+from experiments.models.vgg import of_width
 
 
 def overhead(network: Compressed) -> float:

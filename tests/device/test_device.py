@@ -41,9 +41,8 @@ def segment(rng: np.random.Generator, size: int, models: int) -> rans.Segment:
 @pytest.mark.spec("E1", "E8")
 @pytest.mark.parametrize("sizes", [(5000, 0, 130), (129, 64, 4999)])
 @pytest.mark.parametrize("count", [64, 65, 130])
-def test_segments_come_back(
-    sizes: tuple[int, ...], count: int, even_few_lanes: None
-) -> None:
+@pytest.mark.usefixtures("even_few_lanes")
+def test_segments_come_back(sizes: tuple[int, ...], count: int) -> None:
     rng = np.random.default_rng(count)
     parts = [segment(rng, size, models) for models, size in enumerate(sizes, 1)]
     _, state = rans.begin(rans.encode(parts, lanes=count), 0)
@@ -68,14 +67,6 @@ def labels(shape: tuple[int, ...], entries: int, kept: float, seed: int) -> np.n
     return found.ravel().astype(np.min_scalar_type(entries))
 
 
-@pytest.fixture
-def even_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves of few lanes are decoded on the device too."""
-    monkeypatch.setattr(rans_lanes, "WORTH_LOCK_STEP", 1)
-    monkeypatch.setattr(rounding, "WORTH_COMPILING", 1)
-    monkeypatch.setattr(rounding, "BLOCK", 1 << 12)
-
-
 CASES = [
     ((400, 300), 16, 0.1),
     ((64, 3, 3, 200), 5, 0.4),
@@ -87,12 +78,9 @@ CASES = [
 @pytest.mark.spec("L15")
 @pytest.mark.parametrize("name", codings.ALL)
 @pytest.mark.parametrize(("shape", "entries", "kept"), CASES)
+@pytest.mark.usefixtures("even_few_lanes")
 def test_leaves_come_back(
-    name: str,
-    shape: tuple[int, ...],
-    entries: int,
-    kept: float,
-    even_few_lanes: None,
+    name: str, shape: tuple[int, ...], entries: int, kept: float
 ) -> None:
     leaf = codings.Leaf(shape, entries, entries // 2)
     own = labels(shape, entries, kept, entries)
@@ -121,12 +109,9 @@ def test_small_and_empty_leaves_come_back(name: str) -> None:
 @pytest.mark.spec("E8", "G5", "G6", "L1", "L2", "L4", "L7")
 @pytest.mark.parametrize("name", codings.ALL)
 @pytest.mark.parametrize(("shape", "entries", "kept"), CASES[:2])
+@pytest.mark.usefixtures("even_few_lanes")
 def test_damaged_bodies_give_the_same_error(
-    name: str,
-    shape: tuple[int, ...],
-    entries: int,
-    kept: float,
-    even_few_lanes: None,
+    name: str, shape: tuple[int, ...], entries: int, kept: float
 ) -> None:
     leaf = codings.Leaf(shape, entries, entries // 2)
     _, body = codings.encode(labels(shape, entries, kept, 1), leaf, name)
@@ -177,8 +162,9 @@ def test_small_leaves_compile_nothing(
 
 
 @pytest.mark.parametrize("name", codings.ALL)
+@pytest.mark.usefixtures("even_few_lanes")
 def test_leaves_of_many_sizes_and_dtypes_share_few_programs(
-    name: str, compiled: Callable[[], int], even_few_lanes: None
+    name: str, compiled: Callable[[], int]
 ) -> None:
     """At most one for each pair of rounded lanes and words, and one or many models."""
     for number, rows in enumerate(range(20, 420, 40)):
@@ -219,8 +205,9 @@ def test_the_compiled_loop_takes_memory_for_a_block_only(models: int) -> None:
 @pytest.mark.parametrize(
     "dtype", ["float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 )
+@pytest.mark.usefixtures("even_few_lanes")
 def test_loops_carry_bits_and_no_narrow_floats(
-    dtype: str, even_few_lanes: None, monkeypatch: pytest.MonkeyPatch
+    dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Loops over narrow floats take as long for a step as for the whole array."""
     carried: list[str] = []

@@ -11,16 +11,9 @@ import numpy as np
 import pytest
 
 from deepcomp_jax import share
-from experiments.study import (
-    curve,
-    stages,
-)
-from tests.experiments.test_study import (
-    TINY,
-)
-from tests.support.small import (
-    ROLES,
-)
+from experiments.study import curve, stages
+from tests.experiments.test_study import TINY
+from tests.support.small import ROLES
 
 LAYERS = ("loud", "soft")
 LOUDER = np.sqrt(1000)  # so that squares of gradients differ by a factor of 1000

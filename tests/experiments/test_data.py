@@ -1,4 +1,4 @@
-"""Reading CIFAR-10 from every form it is published in, and refusing damaged data."""
+"""CIFAR-10, read in every form it is published in or refused if damaged; digits."""
 
 import gzip
 import hashlib
@@ -14,10 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.data import (
-    cifar10,
-    datasets,
-)
+from experiments.data import cifar10, datasets
 
 COUNT = 4  # images a batch
 
@@ -303,3 +300,17 @@ def test_digits_are_real_and_in_a_fixed_order():
         dataset.test_images[0, ::4, ::4, 0], dataset.test_images[0, 3::4, 3::4, 2]
     )
     np.testing.assert_array_equal(dataset.test_labels, datasets.digits().test_labels)
+
+
+def test_no_digit_is_both_trained_and_tested_on():
+    from sklearn.datasets import load_digits
+
+    loaded: Any = load_digits()
+    dataset = datasets.digits()
+    images = np.concatenate([dataset.train_images, dataset.test_images])
+    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
+    small = np.minimum(16 * loaded.images, 255).reshape(-1, 64)
+    found = np.column_stack([images[:, ::4, ::4, 0].reshape(-1, 64), labels])
+    every = np.column_stack([small, loaded.target])
+    order = [np.lexsort(rows.T) for rows in (found, every)]
+    np.testing.assert_array_equal(found[order[0]], every[order[1]])

@@ -14,22 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.reporting import (
-    figures,
-    layer_figures,
-    plotting,
-)
-from experiments.reporting.figures import (
-    MEASURES,
-    Log,
-    TensorRow,
-)
-from experiments.training.runs import (
-    Row,
-)
-from tests.support import (
-    legible,
-)
+from experiments.reporting import figures, layer_figures, plotting
+from experiments.reporting.figures import MEASURES, Log, TensorRow
+from experiments.training.runs import Row
+from tests.support import legible
 
 
 def _epochs(phase: str, *errors: tuple[float, float]) -> list[Row]:

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.models import (
-    lenet,
-    vgg,
-)
-from experiments.training import (
-    train,
-)
+from experiments.models import lenet, vgg
+from experiments.training import train
 
 EPSILON = 1e-5  # of BatchNorm
 

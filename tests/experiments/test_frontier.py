@@ -7,24 +7,11 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import (
-    frontier,
-)
-from experiments.reporting import (
-    frontier_figure,
-    seeds,
-)
-from experiments.reporting.published import (
-    FRONTIERS,
-    Frontier,
-    Size,
-)
-from experiments.reporting.seeds import (
-    Preset,
-)
-from tests.support import (
-    legible,
-)
+from experiments import frontier
+from experiments.reporting import frontier_figure, seeds
+from experiments.reporting.published import FRONTIERS, Frontier, Size
+from experiments.reporting.seeds import Preset
+from tests.support import legible
 
 LENET300, LENET5, VGG = FRONTIERS
 

@@ -12,27 +12,12 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import account
-from experiments import (
-    lenet_mnist,
-    protocol,
-)
-from experiments.data.datasets import (
-    Dataset,
-)
-from experiments.models import (
-    lenet,
-)
-from experiments.reporting import (
-    comparison,
-    figures,
-    published,
-)
-from experiments.study import (
-    tradeoff,
-)
-from tests.support.killing import (
-    run_killed,
-)
+from experiments import lenet_mnist, protocol
+from experiments.data.datasets import Dataset
+from experiments.models import lenet
+from experiments.reporting import comparison, published
+from experiments.study import tradeoff
+from tests.support.killing import assert_same_outcome, run_killed
 
 TINY = dataclasses.replace(
     lenet_mnist.PAPER300,
@@ -68,13 +53,6 @@ def run(directory: Path) -> None:
         patch.setattr(tradeoff, "BITS", (2,))
         model = network.build(TINY, 10)
         protocol.run(TINY, model, network.roles, blots(), directory)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("run")
-    run(directory)
-    return directory
 
 
 @pytest.mark.parametrize(
@@ -140,10 +118,8 @@ def test_figure_6_is_measured_on_files(finished: Path):
     assert rows["tradeoff-study"]["study"]["bytes"] == size
 
 
-def test_a_killed_run_ends_with_the_same_file(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
+@pytest.mark.usefixtures("no_figures")
+def test_a_killed_run_ends_with_the_same_file(finished: Path, tmp_path: Path):
     directory = tmp_path / "run"
     shutil.copytree(finished, directory)
     for path in (*directory.glob("model.*"), *directory.glob("report.*")):
@@ -153,8 +129,7 @@ def test_a_killed_run_ends_with_the_same_file(
             path.unlink()
     run_killed(__name__, directory, ("paper.msgpack",))
     run(directory)
-    files = [place / "model.dcz" for place in (directory, finished)]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert_same_outcome(directory, finished)
 
 
 def test_a_file_is_evaluated_from_the_command_line(

@@ -11,12 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from experiments.data import (
-    mnist,
-)
-from experiments.data.datasets import (
-    Dataset,
-)
+from experiments.data import mnist
+from experiments.data.datasets import Dataset
 
 COUNTS = {"train": 7, "t10k": 3}  # images
 

@@ -5,31 +5,14 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from deepcomp_jax import fold, trees
-from experiments import (
-    lenet_mnist,
-    vgg19_cifar10,
-)
-from experiments.models import (
-    lenet,
-    vgg,
-)
-from experiments.models.vgg import (
-    of_width,
-)
-from experiments.study import (
-    narrowing,
-)
+from experiments import lenet_mnist, vgg19_cifar10
+from experiments.models import lenet, vgg
+from experiments.models.vgg import of_width
+from experiments.study import narrowing
 
 ROLES = lenet_mnist.LENET5
-
-
-@pytest.fixture(autouse=True)
-def _flax_broadcasts():
-    with jax.numpy_rank_promotion("allow"):
-        yield
 
 
 @cache

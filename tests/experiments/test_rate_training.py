@@ -12,34 +12,13 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import rate_loss
-from experiments import (
-    lenet_mnist,
-    protocol,
-)
-from experiments.reporting import (
-    figures,
-)
-from experiments.study import (
-    rate_training,
-)
-from experiments.study.rate_training import (
-    RateLoss,
-    Rest,
-)
-from experiments.training.train import (
-    Seen,
-    TrainState,
-)
-from tests.experiments.test_lenet import (
-    blots,
-)
-from tests.support.killing import (
-    run_killed,
-)
-from tests.support.small import (
-    ROLES,
-    Small,
-)
+from experiments import lenet_mnist, protocol
+from experiments.study import rate_training
+from experiments.study.rate_training import RateLoss, Rest
+from experiments.training.train import Seen, TrainState
+from tests.experiments.test_lenet import blots
+from tests.support.killing import assert_same_outcome, run_killed, timeless_rows
+from tests.support.small import ROLES, Small
 
 NETWORK = lenet_mnist.NETWORKS["lenet300"]
 TINY = dataclasses.replace(
@@ -60,12 +39,6 @@ TINY = dataclasses.replace(
 )
 
 
-@pytest.fixture(autouse=True)
-def _dense_layers_broadcast():
-    with jax.numpy_rank_promotion("allow"):
-        yield
-
-
 def run(directory: Path, **changes: Any) -> dict[str, Any]:
     """Runs the tiny recipe, or what is left of it; returns what its report holds."""
     config = dataclasses.replace(TINY, **changes)
@@ -73,20 +46,8 @@ def run(directory: Path, **changes: Any) -> dict[str, Any]:
     return protocol.run(config, model, NETWORK.roles, blots(), directory)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("run")
-    run(directory)
-    return directory
-
-
-def _rows(directory: Path) -> dict[str, Any]:
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return {row["phase"]: {**row, "seconds": 0} for row in map(json.loads, lines)}
-
-
 def test_phases_and_outputs(finished: Path):
-    rows = _rows(finished)
+    rows = {row["phase"]: row for row in timeless_rows(finished)}
     assert list(rows) == [
         "dense", "dense-end", "sparsify", "sparsify-end", "grid-start", "grid",
         "grid-end", "test",
@@ -115,20 +76,16 @@ def test_weights_are_on_grids(finished: Path):
             np.testing.assert_allclose(leaf / step, np.rint(leaf / step), atol=1e-5)
 
 
-def test_a_network_asked_to_be_smaller_is(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
+@pytest.mark.usefixtures("no_figures")
+def test_a_network_asked_to_be_smaller_is(finished: Path, tmp_path: Path):
     dear = run(
         tmp_path, target_bytes=(800,), dense_epochs=2, epochs=(6,), tune_epochs=1
     )
     assert dear["file_bytes"] < (finished / "model.dcz").stat().st_size
 
 
-def test_the_size_is_measured_now_and_then(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
+@pytest.mark.usefixtures("no_figures")
+def test_the_size_is_measured_now_and_then(tmp_path: Path):
     run(tmp_path, dense_epochs=1, epochs=(1,), tune_epochs=4, measurements=2)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     rows = [row for row in map(json.loads, lines) if row["phase"] == "grid"]
@@ -137,16 +94,12 @@ def test_the_size_is_measured_now_and_then(
     assert len(set(prices)) == 4  # it changes in between too
 
 
-def test_a_killed_run_ends_with_the_same_file(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
+@pytest.mark.usefixtures("no_figures")
+def test_a_killed_run_ends_with_the_same_file(finished: Path, tmp_path: Path):
     directory = tmp_path / "run"
     run_killed(__name__, directory, ("sparsify.msgpack", "grid.msgpack"))
     run(directory)
-    files = [place / "model.dcz" for place in (directory, finished)]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    assert _rows(directory) == _rows(finished)
+    assert_same_outcome(directory, finished)
 
 
 def test_a_file_for_each_size(finished: Path, tmp_path: Path):
@@ -175,9 +128,9 @@ def test_prices_and_grids_go_together(other: dict[str, Any]):
         dataclasses.replace(TINY, **other)
 
 
-def test_a_network_with_batchnorm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("no_figures")
+def test_a_network_with_batchnorm(tmp_path: Path):
     """Nothing in the recipe is about LeNets: units are optional, statistics folded."""
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
     config = dataclasses.replace(TINY, dense_epochs=1, epochs=(1,), tune_epochs=1)
     report = protocol.run(config, Small(), ROLES, blots(), tmp_path)
     variables = dc.load(tmp_path / "model.dcz")

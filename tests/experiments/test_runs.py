@@ -14,9 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.training import (
-    runs,
-)
+from experiments.training import runs
 
 KILLED = """
 import os, signal, sys

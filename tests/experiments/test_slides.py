@@ -6,9 +6,7 @@ import pytest
 import deepcomp_jax as dc
 from deepcomp_jax import account
 from deepcomp_jax.format import container
-from experiments.reporting import (
-    slides,
-)
+from experiments.reporting import slides
 
 
 @pytest.mark.spec("A10")

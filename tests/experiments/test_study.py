@@ -14,48 +14,19 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import Rule, share
-from experiments import (
-    command,
-    protocol,
-    vgg19_cifar10,
-)
-from experiments.data.datasets import (
-    Dataset,
-)
-from experiments.models import (
-    vgg,
-)
-from experiments.reporting import (
-    figures,
-    report,
-)
-from experiments.reporting.report import (
-    clusters,
-)
-from experiments.study import (
-    sharing,
-    stages,
-)
-from experiments.study.config import (
-    Config,
-)
-from experiments.training import (
-    runs,
-    states,
-    train,
-)
-from tests.support.killing import (
-    run_killed,
-)
-from tests.support.small import (
-    ROLES,
-    Small,
-)
+from experiments import command, protocol, vgg19_cifar10
+from experiments.data.datasets import Dataset
+from experiments.models import vgg
+from experiments.reporting import report
+from experiments.reporting.report import clusters
+from experiments.study import sharing, stages
+from experiments.study.config import Config
+from experiments.training import runs, states, train
+from tests.support.killing import assert_same_outcome, run_killed, timeless_rows
+from tests.support.small import ROLES, Small
 
 TINY = Config(
     preset="tiny",
@@ -87,13 +58,6 @@ def _run(config: Config, directory: Path) -> dict[str, Any]:
 def run(directory: Path) -> None:
     """Runs the tiny study, or what is left of it."""
     _run(TINY, directory)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("run")
-    run(directory)
-    return directory
 
 
 def test_report_json_has_what_is_promised(finished: Path):
@@ -199,16 +163,12 @@ def test_sparsity_and_codebooks_are_as_asked(finished: Path):
     assert all(len(np.unique(kernel)) <= 9 for kernel in kernels)
 
 
-def test_a_killed_run_ends_with_the_same_file(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
+@pytest.mark.usefixtures("no_figures")
+def test_a_killed_run_ends_with_the_same_file(finished: Path, tmp_path: Path):
     directory = tmp_path / "run"
     run_killed(__name__, directory, ("prune-01.msgpack", "kmeans.msgpack"))
     run(directory)
-    files = [place / "model.dcz" for place in (directory, finished)]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    assert _timeless(directory) == _timeless(finished)
+    assert_same_outcome(directory, finished)
 
 
 def test_without_time_each_start_takes_a_step_and_loses_none(tmp_path: Path):
@@ -230,15 +190,15 @@ def test_without_time_each_start_takes_a_step_and_loses_none(tmp_path: Path):
         "stopped after 3 of 3 epochs; the same command goes on",
         "end",
     ]
-    rows = _timeless(tmp_path)
+    rows = timeless_rows(tmp_path)
     assert [row.get("epoch") for row in rows] == [1, 2, 3, None]
     assert rows[-1]["sum"] == 3
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_stopped_by_the_time_limit_again_and_again_it_ends_with_the_same_file(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path
 ):
-    monkeypatch.setattr(figures, "draw", lambda *_: [])
     network = command.Network(
         ROLES,
         {"tiny": TINY},
@@ -256,8 +216,7 @@ def test_stopped_by_the_time_limit_again_and_again_it_ends_with_the_same_file(
             stops.append(stop.code)
     assert len(stops) >= TINY.total_epochs()
     assert set(stops) == {75}
-    files = [place / "model.dcz" for place in (tmp_path, finished)]
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert_same_outcome(tmp_path, finished)
 
 
 def test_states_are_saved_once_a_while(tmp_path: Path):
@@ -271,11 +230,6 @@ def test_states_are_saved_once_a_while(tmp_path: Path):
         run.phase("dense", jnp.zeros(()), 3, train_epoch)
     assert saved == [False, False, False]
     assert (tmp_path / "phases" / "dense.msgpack").exists()
-
-
-def _timeless(directory: Path) -> list[dict[str, Any]]:
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "seconds": 0} for line in lines]
 
 
 def test_channels_that_nothing_reaches_survive_sharing():
@@ -366,51 +320,6 @@ def test_vgg19_from_the_command_line_and_its_file_evaluated(
     assert (tmp_path / "report.txt").read_text().count("Initial clusters") == 39
 
 
-def test_the_slides_learning_rates():
-    seed = vgg19_cifar10.PRESETS["seed"]
-    rates = [seed.rate_of(i) for i in range(25)]
-    assert rates == [0.05] + 17 * [0.01] + 7 * [0.001]
-    within = [
-        seed.learning_rates(0.01, epoch=e, epochs=25, steps=1)[0] for e in range(25)
-    ]
-    expected = 3 * [1e-2] + 9 * [1e-3] + 6 * [1e-4] + 7 * [1e-5]
-    np.testing.assert_allclose(within, expected, rtol=1e-5)
-
-
-@given(times=st.integers(1, 40), rate=st.floats(1e-4, 1.0))
-def test_a_phase_of_any_length_drops_where_one_of_25_epochs_does(
-    times: int, rate: float
-):
-    seed = vgg19_cifar10.PRESETS["seed"]
-    epochs = 25 * times
-    rates = [
-        seed.learning_rates(rate, epoch=e, epochs=epochs, steps=1)[0]
-        for e in range(epochs)
-    ]
-    lengths = [3 * times, 9 * times, 6 * times, 7 * times]
-    expected = np.repeat([rate, rate / 10, rate / 100, rate / 1000], lengths)
-    np.testing.assert_allclose(rates, expected, rtol=1e-5)
-
-
-@given(epochs=st.integers(1, 24), rate=st.floats(1e-4, 1.0))
-def test_a_short_phase_drops_within_its_epochs(epochs: int, rate: float):
-    seed = vgg19_cifar10.PRESETS["seed"]
-    steps = 25
-    rates = [
-        seed.learning_rates(rate, epoch=e, epochs=epochs, steps=steps)
-        for e in range(epochs)
-    ]
-    lengths = [3 * epochs, 9 * epochs, 6 * epochs, 7 * epochs]
-    expected = np.repeat([rate, rate / 10, rate / 100, rate / 1000], lengths)
-    np.testing.assert_allclose(np.concatenate(rates), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("drop", [3, 1.0, 0.0, -0.1, float("nan")])
-def test_drops_that_are_no_parts_of_a_phase(drop: float):
-    with pytest.raises(ValueError, match=r"drops=.*: give parts of a phase"):
-        dataclasses.replace(TINY, drops=(0.5, drop))
-
-
 def test_the_dense_training_is_on_a_cosine_in_the_slides_protocol_too(
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -431,16 +340,6 @@ def test_the_dense_training_is_on_a_cosine_in_the_slides_protocol_too(
     stages.train_dense(stages.Study(config, run, Small(), *parts, ROLES))
     cosine = config.dense_rate * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
     np.testing.assert_allclose(rates[11:], cosine[11:], rtol=1e-5)
-
-
-def test_a_cosine_falls_to_zero():
-    rates = np.concatenate(
-        [TINY.learning_rates(0.1, epoch=e, epochs=4, steps=200) for e in range(4)]
-    )
-    assert rates[0] < 0.01
-    assert rates.max() <= 0.1
-    assert rates[-1] < 1e-4
-    assert (np.diff(rates[100:]) <= 0).all()
 
 
 def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

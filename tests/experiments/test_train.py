@@ -1,8 +1,8 @@
-"""The convolution for CPUs, the training step, and devices that share a batch."""
+"""The training step, its augmentation, evaluation, and devices that share a batch."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -11,19 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.models import (
-    conv,
-)
-from experiments.models.vgg import (
-    VGG19,
-)
-from experiments.training import (
-    train,
-)
-from tests.support.small import (
-    Small,
-)
+from experiments.models.vgg import VGG19
+from experiments.training import train
+from tests.support.small import Small
 
+L2 = 0.3
 SHARDED = """
 import jax, numpy as np
 from experiments.training import train
@@ -46,60 +38,58 @@ print(jax.device_count(), float(metrics["loss"]))
 """
 
 
-@pytest.mark.parametrize(
-    ("size", "kernel_size", "padding"),
-    [
-        *[(1, 3, 1), (2, 3, 1), (4, 3, 1), (8, 3, 1), (18, 3, 1)],
-        *[(5, 5, 0), (9, 5, 0), (9, 4, 3), (24, 5, 0)],
-    ],
-)
-def test_hand_written_derivatives_are_those_of_the_convolution(
-    size: int, kernel_size: int, padding: int
-):
-    def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return conv.conv2d(x, kernel, padding=padding)
+class Linear(nn.Module):
+    """One dense layer, whose training NumPy can follow."""
 
-    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return _reference(x, kernel, padding)
-
-    _compare(ours, reference, size, kernel_size)
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool = False, batch_statistics: bool = False
+    ) -> jax.Array:
+        """Maps images to logits of three classes."""
+        del train, batch_statistics
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
 
 
-@pytest.mark.parametrize(("size", "kernel_size"), [(28, 5), (12, 5), (8, 3), (2, 1)])
-def test_pooling_with_the_convolution_is_pooling_after_it(size: int, kernel_size: int):
-    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return conv.max_pool(_reference(x, kernel, 0))
+def _numpy_sgd(
+    kernel: np.ndarray,
+    bias: np.ndarray,
+    images: np.ndarray,
+    labels: np.ndarray,
+    rates: list[float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nesterov's method with momentum 0.9 on all images, in float64."""
+    x = (images.reshape(len(images), -1) - 127.5) / 64
+    moments = [np.zeros_like(kernel), np.zeros_like(bias)]
+    for rate in rates:
+        powers = np.exp(x @ kernel + bias)
+        wrong = (powers / powers.sum(1, keepdims=True) - np.eye(3)[labels]) / len(x)
+        slopes = [x.T @ wrong + L2 * kernel, wrong.sum(0)]
+        moments = [0.9 * m + g for m, g in zip(moments, slopes, strict=True)]
+        kernel = kernel - rate * (slopes[0] + 0.9 * moments[0])
+        bias = bias - rate * (slopes[1] + 0.9 * moments[1])
+    return kernel, bias
 
-    _compare(conv.pooled_conv2d, reference, size, kernel_size)
 
-
-def _reference(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
-    dims = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), [(padding, padding)] * 2, dimension_numbers=dims
-    )
-
-
-def _compare(
-    ours: Callable[..., jax.Array],
-    reference: Callable[..., jax.Array],
-    size: int,
-    kernel_size: int,
-) -> None:
-    """Two convolutions have the same values and derivatives."""
-    keys = jax.random.split(jax.random.key(size), 3)
-    x = jax.random.normal(keys[0], (2, size, size, 5))
-    kernel = jax.random.normal(keys[1], (kernel_size, kernel_size, 5, 7))
-    expected = reference(x, kernel)
-    weights = jax.random.normal(keys[2], expected.shape)
-
-    np.testing.assert_allclose(ours(x, kernel), expected, rtol=1e-4, atol=1e-4)
-    found, expected = (
-        jax.grad(lambda x, k, f=f: jnp.sum(weights * f(x, k)), (0, 1))(x, kernel)
-        for f in (ours, reference)
-    )
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+def test_steps_are_those_of_nesterov_on_the_loss_with_l2():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 2, 2, 1)).astype(np.uint8)
+    labels = rng.integers(0, 3, 8).astype(np.int32)
+    kernel, bias = rng.standard_normal((4, 3)), rng.standard_normal(3)
+    trainer = train.Trainer(Linear(), train.sgd(), batch=8, l2=L2)
+    dense = {"kernel": jnp.float32(kernel), "bias": jnp.float32(bias)}
+    params = {"Dense_0": dense}
+    state = train.TrainState(params, {}, trainer.optimizer.init(params))
+    rates = [0.3, 0.02, 0.1]  # one step an epoch, as a batch has all images
+    for i, rate in enumerate(rates):
+        state = train.replicate(state)
+        key = jax.random.key(i)
+        state, _ = trainer.epoch(
+            state, jnp.array(images), jnp.array(labels), key, jnp.full(1, rate)
+        )
+    expected = _numpy_sgd(kernel, bias, images, labels, rates)
+    found = state.params["Dense_0"]
+    np.testing.assert_allclose(found["kernel"], expected[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["bias"], expected[1], rtol=1e-4, atol=1e-5)
 
 
 def test_the_slides_count_of_variables():
@@ -111,13 +101,34 @@ def test_the_slides_count_of_variables():
     assert sum(trained) == 38_958_922
 
 
+def test_vgg_drops_half_of_both_hidden_layers():
+    """Units of one, passed on unchanged: a unit that survives twice is worth four."""
+    units = 1000
+    model = VGG19(((1,),) * 5, (units, units), classes=units)
+    images = jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    variables = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes)
+    params = variables["params"]
+    params["fc1"]["bias"] += 1
+    for name in ("fc2", "fc3"):
+        params[name]["kernel"] = jnp.eye(units)
+
+    def answers(**how: Any) -> np.ndarray:
+        return np.asarray(model.apply(variables, images, **how))
+
+    np.testing.assert_array_equal(answers(), 1)
+    dropped = answers(train=True, rngs={"dropout": jax.random.key(1)})
+    assert set(np.unique(dropped)) == {0, 4}
+    assert 170 < (dropped == 4).sum() < 330  # six deviations about 250
+
+
 def test_four_devices_compute_the_loss_of_one():
     losses = {}
     for count in (1, 4):
         flags = f"--xla_force_host_platform_device_count={count}"
         output = subprocess.run(
             [sys.executable, "-c", SHARDED],
-            env={**_environment(), "XLA_FLAGS": flags},
+            env=os.environ | {"XLA_FLAGS": flags},
             capture_output=True,
             text=True,
             check=True,
@@ -142,6 +153,15 @@ def test_crops_are_shifts_by_at_most_four_pixels():
     assert min(columns) >= 11
     assert max(columns) <= 20
     assert len(places) > 30
+
+
+def test_half_of_the_images_are_flipped():
+    image = np.zeros((400, 32, 32, 1), np.uint8)
+    image[:, 16, 12], image[:, 16, 18] = 100, 200
+    changed = np.asarray(train.crop_and_flip(jax.random.key(0), image))[..., 0]
+    left, right = (np.argwhere(changed == value)[:, 2] for value in (100, 200))
+    assert set(np.abs(right - left)) == {6}
+    assert 140 < (left > right).sum() < 260  # six deviations about 200
 
 
 def test_cut_out_makes_one_square_grey():
@@ -175,12 +195,6 @@ def test_evaluation_pads_the_last_batch():
     assert error == 0
     error, _ = train.evaluate(Pixel(), {}, images, labels.at[0].set(0))
     assert error == pytest.approx(100 / 501)
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 
 
 def test_bfloat16_computes_and_float32_is_kept():

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from deepcomp_jax import FormatError, account, codings
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.format import container
-from tests.support import (
-    strategies,
-)
+from tests.support import strategies
 
 SIXTEEN = np.arange(1, 17, dtype=np.float32)
 THREE = np.array([-1, 1, 2], np.float32)

@@ -13,20 +13,10 @@ from hypothesis import strategies as st
 from deepcomp_jax import FormatError, codings
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.format import codebook_header, container, tree_header
-from tests.support import (
-    invalid_vectors,
-    strategies,
-)
-from tests.support import (
-    vector_parts as parts,
-)
-from tests.support.readers import (
-    DECODER,
-)
-from tests.support.vector_parts import (
-    NONE,
-    crc,
-)
+from tests.support import invalid_vectors, laws, strategies
+from tests.support import vector_parts as parts
+from tests.support.readers import DECODER
+from tests.support.vector_parts import NONE, crc
 
 FLOAT32 = np.array([-1.5, 0.25, 2], np.float32)
 
@@ -49,21 +39,15 @@ def assert_equal(found: Compressed, given: Compressed) -> None:
     assert len(found.leaves) == len(given.leaves)
     for a, b in zip(found.leaves, given.leaves, strict=True):
         assert type(a) is type(b)
-        assert_same_bits(a[0], b[0])
+        laws.assert_identical(a[0], b[0])
         if isinstance(a, SharedLeaf) and isinstance(b, SharedLeaf):
             # Of two equal codebooks, one is gone if copies alone had it.
             books = found.codebooks[a.codebook], given.codebooks[b.codebook]
-            assert_same_bits(*books)
+            laws.assert_identical(*books)
             assert b.coding in (None, a.coding)
             assert b.gap_bits in (None, a.gap_bits) or not a.labels.size
     contents = [(own.dtype, own.tobytes()) for own in given.codebooks]
     assert len(set(contents)) <= len(found.codebooks) <= len(contents)
-
-
-def assert_same_bits(left: np.ndarray, right: np.ndarray) -> None:
-    """Equal in dtype, shape and every bit."""
-    assert (left.dtype, left.shape) == (right.dtype, right.shape)
-    assert left.tobytes() == right.tobytes()
 
 
 # ---- round trips --------------------------------------------------------------------
@@ -129,7 +113,7 @@ SPECIAL = [np.nan, -np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-45, 3.0]
 def test_dense_leaves_keep_every_bit(values: np.ndarray):
     (leaf,) = container.loads(container.dumps(dense(values))).leaves
     assert isinstance(leaf, DenseLeaf)
-    assert_same_bits(leaf.values, values)
+    laws.assert_identical(leaf.values, values)
     assert leaf.values.flags.writeable
 
 
@@ -154,7 +138,7 @@ def test_shared_leaves(labels: np.ndarray, dtype: np.dtype):
     assert_equal(container.loads(data), network)
     values = container.variables(container.loads(data))["w"]
     expected = np.array([0, *FLOAT32], dtype)[labels]
-    assert_same_bits(values, expected)
+    laws.assert_identical(values, expected)
 
 
 @pytest.mark.spec("C22", "C39")
@@ -180,7 +164,7 @@ def test_codebooks_come_back_exactly(codebook: np.ndarray):
     storage, data = codebook_header.put(codebook)
     end, back = codebook_header.get(data, 0, codebook.dtype, storage)
     assert end == len(data) <= 3 + codebook.nbytes
-    assert_same_bits(back, codebook)
+    laws.assert_identical(back, codebook)
     codes = map(container.DTYPES.index, (codebook.dtype, storage))
     pos, slow = DECODER.codebook(data, 0, *codes)
     assert (pos, b"".join(slow.raws)) == (end, codebook.tobytes())
@@ -461,7 +445,7 @@ def test_one_tensor_is_read_alone(path: Path):
         spoilt[keep] = data[keep]
         path.write_bytes(spoilt)
         found = container.load_leaf(path, entry.name)
-        assert_same_bits(found, container.values(leaf, everything.codebooks))
+        laws.assert_identical(found, container.values(leaf, everything.codebooks))
 
 
 def test_the_header_says_what_is_there(path: Path):

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import (
-    fuzz,
-)
+from tests import fuzz
 
 
 @pytest.mark.spec("C41")

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from deepcomp_jax import account, device
+from deepcomp_jax.device import rans_lanes, rounding
 from deepcomp_jax.format import container
 from deepcomp_jax.format.file_header import SMALL
 from deepcomp_jax.streams import huffman
-from tests.support import (
-    vector_parts as parts,
-)
+from tests.support import vector_parts as parts
 from tests.support.vector_parts import (
     BFLOAT16,
     GROUPED,
@@ -134,6 +133,31 @@ def test_a_value_takes_no_more_than_is_counted(name: str, reader: str, tmp_path:
     said = PER_BYTE * (len(data[1]) - len(data[0]))
     assert many - few < COUNTED * n + said
     assert few < COUNTED * n + said + (1 << 24)
+
+
+@pytest.mark.spec("C47", "C31")
+@pytest.mark.usefixtures("even_few_lanes")
+@pytest.mark.parametrize(
+    "name", [name for name in FILES if name.startswith(("order0", "grouped"))]
+)
+def test_nor_does_it_in_the_compiled_loop(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its own arrays, which are not traced, are those of one block (`test_device`)."""
+    n, blocks, loop = 1 << 17, 0, rans_lanes._lock_step
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal blocks
+        blocks += 1
+        return loop(*args, **kwargs)
+
+    monkeypatch.setattr(rans_lanes, "_lock_step", counted)
+    path, read = tmp_path / "m.dcz", READERS["read_values on a device"]
+    data = [FILES[name](size) for size in (n, 2 * n)]
+    peak(read, path, data[0])  # compiles the loop
+    few, many = (peak(read, path, own) for own in data)
+    assert blocks >= 4 * n // rounding.BLOCK
+    assert many - few < COUNTED * n
 
 
 @pytest.mark.spec("C47")

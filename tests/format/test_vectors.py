@@ -9,13 +9,8 @@ import pytest
 
 from deepcomp_jax import FormatError
 from deepcomp_jax.format import container
-from tests import (
-    make_vectors,
-)
-from tests.support import (
-    readers,
-    specs,
-)
+from tests import make_vectors
+from tests.support import readers, specs
 
 FOLDER = make_vectors.FOLDER
 VALID = sorted((FOLDER / "valid").glob("*.dcz"))

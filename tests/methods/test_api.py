@@ -21,18 +21,7 @@ from deepcomp_jax import Rule, codings, prune, share
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.format import byte_codebooks, container, file_header
 from deepcomp_jax.rules import ShareMethod
-from tests.support import (
-    strategies,
-)
-
-
-def assert_identical(left: Any, right: Any) -> None:
-    """Same containers, and leaves equal in dtype, shape and every bit."""
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        a, b = np.asarray(a), np.asarray(b)
-        assert (a.dtype, a.shape) == (b.dtype, b.shape)
-        assert a.tobytes() == b.tobytes()
+from tests.support import laws, strategies
 
 
 def _mixed() -> dict[str, Any]:
@@ -58,7 +47,7 @@ def test_the_journey_of_the_readme(tmp_path: Path):
     loaded = dc.load(path)
 
     assert size == path.stat().st_size < 300 * 20
-    assert_identical(loaded, dc.decompress(compressed))
+    laws.assert_identical(loaded, dc.decompress(compressed))
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     assert "params/kernel" in str(dc.report(path))
     x = jnp.ones((4, 300))
@@ -71,7 +60,7 @@ def test_leaves_without_a_rule_keep_every_bit(tmp_path: Path):
     variables = _mixed()
     dc.save(tmp_path / "m.dcz", dc.compress(variables, []))
 
-    assert_identical(dc.load(tmp_path / "m.dcz"), variables)
+    laws.assert_identical(dc.load(tmp_path / "m.dcz"), variables)
 
 
 def test_rules_prune_and_share(tmp_path: Path):
@@ -94,7 +83,7 @@ def test_rules_prune_and_share(tmp_path: Path):
 def test_compressing_what_was_decompressed_changes_nothing(method: ShareMethod):
     rules = [dc.Rule("kernel|half", None, method)]
     once = dc.decompress(dc.compress(_mixed(), rules))
-    assert_identical(dc.decompress(dc.compress(once, rules)), once)
+    laws.assert_identical(dc.decompress(dc.compress(once, rules)), once)
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path):
@@ -188,8 +177,13 @@ def test_a_number_stands_for_its_kind_only(
 
 
 @pytest.mark.parametrize("order", [">", "<"])
-@pytest.mark.parametrize("rules", ["default", "none", "prune", "share", "both"])
-@pytest.mark.parametrize("kind", ["f2", "f4", "i2", "u4", "c8", "b1"])
+@pytest.mark.parametrize(
+    ("rules", "kind"),
+    [
+        *itertools.product(["default", "none"], ["f2", "f4", "i2", "u4", "c8", "b1"]),
+        *itertools.product(["prune", "share", "both"], ["f2", "f4"]),
+    ],
+)
 def test_both_byte_orders_are_the_same(
     order: str, rules: str, kind: str, tmp_path: Path
 ):
@@ -197,8 +191,6 @@ def test_both_byte_orders_are_the_same(
     drawn = np.where(rng.random((20, 30)) < 0.5, 0, 100 * rng.standard_normal((20, 30)))
     steps = {"prune": (prune.by_std(1), None), "share": (None, share.kmeans(4))}
     steps["both"] = prune.by_std(1), share.kmeans(4)
-    if rules in steps and kind[0] != "f":
-        pytest.skip("only floating leaves are pruned or shared")
     # The same array but for its bytes; `=` is the order of this machine.
     files = []
     for each in (order, "="):
@@ -219,7 +211,7 @@ def test_both_byte_orders_are_the_same(
         )
         files.append(path.read_bytes())
         for place in (None, jax.devices()[0]):
-            assert_identical(dc.load(path, like=tree, device=place), dc.load(path))
+            laws.assert_identical(dc.load(path, like=tree, device=place), dc.load(path))
     assert files[0] == files[1]
 
 
@@ -248,8 +240,8 @@ def test_values_of_one_byte_keep_every_bit_and_are_coded_if_that_is_smaller(
     variables = {"w": words.view(dtype), "again": words[::-1].view(dtype)}
     path, plain = tmp_path / "m.dcz", tmp_path / "plain.dcz"
     size = dc.save(path, dc.compress(variables))
-    assert_identical(dc.load(path), variables)
-    assert_identical(dc.load(path, device=jax.devices()[0]), variables)
+    laws.assert_identical(dc.load(path), variables)
+    laws.assert_identical(dc.load(path, device=jax.devices()[0]), variables)
     leaves = DenseLeaf(variables["again"]), DenseLeaf(variables["w"])
     plainly = Compressed({"again": 0, "w": 1}, leaves, ())
     assert size <= dc.save(plain, plainly)
@@ -285,7 +277,7 @@ def test_float8_can_be_shared(dtype: Any, tmp_path: Path):
     compressed = dc.compress(weights, rules)
     dc.save(tmp_path / "m.dcz", compressed)
     loaded = dc.load(tmp_path / "m.dcz")
-    assert_identical(loaded, dc.decompress(compressed))
+    laws.assert_identical(loaded, dc.decompress(compressed))
     values = loaded["w"].astype(np.float32)
     assert np.count_nonzero(values) == 300
     assert len(np.unique(values[values != 0])) <= 4
@@ -528,7 +520,7 @@ def test_loading_to_a_device(like: bool, tmp_path: Path):
     device = jax.devices()[0]
     for place in (device, jax.sharding.SingleDeviceSharding(device)):
         loaded = dc.load(path, variables if like else None, device=place)
-        assert_identical(loaded, expected)
+        laws.assert_identical(loaded, expected)
         for leaf in jax.tree.leaves(loaded):
             assert isinstance(leaf, jax.Array)
             assert leaf.devices() == {device}

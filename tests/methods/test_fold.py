@@ -17,12 +17,9 @@ from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax import fold, share, trees
-from experiments.models.vgg import (
-    of_width,
-)
-from tests.support.small import (
-    Small,
-)
+from experiments.models.vgg import of_width
+from tests.support import laws
+from tests.support.small import Small
 
 CONV_BIASES = [("conv(.*)", r"bn\1")]
 
@@ -290,7 +287,7 @@ def test_dtypes_are_kept_and_the_bias_is_computed_in_float32():
 def test_folding_again_changes_nothing(name: str, bias_of: Any):
     once = fold.batchnorm(_trained(_network(name)[0], 0), bias_of=bias_of)
     twice = fold.batchnorm(once, bias_of=bias_of)
-    jax.tree.map(np.testing.assert_array_equal, once, twice)
+    laws.assert_identical(twice, once)
 
 
 def _leaves(**shapes: tuple[int, ...]) -> dict[str, jax.Array]:
@@ -334,7 +331,7 @@ def test_other_statistics_and_norms_are_left_alone():
     }
     folded = fold.batchnorm(variables)
     for name in ("prior", "layer_norm", "input"):
-        jax.tree.map(np.testing.assert_array_equal, folded[name], variables[name])
+        laws.assert_identical(folded[name], variables[name])
 
 
 @pytest.mark.spec("B7")
@@ -440,4 +437,4 @@ def test_folded_statistics_cost_a_few_bytes_and_come_back_exactly(tmp_path: Path
 
     statistics = len(jax.tree.leaves(folded["batch_stats"]))
     assert size - without < 24 * statistics
-    jax.tree.map(np.testing.assert_array_equal, dc.load(path), folded)
+    laws.assert_identical(dc.load(path), folded)

@@ -8,10 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepcomp_jax import kmeans
-from tests.support.strategies import (
-    weighted,
-    weights,
-)
+from tests.support.strategies import weighted, weights
 
 INITS = ("linear", "density", "random")
 
@@ -232,25 +229,25 @@ def test_any_finite_size_of_value_works(size):
 
 @pytest.mark.spec("S13")
 @given(weights(max_size=10).filter(len), st.floats(0, 8))
-def test_nonparametric_chooses_the_least_total(values, penalty):
-    price = penalty * spread(values) / values.size
+def test_nonparametric_chooses_the_least_total(values, cost):
+    price = cost * spread(values) / values.size
     totals = [brute_force(values, k) + price * k for k in range(1, 7)]
-    codebook = kmeans.nonparametric(values, cluster_cost=penalty, k_max=6)
+    codebook = kmeans.nonparametric(values, cluster_cost=cost, k_max=6)
     total = kmeans.sse(values, codebook) + price * codebook.size
     assert total <= min(totals) + 1e-12 * spread(values)
 
 
 @pytest.mark.spec("S13")
 @given(weighted(), st.sampled_from([0.01, 0.1, 0.5, 1.0]))
-def test_nonparametric_weighs_by_importance(data, penalty):
+def test_nonparametric_weighs_by_importance(data, cost):
     """Least total of weighted error and weighted variance, against brute force."""
     values, importance = data
     codebook = kmeans.nonparametric(
-        values, cluster_cost=penalty, k_max=6, importance=importance
+        values, cluster_cost=cost, k_max=6, importance=importance
     )
     wide = values.astype(np.float64)
     mean = np.average(wide, weights=importance)
-    price = penalty * np.average((wide - mean) ** 2, weights=importance)
+    price = cost * np.average((wide - mean) ** 2, weights=importance)
     totals = [brute_force(values, k, importance) + price * k for k in range(1, 7)]
     error = (importance * np.abs(wide[:, None] - codebook).min(axis=1) ** 2).sum()
     assert error + price * codebook.size == pytest.approx(

@@ -32,8 +32,8 @@ def same(found, expected):
 """
 
 
-def run(code: str, *arguments: str) -> None:
-    """Runs code after the setup, in a process that has four devices."""
+def assert_holds(code: str, *arguments: str) -> None:
+    """Code with assertions ends well after the setup, in a process of four devices."""
     flags = "--xla_force_host_platform_device_count=4"
     root = str(Path(__file__).parents[2])
     environment = os.environ | {
@@ -41,14 +41,19 @@ def run(code: str, *arguments: str) -> None:
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": root,
     }
-    subprocess.run(
-        [sys.executable, "-c", _SETUP + code, *arguments], env=environment, check=True
+    ended = subprocess.run(
+        [sys.executable, "-c", _SETUP + code, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_leaves_on_different_devices() -> None:
     """Pruned, shared, looked up and priced as on one, and left where they are."""
-    run("""
+    assert_holds("""
 rules = [dc.Rule("", prune=prune.by_global_magnitude(0.7))]
 masks = prune.masks(there, rules)
 sizes = np.concatenate([np.abs(w).ravel() for w in weights.values()])
@@ -74,7 +79,7 @@ rate_loss.fake_quant(there, steps)
 
 def test_a_rate_of_leaves_on_different_devices() -> None:
     """A sum on one device, with derivatives where the leaves are."""
-    run("""
+    assert_holds("""
 def rate_of(params, step, prices):
     return rate_loss.expected_bits(params, step, prices)
 
@@ -103,7 +108,7 @@ np.testing.assert_allclose(jax.jit(rate_of)(on_one, step, prices), expected, rto
 
 def test_loading_to_shardings(tmp_path: Path) -> None:
     """One for all, one for each leaf, and those of `like`."""
-    run(
+    assert_holds(
         """
 path = sys.argv[1]
 rules = [dc.Rule("a|b", share=share.distinct)]

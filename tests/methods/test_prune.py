@@ -11,9 +11,7 @@ from hypothesis import given
 
 from deepcomp_jax import Rule, prune
 from deepcomp_jax.rules import PruneMethod
-from tests.support import (
-    strategies,
-)
+from tests.support import laws, strategies
 
 METHODS = [
     prune.by_std(0.7),
@@ -27,7 +25,10 @@ BY_STD = jax.jit(METHODS[0])
 
 def _network(seed: int = 0) -> dict[str, dict[str, jax.Array]]:
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: jnp.array(rng.standard_normal(shape), jnp.float32)  # noqa: E731
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.array(rng.standard_normal(shape), jnp.float32)
+
     return {
         "conv": {"kernel": draw(3, 3, 4, 8), "bias": draw(8)},
         "fc": {"kernel": 5 * draw(32, 10), "bias": draw(10)},
@@ -179,9 +180,7 @@ def test_a_schedule_chooses_the_sparsity_inside_jit(make: Any):
     for step in range(9):
         sparsity = float(schedule(step))
         expected = prune.masks(params, [Rule("kernel", prune=make(sparsity))])
-        jax.tree.map(
-            np.testing.assert_array_equal, compiled(params, jnp.array(step)), expected
-        )
+        laws.assert_identical(compiled(params, jnp.array(step)), expected)
         kernels = [params[layer]["kernel"] for layer in ("conv", "fc")]
         kept = [int(expected[layer]["kernel"].sum()) for layer in ("conv", "fc")]
         size = sum(kernel.size for kernel in kernels)

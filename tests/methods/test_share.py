@@ -13,16 +13,17 @@ import deepcomp_jax as dc
 from deepcomp_jax import Rule, share
 from deepcomp_jax.rules import ShareMethod
 from deepcomp_jax.share.labels import _assign
-from tests.support import (
-    strategies,
-)
+from tests.support import laws, strategies
 
 EVERY = [Rule(".", share=share.kmeans(4))]
 
 
 def _variables() -> dict[str, dict[str, jax.Array]]:
     rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.array(rng.standard_normal(shape), jnp.float32)  # noqa: E731
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.array(rng.standard_normal(shape), jnp.float32)
+
     return {
         "conv1_1": {"kernel": draw(3, 3, 2, 4), "bias": draw(4)},
         "bn1_1": {"scale": draw(4), "bias": draw(4)},
@@ -87,7 +88,9 @@ def test_labels_are_nearest_at_any_scale(weights: np.ndarray, data: st.DataObjec
     ("centroids", "message"), [([], "no centroids"), ([1.0, np.nan], "NaN")]
 )
 def test_methods_that_return_no_codebook(centroids: list[float], message: str):
-    method = lambda values, importance: np.array(centroids)  # noqa: E731
+    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+        return np.array(centroids)
+
     with pytest.raises(ValueError, match=f"group 'all' returned {message} for 2 wei"):
         share.share(
             {"w": jnp.array([1.0, 0.0, 2.0])}, [Rule("w", share=method, group="all")]
@@ -192,7 +195,7 @@ def test_sharing_again_changes_nothing(method: ShareMethod):
     rules = [Rule(".", share=method)]
     once = share.lookup(share.share(_variables(), rules))
     twice = share.lookup(share.share(once, rules))
-    jax.tree.map(np.testing.assert_array_equal, once, twice)
+    laws.assert_identical(twice, once)
 
 
 @pytest.mark.parametrize(
@@ -247,9 +250,7 @@ def test_empty_and_zero_leaves_have_empty_codebooks():
 def test_sharing_is_a_pytree_that_passes_through_jit():
     shared = share.share(_variables(), EVERY)
     again = jax.jit(lambda s: jax.tree.map(lambda x: x, s))(shared)
-    jax.tree.map(
-        np.testing.assert_array_equal, share.lookup(shared), share.lookup(again)
-    )
+    laws.assert_identical(share.lookup(again), share.lookup(shared))
 
 
 def test_leaves_of_many_shapes_share_few_programs():

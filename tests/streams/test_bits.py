@@ -1,3 +1,5 @@
+"""Code words and numbers: what is packed comes back, and where a bit is."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,9 +7,7 @@ from hypothesis import strategies as st
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.streams import bits
-from tests.support import (
-    strategies,
-)
+from tests.support import strategies
 
 
 def as_text(words: list[tuple[int, int]]) -> str:

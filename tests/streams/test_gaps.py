@@ -1,3 +1,5 @@
+"""Gaps: what they say about positions, how few there are, and what is rejected."""
+
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,3 +1,5 @@
+"""The canonical code is optimal; streams come back, or damage in them is found."""
+
 import itertools
 
 import numpy as np
@@ -7,10 +9,7 @@ from hypothesis import strategies as st
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.streams import huffman, huffman_code, huffman_header
-from tests.support import (
-    laws,
-    strategies,
-)
+from tests.support import laws, strategies
 from tests.support.readers import DECODER
 
 FIBONACCI = [1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1597, 2584]

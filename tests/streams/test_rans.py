@@ -1,3 +1,5 @@
+"""Interleaved rANS: the law, its size, segments, and what readers reject."""
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,10 +7,7 @@ from hypothesis import strategies as st
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.streams import rans
-from tests.support import (
-    laws,
-    strategies,
-)
+from tests.support import laws, strategies
 from tests.support.readers import DECODER
 
 

@@ -8,21 +8,13 @@ from collections.abc import Callable, Iterable
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax import (
-    codings,
-    fold,
-    kmeans,
-    prune,
-    share,
-)
+from deepcomp_jax import codings, fold, kmeans, prune, share
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import axis_classes, relative, symbol_models
 from deepcomp_jax.format import container, tree_header
 from deepcomp_jax.format.leaf_header import CODINGS
 from deepcomp_jax.streams import bits, gaps, huffman, huffman_code, rans
-from experiments.reporting import (
-    slides,
-)
+from experiments.reporting import slides
 
 
 def run_kmeans(text: str) -> str:
@@ -34,9 +26,9 @@ def run_kmeans(text: str) -> str:
         if name == "optimal":
             found = kmeans.optimal(values, int(knobs[0]), importance=importance)
         elif name == "nonparametric":
-            penalty = float(knobs[0])
+            cost = float(knobs[0])
             found = kmeans.nonparametric(
-                values, cluster_cost=penalty, importance=importance
+                values, cluster_cost=cost, importance=importance
             )
         elif knobs[1] == "density":
             found = kmeans.lloyd(

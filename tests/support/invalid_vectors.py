@@ -6,9 +6,7 @@ import numpy as np
 
 from deepcomp_jax.streams import huffman
 from deepcomp_jax.streams.bits import put_varint as varint
-from tests.support import (
-    vector_parts as parts,
-)
+from tests.support import vector_parts as parts
 from tests.support.vector_parts import (
     AGAIN,
     BFLOAT16,

@@ -1,20 +1,18 @@
 """Processes that are killed (SIGKILL) right after they have written a file."""
 
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from deepcomp_jax.format import container
-from experiments.reporting import (
-    figures,
-)
-from experiments.training import (
-    runs,
-)
+from experiments.reporting import figures
+from experiments.training import runs
 
 
 def run_killed(module: str, directory: Path, after: Iterable[str]) -> None:
@@ -38,6 +36,19 @@ def run_killed(module: str, directory: Path, after: Iterable[str]) -> None:
         )
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-500:]
         assert not (directory / "report.json").exists()
+
+
+def timeless_rows(directory: Path) -> list[dict[str, Any]]:
+    """What a run has logged, but for the seconds it took."""
+    lines = (directory / "metrics.jsonl").read_text().splitlines()
+    return [{**json.loads(line), "seconds": 0} for line in lines]
+
+
+def assert_same_outcome(directory: Path, other: Path) -> None:
+    """Two runs end with the same file, and have logged the same."""
+    files = [place / "model.dcz" for place in (directory, other)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert timeless_rows(directory) == timeless_rows(other)
 
 
 def main(module: str, directory: str, deadly: str) -> None:

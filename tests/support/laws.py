@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,18 +14,12 @@ T = TypeVar("T")
 Decode = Callable[[bytes, int], tuple[int, Any]]
 
 
-def check_codec(
-    encode: Callable[[T], bytes],
-    decode: Decode,
-    value: T,
-    *,
-    front: bytes = b"\xa5",
-    behind: bytes = b"\x5a",
-) -> bytes:
+def check_codec(encode: Callable[[T], bytes], decode: Decode, value: T) -> bytes:
     """A codec gives back what it was given, and reads no byte more and none less.
 
-    `front` and `behind` stand around the code when it is read. Returns the code.
+    Returns the code.
     """
+    front, behind = b"\xa5", b"\x5a"
     data = encode(value)
     assert encode(value) == data
     pos, back = decode(front + data + behind, len(front))
@@ -53,3 +48,12 @@ def check_damage(decode: Decode, data: bytes) -> None:
         assert error.clause
     else:
         assert 0 <= pos <= len(data)
+
+
+def assert_identical(left: Any, right: Any) -> None:
+    """Two pytrees: same containers, and leaves equal in dtype, shape and every bit."""
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        a, b = np.asarray(a), np.asarray(b)
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert a.tobytes() == b.tobytes()

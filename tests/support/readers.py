@@ -129,12 +129,9 @@ def _leaf_by_leaf(data: bytes, expected: Found, most: int, path: Path) -> str:
     clauses = [own for own in found if isinstance(own, str)]
     if isinstance(expected, str):
         whole = expected in {"C31", "C46"}  # of all leaves together
-        return (
-            ""
-            if whole or expected in clauses or not names
-            else _said("load_leaf", "accepts")
-        )
+        agree = whole or expected in clauses or not names
+        return "" if agree else _said("load_leaf", "accepts")
     joined = [leaf for own in found if not isinstance(own, str) for leaf in own]
-    return (
-        "" if joined == expected else _said("load_leaf", clauses[0] if clauses else [])
-    )
+    if joined == expected:
+        return ""
+    return _said("load_leaf", clauses[0] if clauses else joined)

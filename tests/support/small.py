@@ -6,12 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.conv import (
-    Conv,
-)
-from experiments.study.roles import (
-    Roles,
-)
+from experiments.models.conv import Conv
+from experiments.study.roles import Roles
 
 ROLES = Roles(
     network="small",

@@ -48,7 +48,7 @@ def weighted(draw: st.DrawFn, max_size: int = 12) -> tuple[np.ndarray, np.ndarra
     return values, np.array(draw(importance), np.float64)
 
 
-# ---- bits, gaps, huffman, lanes ------------------------------------------------------
+# ---- bits, gaps, huffman ------------------------------------------------------------
 
 
 @st.composite
