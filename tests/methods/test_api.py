@@ -295,6 +295,19 @@ def test_float8_can_be_shared(dtype: np.dtype, tmp_path: Path):
     np.testing.assert_array_equal(moved, distances.min(axis=-1)[values != 0])
 
 
+@pytest.mark.parametrize("dtype", container.DTYPES[15:], ids=str)
+def test_float8_can_be_pruned_by_deviation_and_looked_up(dtype: np.dtype):
+    rng = np.random.default_rng(0)
+    weights = {"w": jnp.asarray(rng.standard_normal((30, 20)), dtype)}
+    rules = [dc.Rule("w", prune.by_std(1.0), share.kmeans(4))]
+    shared = share.share(prune.apply(weights, prune.masks(weights, rules)), rules)
+    found = jax.device_get(share.lookup(shared))
+    assert_identical(found, dc.decompress(dc.compress(weights, rules)))
+    wide = np.asarray(weights["w"], np.float32)
+    kept = np.abs(wide) > wide.std()
+    np.testing.assert_array_equal(found["w"].astype(np.float32) != 0, kept)
+
+
 def test_random_keys_of_nnx_are_named():
     model = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
     tree = {"kernel": jnp.ones((3, 4)), "drop": nnx.state(model)}
