@@ -39,7 +39,7 @@ from experiments.training.runs import (
     Row,
 )
 
-# Part of Figure 4, name, colour and marker of each method of sharing.
+# Part of Figure 4, name, color and marker of each method of sharing.
 METHODS = {
     "kmeans": ("(a)", "k-means", ORANGE, "P"),
     "nonparametric": ("(b)", "non-parametric", GREEN, "D"),

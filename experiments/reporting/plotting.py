@@ -1,4 +1,4 @@
-"""The one style of all figures: colours, axes, legends; no global state of pyplot."""
+"""The one style of all figures: colors, axes, legends; no global state of pyplot."""
 
 from collections.abc import Sequence
 

@@ -21,7 +21,7 @@ from experiments.training.runs import (
     Row,
 )
 
-# Label, colour and style of each curve.
+# Label, color and style of each curve.
 _CURVES = {
     "both": ("pruning and sharing", ORANGE, "o-"),
     "pruned": ("pruning alone", BLUE, "s-"),
