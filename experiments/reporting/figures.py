@@ -148,8 +148,7 @@ def draw(
     for name, figure in drawn.items():
         if figure is not None:
             written.append(directory / f"{name}.png")
-            # Without the version of matplotlib, so that it does not alter the bytes.
-            figure.savefig(written[-1], dpi=150, metadata={"Software": None})
+            plotting.save(figure, written[-1])
     return written
 
 
