@@ -133,20 +133,17 @@ def _fold(tensors: Sequence[jax.Array], epsilon: float) -> list[jax.Array]:
     """Folds the tensors of one BatchNorm, and perhaps the bias in front of it."""
     mean, var, scale, bias, *front = tensors
     new_scale = (jax.lax.rsqrt(var + epsilon) * scale).astype(scale.dtype)
-    center = _wide(mean)
+    center = trees.widened(mean)
     for layer_bias in front:
-        center = center - _wide(layer_bias)
-    new_bias = (_wide(bias) - center * _wide(new_scale)).astype(bias.dtype)
+        center = center - trees.widened(layer_bias)
+    moved = trees.widened(bias) - center * trees.widened(new_scale)
+    new_bias = moved.astype(bias.dtype)
     # Rounding this difference loses half a unit in the last place below 1 at most, so
     # that adding epsilon again rounds to exactly 1, in any binary floating type.
     unit = jnp.ones((), var.dtype) - jnp.asarray(epsilon, var.dtype)
     new_var = jnp.full_like(var, unit)
     zeros = [jnp.zeros_like(layer_bias) for layer_bias in front]
     return [jnp.zeros_like(mean), new_var, new_scale, new_bias, *zeros]
-
-
-def _wide(array: jax.Array) -> jax.Array:
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
 def _norms(named: Mapping[str, Any]) -> list[_Norm]:

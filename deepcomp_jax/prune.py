@@ -64,7 +64,7 @@ def by_std(quality: float | jax.Array) -> PruneMethod:
 
 def _scaled(weights: jax.Array) -> jax.Array:
     """Times a power of two, which is exact, so that no square over- or underflows."""
-    wide = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
+    wide = trees.widened(weights)
     _, exponent = jnp.frexp(jnp.max(jnp.abs(wide), initial=0))
     half = exponent // 2  # in two steps: 2**-exponent may be infinite
     return jnp.ldexp(jnp.ldexp(wide, -half), half - exponent)

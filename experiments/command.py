@@ -93,11 +93,15 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
         metavar="FILE.dcz",
         help="train nothing: measure the network in a file on the test set",
     )
-    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
-        parser.print_help()
     known, rest = parser.parse_known_args(args)
     network = networks[known.network]
-    config = tyro.cli(Config, default=network.presets[known.preset], args=rest)
+    config = tyro.cli(
+        Config,
+        prog=parser.prog,
+        description=_description(parser, known.preset),
+        default=network.presets[known.preset],
+        args=rest,
+    )
     if known.evaluate is not None:
         evaluate_file(known.evaluate, network, known.data_dir)
         return
@@ -112,6 +116,12 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
     except OutOfTime as stop:
         print(stop)
         sys.exit(UNFINISHED)
+
+
+def _description(parser: argparse.ArgumentParser, preset: str) -> str:
+    """The options of a command, to stand above the settings, which tyro lists."""
+    _, _, options = parser.format_help().partition("\n\n")  # without the usage
+    return f"{options}\nSettings of a run, with the values of the preset {preset}:"
 
 
 def evaluate_file(path: Path, network: Network, data_dir: Path | None) -> None:

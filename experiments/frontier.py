@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepcomp_jax.format import container
-from experiments.reporting import comparison, frontier_figure, seeds
+from experiments.reporting import comparison, frontier_figure, plotting, seeds
 from experiments.reporting.published import FRONTIERS, Frontier, Size
 from experiments.reporting.seeds import Preset
 
@@ -53,8 +53,7 @@ def write(directory: Path, presets: Sequence[Preset]) -> list[Path]:
     for frontier in FRONTIERS:
         figure = frontier_figure.draw(frontier, ours(frontier, presets))
         written.append(directory / f"frontier_{frontier.key}.png")
-        # Without the version of matplotlib, so that it does not alter the bytes.
-        figure.savefig(written[-1], dpi=150, metadata={"Software": None})
+        plotting.save(figure, written[-1])
     return written
 
 

@@ -29,10 +29,10 @@ def default_rules(variables: Any) -> list[Rule]:
 
     Nothing is pruned. Kernels, weights and tables of embeddings, known by their names
     and shapes whether stacked or not, are rounded to multiples of a step: no weight of
-    a product moves by more than 3.5 % of the root mean square of its leaf, none of a
-    table by more than 8 %. Everything else stays as it is, bit for bit: biases, scales,
-    statistics of normalizations, the state of optimizers, and leaves of other names; a
-    warning says so where that is most of the network.
+    a product moves by more than 3.5 % of the root mean square of the non-zero weights
+    of its leaf, none of a table by more than 8 %. Everything else stays as it is, bit
+    for bit: biases, scales, statistics of normalizations, the state of optimizers, and
+    leaves of other names; a warning says so where that is most of the network.
 
     Args:
         variables: Any pytree of arrays.

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from jax.core import Tracer
 
@@ -33,7 +34,7 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
     boundaries = _boundaries(codebook)
     # So codebooks of most sizes share a compiled program.
     size = max(256, 1 << boundaries.size.bit_length())
-    padded = np.full(size, np.inf, boundaries.dtype)
+    padded = np.full(size, _greatest(boundaries.dtype))
     padded[: boundaries.size] = boundaries
     find = partial(_assign, boundaries=jnp.asarray(padded), wide=len(codebook) > 255)
     if (
@@ -68,10 +69,18 @@ def _ranks(values: jax.Array) -> jax.Array:
 
 
 def _boundaries(codebook: np.ndarray) -> np.ndarray:
-    """The largest value of the dtype that is no further from the lower neighbour."""
+    """The largest value of the dtype that is no further from the lower neighbor."""
     wide = codebook.astype(np.float64)
     middle = wide[:-1] + (wide[1:] - wide[:-1]) / 2
     rounded = middle.astype(codebook.dtype)
     too_high = rounded.astype(np.float64) > middle
-    below = np.nextafter(rounded, np.array(-np.inf, codebook.dtype))
+    below = np.nextafter(rounded, -_greatest(codebook.dtype))
     return np.where(too_high, below, rounded)
+
+
+def _greatest(dtype: np.dtype) -> np.ndarray:
+    """Infinity, or the greatest finite value of a dtype that has none, as of float8."""
+    infinity = np.array(np.inf).astype(dtype)
+    if np.isinf(infinity):
+        return infinity
+    return np.array(ml_dtypes.finfo(dtype).max, dtype)

@@ -16,7 +16,7 @@ def kmeans(
     bits: int | None = None,
     explained_variance: float | None = None,
 ) -> ShareMethod:
-    """The best codebook there is: exact one-dimensional k-means.
+    """The best codebook there is, and beyond 2048 distinct values one as good to 0.1 %.
 
     Exactly one argument says how many centroids.
 

@@ -136,7 +136,7 @@ def lookup(shared: SharedWeights) -> Any:
 @jax.jit
 def _entries(codebook: jax.Array, labels: jax.Array) -> jax.Array:
     # Thousands of derivatives are added up here: half precision cannot hold them.
-    wide = codebook.astype(jnp.promote_types(codebook.dtype, jnp.float32))
+    wide = trees.widened(codebook)
     with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
     return with_zero[labels].astype(codebook.dtype)
 

@@ -87,6 +87,11 @@ def rebuild(tree: Any, leaves: Mapping[str, Any]) -> Any:
     return jax.tree.unflatten(own, [leaves[name] for name in names(own)])
 
 
+def widened(array: jax.Array) -> jax.Array:
+    """The array in float32 at least; JAX does not promote float8 by itself."""
+    return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
+
+
 def check_weights(name: str, leaf: Any) -> Any:
     """Returns a leaf that can be pruned and shared.
 

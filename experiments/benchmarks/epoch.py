@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--tflops", type=float, default=989.0, help="at its best")
     parser.add_argument("--bandwidth", type=float, default=3350.0, help="GB a second")
     parser.add_argument(
-        "--utilisation",
+        "--utilization",
         type=float,
         default=0.35,
         help="of both; 3x3 convolutions of few channels rarely reach half",
@@ -66,8 +66,8 @@ def main() -> None:
     total = 0.0
     everything = work(args.batch)
     for part in everything:
-        products = part.flop / (args.tflops * 1e12 * args.utilisation)
-        moving = part.traffic / (args.bandwidth * 1e9 * args.utilisation)
+        products = part.flop / (args.tflops * 1e12 * args.utilization)
+        moving = part.traffic / (args.bandwidth * 1e9 * args.utilization)
         seconds = max(products, moving) + part.layers * _KERNELS * args.launch * 1e-6
         total += seconds
         print(

@@ -16,8 +16,8 @@ The output, JSON, has bytes, seconds to encode and seconds to decode for all ten
 one bitstream and for each tensor alone. Every decoded array is compared with the input.
 Shapes and names are in these bitstreams; codebooks and the axes' order are not.
 
-NNCodec codes int32 arrays without loss: steps of quantisation (`qp`, `opt_qp`) and
-dependent quantisation (`use_dq`) do not apply to them. Of what is left, the smallest
+NNCodec codes int32 arrays without loss: steps of quantization (`qp`, `opt_qp`) and
+dependent quantization (`use_dq`) do not apply to them. Of what is left, the smallest
 bitstream is kept, and only it is timed, once the settings are known:
 
 * the axes' order. NNCodec takes the first axis for rows, of output units; in JAX they

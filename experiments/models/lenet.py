@@ -13,7 +13,7 @@ class Dense(nn.Module):
     """A dense layer whose kernel is `[out, in]`, as Caffe stores it.
 
     Positions are coded along the last axis: what the kept inputs of one unit have in
-    common, such as neighbouring pixels, makes short gaps.
+    common, such as neighboring pixels, makes short gaps.
 
     Attributes:
         features: Units.
@@ -86,16 +86,7 @@ class LeNet5(nn.Module):
     def __call__(
         self, x: jax.Array, *, train: bool = False, batch_statistics: bool = False
     ) -> jax.Array:
-        """Maps images to logits.
-
-        Args:
-            x: float32 `[batch, 28, 28, channels]`, of `train.normalize`.
-            train: Whether dropout is on.
-            batch_statistics: Unused, for there is no BatchNorm.
-
-        Returns:
-            float32 `[batch, classes]`.
-        """
+        """As `LeNet300` does, of images of 28 x 28 pixels."""
         del batch_statistics
         x = _from_black(x)
         for i, channels in enumerate(self.channels, start=1):

@@ -9,12 +9,12 @@ from experiments.reporting.plotting import BLUE, GREY, ORANGE
 from experiments.training.runs import Row
 
 _TITLE = """Error against size of the file, {} data
-rate-distortion quantisation of the pruned network, not trained again"""
+the pruned network on uniform grids, not trained again"""
 _HIGHEST = 10.0  # percentage points above the dense network: more is cut off
 
 
 def size_error(rows: Sequence[Row], watched_on: str) -> Figure | None:
-    """Error against size at several penalties, beside the file of the run.
+    """Error against size at several prices of a bit, beside the file of the run.
 
     Args:
         rows: Of `metrics.jsonl`.
@@ -30,7 +30,7 @@ def size_error(rows: Sequence[Row], watched_on: str) -> Figure | None:
     ax = made.subplots()
     x = [point["bytes"] / 1000 for point in points]
     y = [point["watch_error"] for point in points]
-    ax.plot(x, y, "o-", color=BLUE, label="rate-distortion, one point a penalty")
+    ax.plot(x, y, "o-", color=BLUE, label="on grids, a point for each price of a bit")
     ax.plot(
         ours["bytes"] / 1000, ours["watch_error"], "*", color=ORANGE, markersize=12,
         label="the file of this run: shared, codebooks fine-tuned",

@@ -23,7 +23,7 @@ from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
 from experiments.reporting.tradeoff_figure import tradeoff
 from experiments.training.runs import Row
 
-# Part of Figure 4, name, colour and marker of each method of sharing.
+# Part of Figure 4, name, color and marker of each method of sharing.
 METHODS = {
     "kmeans": ("(a)", "k-means", ORANGE, "P"),
     "nonparametric": ("(b)", "non-parametric", GREEN, "D"),
@@ -132,8 +132,7 @@ def draw(
     for name, figure in drawn.items():
         if figure is not None:
             written.append(directory / f"{name}.png")
-            # Without the version of matplotlib, so that it does not alter the bytes.
-            figure.savefig(written[-1], dpi=150, metadata={"Software": None})
+            plotting.save(figure, written[-1])
     return written
 
 

@@ -211,9 +211,9 @@ def _number(ax: Axes, points: Sequence[_Point]) -> None:
         )  # fmt: skip
 
 
-def _nearest(places: np.ndarray, centre: np.ndarray) -> int | None:
-    """The place that is clearly the nearest to a centre; None if none is."""
-    distances = np.linalg.norm(places - centre, axis=1)
+def _nearest(places: np.ndarray, center: np.ndarray) -> int | None:
+    """The place that is clearly the nearest to a center; None if none is."""
+    distances = np.linalg.norm(places - center, axis=1)
     first = int(np.argmin(distances))
     rivals = np.delete(distances, first)
     return first if np.all(rivals > 1.3 * distances[first]) else None

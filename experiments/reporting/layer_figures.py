@@ -13,7 +13,7 @@ from experiments.reporting.plotting import BLUE, GREY, ORANGE
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
-# The states of the network, from left to right, and their colours.
+# The states of the network, from left to right, and their colors.
 STATES = {"trained": GREY, "pruned": BLUE, "clustered": ORANGE}
 
 

@@ -1,6 +1,7 @@
-"""The one style of all figures: colours, axes, legends; no global state of pyplot."""
+"""The one style of all figures: colors, axes, legends; no global state of pyplot."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,7 +9,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-# Colours of Okabe and Ito, which colour-blind readers can tell apart, and a grey.
+# Colors of Okabe and Ito, which color-blind readers can tell apart, and a gray.
 GREY, BLUE, ORANGE, GREEN = "#5f5f5f", "#0072b2", "#d55e00", "#009e73"
 
 
@@ -63,3 +64,8 @@ def _plain(value: float, _: int | None) -> str:
     if value >= 1:
         return f"{value:,.0f}"
     return np.format_float_positional(value, precision=2, fractional=False, trim="-")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG file; the version of matplotlib does not alter its bytes."""
+    figure.savefig(path, dpi=150, metadata={"Software": None})

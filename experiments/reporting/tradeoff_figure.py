@@ -10,7 +10,7 @@ from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
 from experiments.study.tradeoff import STEPS
 from experiments.training.runs import Row
 
-# Label, colour and style of each curve.
+# Label, color and style of each curve.
 _CURVES = {
     "both": ("pruning and sharing", ORANGE, "o-"),
     "pruned": ("pruning alone", BLUE, "s-"),

@@ -1,4 +1,4 @@
-"""The curve of size and error: rate-distortion quantisation at several penalties.
+"""The curve of size and error: grids at several prices of a bit.
 
 Each point begins from the pruned network before any sharing, with its BatchNorms
 folded, and is not trained again. Sizes are those of real files.

@@ -79,7 +79,7 @@ def widen(variables: Any, like: Any, kinds: Mapping[str, Units], kept: Kept) -> 
 def sort(variables: Any, kinds: Mapping[str, Units]) -> Any:
     """The same network with units in ascending order of how many weights make them.
 
-    Where neighbours are alike, a file need not say of each unit whether it is idle.
+    Where neighbors are alike, a file need not say of each unit whether it is idle.
     """
     leaves = {k: np.asarray(v) for k, v in trees.named_leaves(variables).items()}
     for name, units in kinds.items():

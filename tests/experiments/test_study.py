@@ -355,6 +355,19 @@ def test_knobs_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert directory == tmp_path
 
 
+def test_help_is_one_screen_of_options_and_settings(
+    capsys: pytest.CaptureFixture[str],
+):
+    with pytest.raises(SystemExit) as stop:
+        vgg19_cifar10.main(["--preset", "cpu", "--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.count("usage:") == 1
+    assert "--preset {demo,cpu,seed,best}" in printed
+    assert "--evaluate FILE.dcz" in printed
+    assert "(default: 0.25)" in printed[printed.index("of the preset cpu") :]
+
+
 def test_iterations_share_their_programs(tmp_path: Path):
     """What depends on the iteration, such as the sparsity, is no part of a program."""
     compiled: list[int] = []

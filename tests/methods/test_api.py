@@ -269,8 +269,8 @@ def test_every_float8_comes_back_from_a_device_that_rounds_nan(
     assert np.asarray(loaded).tobytes() == words.tobytes()
 
 
-@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
-def test_float8_can_be_shared(dtype: Any, tmp_path: Path):
+@pytest.mark.parametrize("dtype", container.DTYPES[15:], ids=str)
+def test_float8_can_be_shared(dtype: np.dtype, tmp_path: Path):
     rng = np.random.default_rng(0)
     weights = {"w": jnp.asarray(rng.standard_normal((30, 20)), dtype)}
     rules = [dc.Rule("w", prune.by_magnitude(0.5), share.kmeans(4))]
@@ -280,7 +280,24 @@ def test_float8_can_be_shared(dtype: Any, tmp_path: Path):
     laws.assert_identical(loaded, dc.decompress(compressed))
     values = loaded["w"].astype(np.float32)
     assert np.count_nonzero(values) == 300
-    assert len(np.unique(values[values != 0])) <= 4
+    codebook = np.unique(values[values != 0])
+    assert len(codebook) == 4
+    moved = np.abs(np.asarray(weights["w"], np.float32) - values)[values != 0]
+    distances = np.abs(np.asarray(weights["w"], np.float32)[..., None] - codebook)
+    np.testing.assert_array_equal(moved, distances.min(axis=-1)[values != 0])
+
+
+@pytest.mark.parametrize("dtype", container.DTYPES[15:], ids=str)
+def test_float8_can_be_pruned_by_deviation_and_looked_up(dtype: np.dtype):
+    rng = np.random.default_rng(0)
+    weights = {"w": jnp.asarray(rng.standard_normal((30, 20)), dtype)}
+    rules = [dc.Rule("w", prune.by_std(1.0), share.kmeans(4))]
+    shared = share.share(prune.apply(weights, prune.masks(weights, rules)), rules)
+    found = jax.device_get(share.lookup(shared))
+    laws.assert_identical(found, dc.decompress(dc.compress(weights, rules)))
+    wide = np.asarray(weights["w"], np.float32)
+    kept = np.abs(wide) > wide.std()
+    np.testing.assert_array_equal(found["w"].astype(np.float32) != 0, kept)
 
 
 def test_random_keys_of_nnx_are_named():
