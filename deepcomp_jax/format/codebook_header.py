@@ -76,7 +76,7 @@ def _same(left: np.ndarray, right: np.ndarray) -> bool:
 def put(codebook: np.ndarray) -> tuple[np.dtype, bytes]:
     """Writes a codebook in the fewest bytes: entries or a grid, in an exact dtype.
 
-    A grid is recognised if its step is the least magnitude or difference of entries.
+    A grid is recognized if its step is the least magnitude or difference of entries.
 
     Returns:
         What entries or step are stored in, and the codebook.
