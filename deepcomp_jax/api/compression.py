@@ -12,7 +12,7 @@ from deepcomp_jax import prune, share, trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.format import container
-from deepcomp_jax.format.dtypes import FLOATING
+from deepcomp_jax.format.dtypes import FLOATING, check_dtype
 from deepcomp_jax.rules import Followed, Rule, resolve
 from deepcomp_jax.rules.weights import find_weights, warn_of_others
 from deepcomp_jax.share.weights import SharedWeights, share_leaves
@@ -199,7 +199,7 @@ def _check_codings(rules: Sequence[Rule], coded: Sequence[Rule | None]) -> None:
 
 
 def _check_arrays(named: Mapping[str, Any]) -> None:
-    """Rejects leaves such as the functions that Equinox modules hold, all at once."""
+    """Rejects what no file can hold, such as the functions in Equinox modules."""
     numbers = (bool, int, float, complex)
     strange = [
         f"{name!r} ({type(leaf).__name__})"
@@ -211,6 +211,10 @@ def _check_arrays(named: Mapping[str, Any]) -> None:
             f"leaves that are no arrays: {listed(strange)}; "
             "leave them out, of Equinox by eqx.filter(model, eqx.is_array)"
         )
+    for name, leaf in named.items():
+        # Random keys have no dtype of NumPy; what is said of them says what to do.
+        if isinstance(dtype := getattr(leaf, "dtype", None), np.dtype):
+            check_dtype(name, dtype)
 
 
 def _on_host(name: str, leaf: Any) -> np.ndarray:

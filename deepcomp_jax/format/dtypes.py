@@ -23,6 +23,17 @@ FLOAT8 = DTYPES[15:]
 FIRST_DTYPES = 15  # as many as version 1 of the format has
 
 
+def check_dtype(name: str, dtype: np.dtype) -> None:
+    """Rejects a leaf of a dtype that no file can hold.
+
+    Raises:
+        ValueError: It is none of `DTYPES`, in the byte order of this machine.
+    """
+    if dtype not in DTYPES:
+        known = ", ".join(known.name for known in DTYPES)
+        raise ValueError(f"leaf {name!r} is {dtype}: convert it to one of {known}")
+
+
 def of_code(code: int, pos: int) -> np.dtype:
     """The dtype of a code that lies at a position of the header.
 

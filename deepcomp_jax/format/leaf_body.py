@@ -25,9 +25,9 @@ from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured, axis_classes, relative
 from deepcomp_jax.format import byte_codebooks, leaf_header
 from deepcomp_jax.format.dtypes import (
-    DTYPES,
     FLOAT8,
     WORDS,
+    check_dtype,
     from_little,
     little,
 )
@@ -106,11 +106,7 @@ def _put_shared(
 
 def _put_dense(name: str, values: np.ndarray) -> tuple[Layout, bytes]:
     """Raw, or sparse where that is smaller."""
-    if values.dtype not in DTYPES:
-        known = ", ".join(dtype.name for dtype in DTYPES)
-        raise ValueError(
-            f"leaf {name!r} is {values.dtype}: convert it to one of {known}"
-        )
+    check_dtype(name, values.dtype)
     flat = values.ravel()
     raw = little(flat)
     kept = _nonzero_bits(flat)

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import optax
 import pytest
@@ -554,3 +555,20 @@ def test_loading_to_a_device_finds_damage(tmp_path: Path):
         with pytest.raises(dc.FormatError) as error:
             dc.load(path, device=place)
         assert error.value.clause == "C33"
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["float4_e2m1fn", "float6_e2m3fn", "float8_e3m4", "float8_e8m0fnu", "int4"],
+)
+@pytest.mark.parametrize("rules", [None, [Rule("w", share=share.kmeans(2))]])
+def test_dtypes_that_no_file_can_hold_are_refused_at_once(dtype: str, rules: Any):
+    variables = {"w": np.ones((3, 4), np.float32).astype(getattr(ml_dtypes, dtype))}
+    with pytest.raises(ValueError, match=f"leaf 'w' is {dtype}: convert it to one of"):
+        dc.compress(variables, rules)
+
+
+def test_a_dtype_of_numpy_alone_is_refused_by_name():
+    variables = {"w": np.ones((3, 4), "datetime64[s]")}
+    with pytest.raises(ValueError, match=r"'w' is datetime64\[s\]: convert it to one"):
+        dc.compress(variables)
