@@ -15,7 +15,7 @@ import numpy as np
 
 from deepcomp_jax import api
 from deepcomp_jax._types import Compressed
-from deepcomp_jax.format import container
+from deepcomp_jax.format import container, files
 from deepcomp_jax.rate import grids, quantization
 from deepcomp_jax.rules import Rule
 
@@ -46,7 +46,7 @@ class Point(NamedTuple):
 
     def save(self, path: str | PathLike[str]) -> int:
         """Writes the file, as `api.save` does, without making it anew."""
-        container.write(path, self.data)
+        files.write(path, self.data)
         return self.file_bytes
 
 

@@ -14,7 +14,10 @@ from deepcomp_jax.account.tensors import Parts as Parts
 from deepcomp_jax.account.tensors import Tensor as Tensor
 from deepcomp_jax.account.tensors import copied, count, distinct, divide
 from deepcomp_jax.account.text import render
-from deepcomp_jax.format import container, file_header, leaf_body
+from deepcomp_jax.codings import Measured
+from deepcomp_jax.format import file_header, leaf_body, reader
+from deepcomp_jax.format.file_header import Entry, Header
+from deepcomp_jax.format.source import Source, of_bytes
 from deepcomp_jax.streams.counting import bincount
 from deepcomp_jax.streams.counting import entropy as entropy
 
@@ -104,12 +107,27 @@ class Row(NamedTuple):
 
 
 def account(
-    data: bytes, *, max_bytes: int = container.MAX_BYTES, compare: bool = False
+    data: bytes, *, max_bytes: int = reader.MAX_BYTES, compare: bool = False
 ) -> Account:
-    """Accounts for every bit of a file.
+    """Accounts for every bit of a file that is in memory, as `account_file` does.
 
     Args:
         data: The bytes of a `.dcz` file.
+        max_bytes, compare: As for `account_file`.
+
+    Raises:
+        FormatError: The file is damaged or too large.
+    """
+    return account_file(of_bytes(data), max_bytes=max_bytes, compare=compare)
+
+
+def account_file(
+    file: Source, *, max_bytes: int = reader.MAX_BYTES, compare: bool = False
+) -> Account:
+    """Accounts for every bit of a file, in the memory of its largest tensor.
+
+    Args:
+        file: The `.dcz` file.
         max_bytes: As for `container.loads`.
         compare: Whether to encode each tensor of labels in all other codings too, to
             name the next best one. That takes many times as long as all else.
@@ -117,7 +135,8 @@ def account(
     Raises:
         FormatError: The file is damaged or too large.
     """
-    header = container.check(data, max_bytes)
+    header = reader.read_header(file)
+    reader.check(file, header, max_bytes)
     tensors: list[Tensor] = []
     used: list[set[int]] = [set() for _ in header.codebooks]
     charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it
@@ -126,10 +145,8 @@ def account(
         if entry.layout.copy_of is not None:
             tensors.append(copied(entry, tensors[entry.layout.copy_of]))
             continue
-        raw = data[entry.offset : entry.offset + entry.size + entry.checksum_bytes]
-        leaf = leaf_body.get(entry, raw, header.codebooks)
-        body = raw[: entry.size]
-        measured = leaf_body.measure(entry.layout, body, header.codebooks)
+        leaf = reader.read_leaf(file, header, entry)
+        measured = _measure(file, header, entry)
         if isinstance(leaf, DenseLeaf):
             tensors.append(count(entry, leaf, measured, None, 0))
             alone += tensors[-1].unique
@@ -142,16 +159,34 @@ def account(
             tensors.append(tensor)
             counts = bincount(leaf.labels.ravel())
             used[leaf.codebook].update(np.flatnonzero(counts).tolist())
-    described = sum(entry.header_bytes for entry in header.leaves)
-    small = sum(e.size for e in header.leaves if not e.checksum_bytes)
-    names = header.size - file_header.CHECKSUM_BYTES - described - small
-    names -= sum(header.codebook_bytes)
-    front = Parts(header=8 * names, checksum=8 * file_header.CHECKSUM_BYTES)
     unique = alone + sum(
         distinct(codebook[np.array(sorted(labels - {0}), int) - 1])[1]
         for codebook, labels in zip(header.codebooks, used, strict=True)
     )
-    return Account(len(data), tuple(tensors), front, unique)
+    return Account(file.size, tuple(tensors), _front(header), unique)
+
+
+def _front(header: Header) -> Parts:
+    """The bits of names, containers and metadata."""
+    described = sum(entry.header_bytes for entry in header.leaves)
+    sections = [section for entry in header.leaves for section in entry.sections]
+    small = sum(section.size for section in sections if not section.checksum_bytes)
+    names = header.size - file_header.CHECKSUM_BYTES - described - small
+    names -= sum(header.codebook_bytes)
+    return Parts(header=8 * names, checksum=8 * file_header.CHECKSUM_BYTES)
+
+
+def _measure(file: Source, header: Header, entry: Entry) -> Measured:
+    """What the bits of all parts of a tensor are spent on."""
+    number = entry.layout.codebook
+    codebook = None if number is None else header.codebooks[number]
+    found = Measured()
+    for part in range(len(entry.sections)):
+        body = reader.read_body(file, entry, part)
+        own = leaf_body.measure(entry.layout, part, body, codebook)
+        summed = Measured(*map(sum, zip(found, own, strict=True)))
+        found = summed._replace(gap_bits=own.gap_bits)
+    return found
 
 
 def table(account: Account) -> tuple[Row, ...]:

@@ -1,6 +1,7 @@
 """From what was compressed to a file, and from a file to a network."""
 
 import functools
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any, TypeAlias
 
@@ -9,20 +10,27 @@ import jax
 from deepcomp_jax import account, trees
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.api.compression import check_compressed
-from deepcomp_jax.device import values as decode_values
-from deepcomp_jax.format import container
+from deepcomp_jax.device import put, take_on_cpu
+from deepcomp_jax.format import container, files, reader, source
 from deepcomp_jax.trees import placement
 
 Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
 
 
-def save(path: str | PathLike[str], compressed: Compressed) -> int:
+def save(
+    path: str | PathLike[str],
+    compressed: Compressed,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> int:
     """Writes a `.dcz` file, whole or not at all.
 
     Args:
         path: Is replaced if it exists, and keeps its mode and owner; links are
             followed.
         compressed: What `compress` or `pack` returned.
+        metadata: Strings that go with the network, such as where it comes from. They
+            are in the file as they are, and count towards its size.
 
     Returns:
         The size of the file, in bytes.
@@ -41,13 +49,18 @@ def save(path: str | PathLike[str], compressed: Compressed) -> int:
         >>> dc.load(path)["kernel"].shape
         (100, 100)
     """
-    data = dumps(compressed)
-    container.write(path, data)
+    data = dumps(compressed, metadata=metadata)
+    files.write(path, data)
     return len(data)
 
 
-def dumps(compressed: Compressed) -> bytes:
+def dumps(
+    compressed: Compressed, *, metadata: Mapping[str, str] | None = None
+) -> bytes:
     """The bytes of the file that `save` writes, the same on every machine.
+
+    Args:
+        compressed, metadata: As for `save`.
 
     Raises:
         ValueError, TypeError: As for `save`.
@@ -58,7 +71,7 @@ def dumps(compressed: Compressed) -> bytes:
         b'\\x89DCZ'
     """
     check_compressed(compressed)
-    return container.dumps(compressed)
+    return container.dumps(compressed, metadata)
 
 
 def load(
@@ -103,8 +116,8 @@ def load(
         raise TypeError(
             f"load takes a path, got {type(path).__name__}: use dc.loads for bytes"
         )
-    data, header = container.read_file(path)
-    return _decoded(data, header, like, device, max_bytes)
+    with source.opened(path) as file:
+        return decoded(file, reader.read_header(file), like, device, max_bytes)
 
 
 def loads(
@@ -130,11 +143,12 @@ def loads(
     """
     if isinstance(data, str | PathLike):
         raise TypeError("loads takes the bytes of a file: use dc.load for a path")
-    return _decoded(data, container.read_header(data), like, device, max_bytes)
+    held = source.of_bytes(data)
+    return decoded(held, reader.read_header(held), like, device, max_bytes)
 
 
-def _decoded(
-    data: bytes,
+def decoded(
+    file: source.Source,
     header: container.Header,
     like: Any,
     device: Place | None,
@@ -145,11 +159,11 @@ def _decoded(
         stored = {entry.name: entry.layout for entry in header.leaves}
         trees.check_like(trees.named_leaves(like), stored)
     if device is None:
-        variables = container.read_values(data, header, max_bytes=max_bytes)
+        variables = reader.read_tree(file, header, max_bytes=max_bytes)
     else:
-        decode = functools.partial(decode_values, place=_one_device(device))
-        variables = container.read_values(
-            data, header, max_bytes=max_bytes, decode=decode, copy=placement.copied
+        place = functools.partial(put, place=_one_device(device))
+        variables = reader.read_tree(
+            file, header, max_bytes=max_bytes, take=take_on_cpu, put=place
         )
         named = trees.named_leaves(variables)
         named = placement.place(named, placement.places(named, device))
@@ -201,5 +215,5 @@ def report(
             f"report reads a file, got {type(path)}: save the network first, and give "
             "the path"
         )
-    data, _ = container.read_file(path)
-    return account.account(data, max_bytes=max_bytes, compare=compare)
+    with source.opened(path) as file:
+        return account.account_file(file, max_bytes=max_bytes, compare=compare)

@@ -106,17 +106,15 @@ def encode(
     return _smallest(labels, leaf)
 
 
-def runner_up(
+def others(
     labels: NDArray[np.unsignedinteger], leaf: Leaf, coding: str
-) -> tuple[str, int]:
-    """The smallest of all other codings, and the bytes that it would take."""
-    others = {
+) -> dict[str, int]:
+    """The bytes of the body that each coding but one would make, if it applies."""
+    return {
         name: len(other.encode(labels, leaf))
         for name, other in ALL.items()
         if name != coding and other.applies(leaf)
     }
-    best = min(others, key=others.__getitem__)
-    return best, others[best]
 
 
 def _smallest(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> tuple[str, bytes]:

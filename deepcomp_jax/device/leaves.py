@@ -1,41 +1,23 @@
-"""Whole leaves, from their bodies to arrays on a device."""
+"""Whole leaves, from the host to a device."""
 
 from typing import Any
 
 import jax
 import numpy as np
 
-from deepcomp_jax import codings
-from deepcomp_jax.codings.common import Leaf
-from deepcomp_jax.device import rans_lanes
 
-
-def values(
-    coding: str, body: bytes, leaf: Leaf, lookup: np.ndarray, place: Any = None
-) -> jax.Array:
-    """Reads a leaf, like `codings.ALL[coding].decode`, into a device array.
-
-    The leaf is decoded on the CPU whatever the device. A network is mostly loaded once
-    a process, and a program for each size of a leaf, as decoding on an accelerator
-    needs, takes far longer to compile than the whole network takes to decode.
+def put(values: np.ndarray, place: Any = None) -> jax.Array:
+    """Brings a leaf that was decoded to a device, in the dtypes that JAX has there.
 
     Args:
-        coding: A name in `codings.ALL`.
-        body: The leaf's bytes in the file.
-        leaf: Shape and codebook size of the leaf.
-        lookup: The value of each label, [entries + 1]: zero, and the codebook.
+        values: Any shape; not to be changed afterwards, since on a CPU the device array
+            is the same memory.
         place: Device or sharding of one device; None takes the default.
 
     Returns:
-        The values, in the shape of the leaf and the dtype of `lookup`.
-
-    Raises:
-        FormatError: The body breaks a clause; the same as on the host.
+        The values; those of 64 bits narrowed unless `jax_enable_x64` is set.
     """
-    # Bits are carried about, so that no conversion can change the bits of a NaN.
-    dtype = jax.dtypes.canonicalize_dtype(lookup.dtype)
-    words = lookup.astype(dtype)
-    words = words.view(f"u{words.itemsize}")
-    flat = codings.decode(coding, body, leaf, words, rans_lanes.take_on_cpu).view(dtype)
+    dtype = jax.dtypes.canonicalize_dtype(values.dtype)
+    narrow = values.astype(dtype, copy=False)
     # Copies nothing on a CPU, and unlike `jnp.asarray` compiles nothing for a shape.
-    return jax.device_put(flat.reshape(leaf.shape), place, may_alias=True)
+    return jax.device_put(narrow, place, may_alias=True)

@@ -20,7 +20,7 @@ DTYPES: tuple[np.dtype, ...] = tuple(
 FLOATING = DTYPES[9:13]
 WORDS = tuple(dtype for dtype in DTYPES if dtype.itemsize == 1)  # any bits, by codebook
 FLOAT8 = DTYPES[15:]
-FIRST_DTYPES = 15  # as many as version 1 of the format has
+SHORT_CODES = 15  # of dtypes whose code shares a byte with the coding
 
 
 def check_dtype(name: str, dtype: np.dtype) -> None:

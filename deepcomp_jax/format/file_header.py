@@ -1,21 +1,25 @@
 """The header of a `.dcz` file: everything that is not a value of a tensor.
 
     front     = magic | u8 version | varint size | header | u32 checksum of all before
-    header    = strings | tree | leaves | bodies
-    leaves    = for each leaf of the tree: its layout, and but for a copy varint size
-                of its body
+    header    = strings | tree | leaves | bodies | [metadata]
+    leaves    = for each leaf of the tree: its layout, and varint size of each body
     bodies    = those of fewer than 1024 bytes, one after the other
+    metadata  = varint pairs, then each: varint size of the key, the key, varint size of
+                the value, the value
 
 Format notes:
 
 - Numbers are little-endian, sizes in bytes. A checksum is the CRC-32 of zlib and PNG.
 - The header alone gives names, shapes, dtypes and places of all tensors. The checksum
   of a section would be a good part of a small one, so small bodies are in the header.
+- A leaf has a body for each of its parts (`parts`), none if it is a copy or elsewhere.
+- Metadata are strings, in UTF-8, for people and programs; without them there is nothing
+  after the bodies.
 - Strings and tree are written in `tree_header`, layouts and codebooks in `leaf_header`.
 """
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,12 +31,29 @@ from deepcomp_jax.format.leaf_header import Layout
 from deepcomp_jax.streams import bits
 
 MAGIC = b"\x89DCZ"  # the first byte is no text, so that line endings stay as they are
-VERSIONS = 1, 2
+VERSION = 1
 CHECKSUM_BYTES = 4
 SMALL = 1024  # bytes; a smaller body is in the header
 MAX_ENTRIES = 1 << 20  # of all codebooks: a grid takes few bytes in a file (C45)
-SCRATCH = 8  # bytes that decoding takes for a value of a leaf, besides the value (C31)
+SCRATCH = 8  # bytes that decoding takes for a value of a part, besides the value (C31)
 PREFIX_BYTES = len(MAGIC) + 1 + bits.MAX_VARINT_BYTES  # enough to know the header's end
+
+
+class Section(NamedTuple):
+    """Where a body is.
+
+    Attributes:
+        offset: Where it begins, in bytes from the start of the file.
+        size: Of the body, in bytes.
+    """
+
+    offset: int
+    size: int
+
+    @property
+    def checksum_bytes(self) -> int:
+        """Of the checksum after the body: none if that is in the header."""
+        return CHECKSUM_BYTES if self.size >= SMALL else 0
 
 
 class Entry(NamedTuple):
@@ -41,21 +62,24 @@ class Entry(NamedTuple):
     Attributes:
         name: Its path, such as "params/fc1/kernel".
         layout: How it is stored.
-        offset: Where its body begins, in bytes from the start of the file.
-        size: Of its body, in bytes; 0 for a copy, which has none.
+        sections: Of the bodies of its parts; none for a leaf that has no body here.
         header_bytes: What this description takes of the header, but for a codebook.
     """
 
     name: str
     layout: Layout
-    offset: int
-    size: int
+    sections: tuple[Section, ...]
     header_bytes: int
 
     @property
+    def size(self) -> int:
+        """Bytes of its bodies."""
+        return sum(section.size for section in self.sections)
+
+    @property
     def checksum_bytes(self) -> int:
-        """Of the checksum after its body: none if that is in the header."""
-        return CHECKSUM_BYTES if self.size >= SMALL else 0
+        """Bytes of the checksums of its bodies."""
+        return sum(section.checksum_bytes for section in self.sections)
 
 
 class Header(NamedTuple):
@@ -67,6 +91,8 @@ class Header(NamedTuple):
         leaves: In tree order.
         size: Where the first section begins, in bytes.
         codebook_bytes: What each codebook takes of the header.
+        metadata: Strings that came with the network.
+        metadata_bytes: What they take of the header.
     """
 
     structure: Structure
@@ -74,6 +100,8 @@ class Header(NamedTuple):
     leaves: tuple[Entry, ...]
     size: int
     codebook_bytes: tuple[int, ...]
+    metadata: Mapping[str, str]
+    metadata_bytes: int
 
 
 def checksum(data: bytes) -> bytes:
@@ -84,17 +112,33 @@ def checksum(data: bytes) -> bytes:
 # ---- writing ------------------------------------------------------------------------
 
 
+class Stored(NamedTuple):
+    """A leaf that is ready to be put into a file.
+
+    Attributes:
+        layout: How it is stored.
+        sizes: Of its bodies, in bytes.
+        small: Those of them that are in the header, in order.
+    """
+
+    layout: Layout
+    sizes: tuple[int, ...]
+    small: tuple[bytes, ...]
+
+
 def put(
     tree: bytes,
     codebooks: Sequence[np.ndarray],
-    leaves: Sequence[tuple[Layout, bytes]],
+    leaves: Sequence[Stored],
+    metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """Writes everything in front of the sections.
 
     Args:
         tree: The strings and the tree.
         codebooks: In order of first use.
-        leaves: Layout and body of each leaf, that of a copy being empty.
+        leaves: In tree order.
+        metadata: Strings that go with the network.
 
     Raises:
         ValueError: The codebooks have too many entries together.
@@ -107,18 +151,28 @@ def put(
         )
     out = [tree]
     used = 0
-    for layout, body in leaves:
+    for layout, sizes, _ in leaves:
         new = None
         if layout.codebook == used and layout.copy_of is None:
             new, used = codebooks[used], used + 1
         out.append(leaf_header.put(layout, new))
-        if layout.copy_of is None:
-            out.append(bits.put_varint(len(body)))
-    out += [body for _, body in leaves if len(body) < SMALL]
+        out += map(bits.put_varint, sizes)
+    out += [body for leaf in leaves for body in leaf.small]
+    out.append(_put_metadata(metadata or {}))
     header = b"".join(out)
-    version = max((layout.version for layout, _ in leaves), default=1)
-    front = MAGIC + bytes([version]) + bits.put_varint(len(header)) + header
+    front = MAGIC + bytes([VERSION]) + bits.put_varint(len(header)) + header
     return front + checksum(front)
+
+
+def _put_metadata(metadata: Mapping[str, str]) -> bytes:
+    if not metadata:
+        return b""
+    out = [bits.put_varint(len(metadata))]
+    for pair in sorted(metadata.items()):
+        for text in pair:
+            raw = tree_header.utf8(text)
+            out += [bits.put_varint(len(raw)), raw]
+    return b"".join(out)
 
 
 # ---- reading ------------------------------------------------------------------------
@@ -142,9 +196,9 @@ def _front(data: bytes) -> tuple[int, int]:
         raise FormatError(
             f"not a .dcz file: it begins with {data[:4]!r}", offset=0, clause="C1"
         )
-    if not data[4:5] or data[4] not in VERSIONS:
+    if data[4:5] != bytes([VERSION]):
         raise FormatError(
-            f"version {data[4:5].hex()} of the format, this reader knows 01 and 02",
+            f"version {data[4:5].hex()} of the format, this reader knows 01",
             offset=4,
             clause="C2",
         )
@@ -159,7 +213,7 @@ def get(data: bytes) -> Header:
         data: A file, or its first bytes up to the first section at least.
 
     Raises:
-        FormatError: C1 to C30, C36, C45, C54, C55.
+        FormatError: C1 to C30, C36, C45, C54, C55, C59.
     """
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):
@@ -174,31 +228,53 @@ def get(data: bytes) -> Header:
     pos, structure, names = tree_header.get(data, pos)
     pos, described, codebooks, sizes = _get_layouts(data, pos, len(names))
     pos, leaves = _place(data, pos, names, described)
+    start = pos
+    metadata: dict[str, str] = {}
+    if pos < stop:
+        pos, metadata = _get_metadata(data, pos)
     if pos != stop:
         raise FormatError(
             "the fields do not end where the header does",
             offset=min(pos, stop),
             clause="C6",
         )
-    _check_version(data[4], leaves)
-    return Header(structure, codebooks, leaves, stop + CHECKSUM_BYTES, sizes)
+    end = stop + CHECKSUM_BYTES
+    return Header(structure, codebooks, leaves, end, sizes, metadata, pos - start)
 
 
-def _check_version(version: int, leaves: Sequence[Entry]) -> None:
-    needed = max((entry.layout.version for entry in leaves), default=1)
-    if version != needed:
-        raise FormatError(
-            f"version {version} of the format for leaves of version {needed}",
-            offset=4,
-            clause="C2",
-        )
+def _get_metadata(data: bytes, pos: int) -> tuple[int, dict[str, str]]:
+    """The position after the metadata, and what they are."""
+    start = pos
+    pos, count = bits.get_varint(data, pos, clause="C3")
+    found: dict[str, str] = {}
+    last: bytes | None = None
+    for _ in range(count):
+        pos, key = _get_text(data, pos)
+        pos, value = _get_text(data, pos)
+        if last is not None and key <= last:
+            raise FormatError("keys do not ascend", offset=start, clause="C59")
+        last = key
+        try:
+            found[key.decode()] = value.decode()
+        except UnicodeDecodeError:
+            raise FormatError(
+                "metadata are not UTF-8", offset=start, clause="C59"
+            ) from None
+    if not count:
+        raise FormatError("metadata of no pair", offset=start, clause="C59")
+    return pos, found
+
+
+def _get_text(data: bytes, pos: int) -> tuple[int, bytes]:
+    pos, size = bits.get_varint(data, pos, clause="C3")
+    return tree_header.get_bytes(data, pos, size)
 
 
 class _Described(NamedTuple):
     """A leaf whose place is not known yet."""
 
     layout: Layout
-    size: int
+    sizes: tuple[int, ...]
     header_bytes: int
 
 
@@ -214,7 +290,7 @@ def _get_layouts(
     entries = 0
     for _ in range(count):
         start = pos
-        pos, layout, new = leaf_header.get(data, pos, codebooks, data[4], layouts)
+        pos, layout, new = leaf_header.get(data, pos, codebooks, layouts)
         layout = once.setdefault(layout, layout)
         layouts.append(layout)
         if new:
@@ -226,11 +302,18 @@ def _get_layouts(
                 )
             sizes.append(new.size)
             start += new.size
-        size = 0
-        if layout.copy_of is None:
-            pos, size = bits.get_varint(data, pos, clause="C3")
-        described.append(_Described(layout, size, pos - start))
+        pos, own = _get_sizes(data, pos, layout.bodies)
+        described.append(_Described(layout, own, pos - start))
     return pos, described, tuple(codebooks), tuple(sizes)
+
+
+def _get_sizes(data: bytes, pos: int, count: int) -> tuple[int, tuple[int, ...]]:
+    """The position after the sizes of bodies, and the sizes."""
+    sizes: list[int] = []
+    for _ in range(count):  # at least a byte each, so that the header ends this too
+        pos, size = bits.get_varint(data, pos, clause="C3")
+        sizes.append(size)
+    return pos, tuple(sizes)
 
 
 def _place(
@@ -239,13 +322,16 @@ def _place(
     """The position after the small bodies, and the leaves."""
     large = len(data) + CHECKSUM_BYTES
     leaves: list[Entry] = []
-    for name, (layout, size, header_bytes) in zip(names, described, strict=True):
-        offset = pos if size < SMALL else large
-        leaves.append(Entry(name, layout, offset, size, header_bytes))
-        if size < SMALL:
-            pos += size
-        else:
-            large += size + CHECKSUM_BYTES
+    for name, (layout, sizes, header_bytes) in zip(names, described, strict=True):
+        sections: list[Section] = []
+        for size in sizes:
+            section = Section(pos if size < SMALL else large, size)
+            sections.append(section)
+            if section.checksum_bytes:
+                large += size + CHECKSUM_BYTES
+            else:
+                pos += size
+        leaves.append(Entry(name, layout, tuple(sections), header_bytes))
     return pos, tuple(leaves)
 
 
@@ -259,14 +345,18 @@ def check_sizes(header: Header, file_bytes: int) -> None:
     Raises:
         FormatError: C32.
     """
-    large = [entry.size for entry in header.leaves if entry.checksum_bytes]
-    total = header.size + sum(large) + CHECKSUM_BYTES * len(large)
+    large = [section for section in _sections(header.leaves) if section.checksum_bytes]
+    total = header.size + sum(s.size + s.checksum_bytes for s in large)
     if total != file_bytes:
         raise FormatError(
             f"the sections end at byte {total}, the file at {file_bytes}",
             offset=min(total, file_bytes),
             clause="C32",
         )
+
+
+def _sections(leaves: Iterable[Entry]) -> Iterator[Section]:
+    return (section for entry in leaves for section in entry.sections)
 
 
 def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
@@ -281,7 +371,8 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
     """
     layouts = [entry.layout for entry in leaves]
     values = sum(layout.size * layout.dtype.itemsize for layout in layouts)
-    total = values + SCRATCH * max((layout.size for layout in layouts), default=0)
+    largest = max((layout.parts.largest for layout in layouts), default=0)
+    total = values + SCRATCH * largest
     if total > max_bytes:
         raise FormatError(
             f"the values take {values} bytes, {total} with those that decoding takes, "

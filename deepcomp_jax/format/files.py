@@ -15,10 +15,12 @@ import errno
 import os
 import secrets
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+from typing import IO
 
 try:
     import fcntl
@@ -39,20 +41,56 @@ def write(path: str | PathLike[str], data: bytes) -> None:
     """Writes a file whole or not at all, even if the machine stops meanwhile.
 
     Args:
+        path: As for `replacing`.
+        data: What the file is to hold.
+
+    Raises:
+        OSError: As for `replacing`.
+    """
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file that takes its name when the block ends, if that ends without an error.
+
+    Args:
         path: Is replaced if it exists, and keeps its mode and owner. A link is
             followed.
-        data: What the file is to hold.
+
+    Yields:
+        The file, open for writing.
 
     Raises:
         OSError: The path is no regular file, its owner cannot be kept, or the system
             refuses; names the path.
     """
-    try:
+    with _named(path):
         target, before = _target(path)
         with contextlib.suppress(PermissionError):  # of a directory we may not list
             _remove_stale(target)
-        _replace(target, before, data)
+        with _replacing(target, before) as file:
+            yield file
+
+
+@contextlib.contextmanager
+def spool(path: str | PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file beside another, on the same disk, of which nothing is ever left."""
+    with _named(path), tempfile.TemporaryFile(dir=_target(path)[0].parent) as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _named(path: str | PathLike[str]) -> Iterator[None]:
+    """Errors inside that name no file name this one."""
+    try:
+        yield
     except OSError as error:
+        if error.filename is not None and error.filename != os.fspath(path):
+            name = os.path.basename(os.fspath(error.filename))
+            if not name.endswith(".draft"):
+                raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
@@ -73,11 +111,12 @@ def _target(path: str | PathLike[str]) -> tuple[Path, os.stat_result | None]:
     return target, found
 
 
-def _replace(target: Path, before: os.stat_result | None, data: bytes) -> None:
+@contextlib.contextmanager
+def _replacing(target: Path, before: os.stat_result | None) -> Iterator[IO[bytes]]:
     draft, number = _open_draft(target, 0o666 if before is None else 0o600)
     try:
         with open(number, "wb") as file:
-            file.write(data)
+            yield file
             if before is not None:
                 _keep(draft, before)
             file.flush()

@@ -1,8 +1,9 @@
-"""The bodies of a `.dcz` file: the values of one leaf each.
+"""The bodies of a `.dcz` file: the values of one part of a leaf each.
 
     section = body | u32 checksum of the body      a small body is in the header instead
     body    = raw:     the values
               sparse:  gaps as in the relative coding | the values that are kept
+              planes:  the bytes of the values, regrouped (`planes`)
               else:    labels in one of `codings`
 
 Format notes:
@@ -12,9 +13,8 @@ Format notes:
 - A sparse leaf keeps what is not all zero bits, so -0.0 is kept.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,52 +23,61 @@ from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured, axis_classes, relative
-from deepcomp_jax.format import byte_codebooks, leaf_header
-from deepcomp_jax.format.dtypes import (
-    FLOAT8,
-    WORDS,
-    check_dtype,
-    from_little,
-    little,
-)
-from deepcomp_jax.format.file_header import Entry, checksum
-from deepcomp_jax.format.leaf_header import (
-    CODINGS,
-    RAW,
-    SPARSE,
-    Layout,
-)
+from deepcomp_jax.codings.common import Take
+from deepcomp_jax.format import byte_codebooks, leaf_header, planes
+from deepcomp_jax.format.dtypes import FLOAT8, WORDS, check_dtype, from_little, little
+from deepcomp_jax.format.leaf_header import CODINGS, PLANES, RAW, SPARSE, Layout
 from deepcomp_jax.streams import gaps
 
 # ---- writing ------------------------------------------------------------------------
 
 
+class Encoded(NamedTuple):
+    """A leaf in the form in which it is stored.
+
+    Attributes:
+        layout: How it is stored.
+        bodies: Of its parts.
+    """
+
+    layout: Layout
+    bodies: tuple[bytes, ...]
+
+
 def put(
-    name: str, leaf: DenseLeaf | SharedLeaf, codebooks: tuple[np.ndarray, ...]
-) -> tuple[Layout, bytes]:
-    """Writes a leaf: how it is stored, and its body.
+    name: str, leaf: DenseLeaf | SharedLeaf, codebook: np.ndarray | None = None
+) -> Encoded:
+    """Writes a leaf: how it is stored, and the bodies of its parts.
+
+    Args:
+        name: Of the leaf, for errors.
+        leaf: Its values or labels.
+        codebook: What the labels stand for.
 
     Raises:
         ValueError: The dtype, a label, the coding or the width of a gap cannot be
             written.
-        TypeError: The leaf is neither DenseLeaf nor Shared.
+        TypeError: The leaf is neither DenseLeaf nor SharedLeaf.
     """
     if isinstance(leaf, DenseLeaf):
         values = np.asarray(leaf.values)
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
-        layout, body = _put_dense(name, native)
+        encoded = _put_dense(name, native)
     elif isinstance(leaf, SharedLeaf):
-        layout, body = _put_shared(name, leaf, codebooks[leaf.codebook])
+        assert codebook is not None
+        encoded = _put_shared(name, leaf, codebook)
     else:
         raise TypeError(
             f"leaf {name!r} is a {type(leaf).__name__}, not DenseLeaf or SharedLeaf"
         )
+    layout = encoded.layout
     if problem := leaf_header.shape_problem(layout.shape, layout.dtype):
         raise ValueError(f"leaf {name!r} {problem.message}: reshape it")
-    return layout, body
+    return encoded
 
 
-def _described(shape: tuple[int, ...], codebook: np.ndarray) -> codings.Leaf:
+def described(shape: tuple[int, ...], codebook: np.ndarray) -> codings.Leaf:
+    """What the codings know of labels of this shape."""
     if codebook.dtype in WORDS:
         negatives = byte_codebooks.negatives(codebook)
     else:
@@ -76,10 +85,19 @@ def _described(shape: tuple[int, ...], codebook: np.ndarray) -> codings.Leaf:
     return codings.Leaf(shape, codebook.size, negatives)
 
 
-def _put_shared(
-    name: str, leaf: SharedLeaf, codebook: np.ndarray
-) -> tuple[Layout, bytes]:
+def _put_shared(name: str, leaf: SharedLeaf, codebook: np.ndarray) -> Encoded:
     labels = np.asarray(leaf.labels)
+    _check_labels(name, leaf, labels, codebook)
+    coding, bodies = leaf.coding or "packed", (b"",)
+    if labels.size:
+        coding, bodies = _put_labels(labels, leaf, codebook)
+    number = CODINGS.index(coding)
+    return Encoded(Layout(labels.shape, codebook.dtype, number, leaf.codebook), bodies)
+
+
+def _check_labels(
+    name: str, leaf: SharedLeaf, labels: np.ndarray, codebook: np.ndarray
+) -> None:
     if labels.dtype.kind not in "iu":
         raise ValueError(f"leaf {name!r}: labels are {labels.dtype}, not integers")
     if labels.size and not 0 <= labels.min() <= labels.max() <= codebook.size:
@@ -95,27 +113,59 @@ def _put_shared(
             f"leaf {name!r}: a gap must have 1 to {gaps.MAX_BITS} bits, got "
             f"{leaf.gap_bits}"
         )
-    described = _described(labels.shape, codebook)
-    coding, body = leaf.coding or "packed", b""
-    if labels.size:
-        flat = labels.ravel().astype(described.dtype)
-        coding, body = codings.encode(flat, described, leaf.coding, leaf.gap_bits)
-    number = CODINGS.index(coding)
-    return Layout(labels.shape, codebook.dtype, number, leaf.codebook), body
 
 
-def _put_dense(name: str, values: np.ndarray) -> tuple[Layout, bytes]:
-    """Raw, or sparse where that is smaller."""
+def _put_labels(
+    labels: np.ndarray, leaf: SharedLeaf, codebook: np.ndarray
+) -> tuple[str, tuple[bytes, ...]]:
+    """The coding, which the first part chooses for all, and the bodies."""
+    parts = leaf_header.divide(labels.shape)
+    flat, coding = labels.ravel(), leaf.coding
+    bodies: list[bytes] = []
+    for part in range(parts.count):
+        known = described(parts.shape(part), codebook)
+        own = flat[parts.span(part)].astype(known.dtype, copy=False)
+        coding, body = codings.encode(own, known, coding, leaf.gap_bits)
+        bodies.append(body)
+    return coding or "packed", tuple(bodies)
+
+
+def _put_dense(name: str, values: np.ndarray) -> Encoded:
+    """The values as they are, without zeros or by planes: what is the smallest.
+
+    Of a leaf in several parts, the first one chooses for all.
+    """
     check_dtype(name, values.dtype)
-    flat = values.ravel()
-    raw = little(flat)
-    kept = _nonzero_bits(flat)
-    if not kept.all():
-        positions = np.flatnonzero(kept)
-        body = relative.put_positions(positions, None) + little(flat[positions])
-        if len(body) < len(raw):
-            return Layout(values.shape, values.dtype, SPARSE), body
-    return Layout(values.shape, values.dtype, RAW), raw
+    parts = leaf_header.divide(values.shape)
+    flat, coding = values.ravel(), None
+    bodies: list[bytes] = []
+    for part in range(parts.count):
+        own = flat[parts.span(part)]
+        if coding is None:
+            coding, body = _smallest(own)
+        else:
+            body = _ENCODE[coding](own)
+        bodies.append(body)
+    return Encoded(Layout(values.shape, values.dtype, coding or RAW), tuple(bodies))
+
+
+def _smallest(flat: np.ndarray) -> tuple[int, bytes]:
+    """The smallest of the codings without labels, and the body."""
+    bodies = {RAW: little(flat)}
+    if flat.size and not _nonzero_bits(flat).all():
+        bodies[SPARSE] = _put_sparse(flat)
+    if flat.size:
+        bodies[PLANES] = planes.put(flat)
+    best = min(bodies, key=lambda coding: len(bodies[coding]))
+    return best, bodies[best]
+
+
+def _put_sparse(flat: np.ndarray) -> bytes:
+    positions = np.flatnonzero(_nonzero_bits(flat))
+    return relative.put_positions(positions, None) + little(flat[positions])
+
+
+_ENCODE = {RAW: little, SPARSE: _put_sparse, PLANES: planes.put}
 
 
 def coded_words(values: np.ndarray) -> tuple[SharedLeaf, np.ndarray] | None:
@@ -131,11 +181,12 @@ def coded_words(values: np.ndarray) -> tuple[SharedLeaf, np.ndarray] | None:
     if values.dtype not in WORDS or not values.size:
         return None
     labels, codebook = byte_codebooks.shared(values)
-    described = _described(values.shape, codebook)
-    coding, body = codings.encode(labels.ravel().astype(described.dtype), described)
-    if len(body) + len(byte_codebooks.put(codebook)) >= len(_put_dense("", values)[1]):
+    shared = SharedLeaf(labels, 0)
+    encoded = _put_shared("", shared, codebook)
+    size = sum(map(len, encoded.bodies)) + len(byte_codebooks.put(codebook))
+    if size >= sum(map(len, _put_dense("", values).bodies)):
         return None
-    return SharedLeaf(labels, 0, coding), codebook
+    return shared._replace(coding=CODINGS[encoded.layout.coding]), codebook
 
 
 def _nonzero_bits(flat: np.ndarray) -> NDArray[np.bool_]:
@@ -147,129 +198,105 @@ def _nonzero_bits(flat: np.ndarray) -> NDArray[np.bool_]:
 # ---- both ---------------------------------------------------------------------------
 
 
-def class_indices(layout: Layout, body: bytes) -> int:
+def class_indices(layout: Layout, part: int, body: bytes) -> int:
     """The indices of axes that have classes in a body, which may be damaged.
 
     Args:
         layout: Of the leaf.
-        body: Its body, or the first bytes of it; empty for a copy, whose classes count
-            with the leaf that is stored.
+        part: Whose body it is.
+        body: The first bytes of it at least.
     """
     if not layout.size or CODINGS[layout.coding] != "grouped":
         return 0
-    return axis_classes.count_indices(body, layout.shape)
+    return axis_classes.count_indices(body, layout.parts.shape(part))
 
 
 # ---- reading ------------------------------------------------------------------------
 
 
-# Reads labels: coding, body, leaf and lookup table to values, in any shape or flat.
-Decode = Callable[[str, bytes, codings.Leaf, np.ndarray], Any]
-
-
-def get(
-    entry: Entry, section: bytes, codebooks: tuple[np.ndarray, ...]
-) -> DenseLeaf | SharedLeaf:
-    """Reads and checks a leaf.
-
-    Args:
-        entry: Of the leaf.
-        section: Its body, with the checksum if it has one; fewer bytes if the file is
-            cut.
-        codebooks: Those of the file.
+def get_dense(layout: Layout, part: int, body: bytes, take: Take) -> np.ndarray:
+    """Reads the values of a part of a leaf that has no codebook, flat.
 
     Raises:
-        FormatError: C3, C33 to C36, C37, or a clause of the codings (L), the gaps (G)
-            or the streams (E, H); the offset is that in the file.
+        FormatError: C34 to C37, or a clause of the gaps (G), the streams (H, E) or the
+            planes (B).
     """
-    with _located(entry):
-        return _get(entry.layout, _body(entry, section), codebooks)
-
-
-def get_values(
-    entry: Entry,
-    section: bytes,
-    codebooks: tuple[np.ndarray, ...],
-    decode: Decode = codings.decode,
-) -> Any:
-    """Reads the values of a leaf, in its shape, without arrays of labels between.
-
-    Args:
-        entry: Of the leaf.
-        section: As for `get`.
-        codebooks: Those of the file.
-        decode: What reads labels.
-
-    Raises:
-        FormatError: As `get` does.
-    """
-    layout = entry.layout
-    if layout.codebook is None or not layout.size:
-        leaf = get(entry, section, codebooks)
-        if isinstance(leaf, DenseLeaf):
-            return leaf.values
-        return np.zeros(layout.shape, layout.dtype)
-    codebook = codebooks[layout.codebook]
-    lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])
-    with _located(entry):
-        body = _body(entry, section)
-        leaf = _described(layout.shape, codebook)
-        how = CODINGS[layout.coding]
-        if codebook.dtype not in FLOAT8:
-            return decode(how, body, leaf, lookup).reshape(layout.shape)
-        # Devices compute with float8 in wider types, in which NaNs lose bits.
-        words = decode(how, body, leaf, lookup.view(np.uint8))
-        return words.reshape(layout.shape).view(codebook.dtype)
-
-
-@contextmanager
-def _located(entry: Entry) -> Iterator[None]:
-    """Errors inside name the leaf, and their offset is that in the file."""
-    try:
-        yield
-    except FormatError as error:
-        where = f" (byte {error.offset}, clause {error.clause})"
+    shape = layout.parts.shape(part)
+    size = math.prod(shape)
+    _check_empty(size, body)
+    if layout.coding == SPARSE and size:
+        return _get_sparse(size, layout.dtype, body)
+    if layout.coding == PLANES and size:
+        values = planes.get(body, size, layout.dtype, take)
+        _check_booleans(values.view(np.uint8), layout.dtype, 0)
+        return values
+    if len(body) != size * layout.dtype.itemsize:
         raise FormatError(
-            f"leaf {entry.name!r}: {str(error).removesuffix(where)}",
-            offset=entry.offset + error.offset,
-            clause=error.clause,
-        ) from None
+            f"{len(body)} bytes for {size} values of {layout.dtype}",
+            offset=len(body),
+            clause="C35",
+        )
+    return _get_values(body, 0, layout.dtype)
 
 
-def _body(entry: Entry, section: bytes) -> bytes:
-    body, found = section[: entry.size], section[entry.size :]
-    expected = checksum(body) if entry.checksum_bytes else b""
-    if len(body) != entry.size or found != expected:
-        raise FormatError("the section is damaged", offset=len(body), clause="C33")
-    return body
+def get_labels(
+    layout: Layout,
+    part: int,
+    body: bytes,
+    codebook: np.ndarray,
+    take: Take,
+    lookup: np.ndarray | None = None,
+) -> np.ndarray:
+    """Reads the labels of a part of a leaf, or what they stand for, flat.
+
+    Args:
+        layout: Of the leaf.
+        part: Whose body it is.
+        body: The body.
+        codebook: Of the leaf.
+        take: What decodes rANS streams.
+        lookup: The value of each label; None to get the labels.
+
+    Raises:
+        FormatError: C34, or a clause of the codings (L), the gaps (G) or the streams
+            (E, H).
+    """
+    known = described(layout.parts.shape(part), codebook)
+    _check_empty(known.size, body)
+    if not known.size:
+        return np.zeros(0, known.dtype if lookup is None else lookup.dtype)
+    return codings.decode(CODINGS[layout.coding], body, known, lookup, take)
 
 
-def _get(
-    layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]
-) -> DenseLeaf | SharedLeaf:
-    if layout.size == 0 and body:
-        raise FormatError("a leaf without values has some", offset=0, clause="C34")
-    if layout.codebook is None:
-        empty = layout.size == 0 or layout.coding == RAW
-        values = _get_raw(layout, body) if empty else _get_sparse(layout, body)
-        return DenseLeaf(values.reshape(layout.shape))
-    name = CODINGS[layout.coding]
-    leaf = _described(layout.shape, codebooks[layout.codebook])
-    labels, gap_bits = np.zeros(0, leaf.dtype), None
-    if layout.size:
-        labels = codings.decode(name, body, leaf)
-        gap_bits = relative.fixed_width(body) if name == "relative" else None
-    return SharedLeaf(labels.reshape(layout.shape), layout.codebook, name, gap_bits)
+def lookup_of(codebook: np.ndarray) -> np.ndarray:
+    """The value of each label, zero and the entries; of float8 as bytes.
+
+    Programs compute with float8 in wider types, in which NaNs lose bits.
+    """
+    lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])
+    return lookup.view(np.uint8) if codebook.dtype in FLOAT8 else lookup
 
 
-def measure(layout: Layout, body: bytes, codebooks: tuple[np.ndarray, ...]) -> Measured:
+def gap_bits(layout: Layout, body: bytes) -> int | None:
+    """The fixed width of the gap symbols of a valid body, if the coding has one."""
+    is_relative = CODINGS[layout.coding] == "relative" and layout.size
+    return relative.fixed_width(body) if is_relative else None
+
+
+def measure(
+    layout: Layout, part: int, body: bytes, codebook: np.ndarray | None
+) -> Measured:
     """What the bits of a valid body are spent on, without values one by one."""
-    if layout.size == 0 or layout.coding == RAW:
+    shape = layout.parts.shape(part)
+    size = math.prod(shape)
+    if size == 0 or layout.coding == RAW:
         return Measured()
-    if layout.codebook is None:
-        return relative.measure_positions(body, relative.get_gaps(body, layout.size))
-    leaf = _described(layout.shape, codebooks[layout.codebook])
-    return codings.ALL[CODINGS[layout.coding]].measure(body, leaf)
+    if layout.coding == PLANES:
+        return planes.measure(body, size, layout.dtype)
+    if codebook is None:
+        return relative.measure_positions(body, relative.get_gaps(body, size))
+    known = described(shape, codebook)
+    return codings.ALL[CODINGS[layout.coding]].measure(body, known)
 
 
 def runner_up(leaf: SharedLeaf, codebook: np.ndarray) -> tuple[str, int] | None:
@@ -277,37 +304,38 @@ def runner_up(leaf: SharedLeaf, codebook: np.ndarray) -> tuple[str, int] | None:
     labels = np.asarray(leaf.labels)
     if not labels.size:
         return None
-    described = _described(labels.shape, codebook)
-    flat = labels.ravel().astype(described.dtype)
-    return codings.runner_up(flat, described, leaf.coding or "")
+    parts, flat = leaf_header.divide(labels.shape), labels.ravel()
+    sizes: dict[str, int] = {}
+    for part in range(parts.count):
+        known = described(parts.shape(part), codebook)
+        own = flat[parts.span(part)].astype(known.dtype, copy=False)
+        for name, size in codings.others(own, known, leaf.coding or "").items():
+            sizes[name] = sizes.get(name, 0) + size
+    best = min(sizes, key=sizes.__getitem__)
+    return best, sizes[best]
 
 
-def _get_raw(layout: Layout, body: bytes) -> np.ndarray:
-    if len(body) != layout.size * layout.dtype.itemsize:
-        raise FormatError(
-            f"{len(body)} bytes for {layout.size} values of {layout.dtype}",
-            offset=len(body),
-            clause="C35",
-        )
-    return _get_values(body, 0, layout)
+def _check_empty(size: int, body: bytes) -> None:
+    if size == 0 and body:
+        raise FormatError("a leaf without values has some", offset=0, clause="C34")
 
 
-def _get_sparse(layout: Layout, body: bytes) -> np.ndarray:
-    each = layout.dtype.itemsize
-    found = relative.get_gaps(body, layout.size)
+def _get_sparse(size: int, dtype: np.dtype, body: bytes) -> np.ndarray:
+    each = dtype.itemsize
+    found = relative.get_gaps(body, size)
     end = found.end + found.kept * each
     if end != len(body):
         raise FormatError(
-            f"{len(body) - found.end} bytes for {found.kept} values of {layout.dtype}",
+            f"{len(body) - found.end} bytes for {found.kept} values of {dtype}",
             offset=min(end, len(body)),
             clause="C35",
         )
-    kept = _get_values(body, found.end, layout)
+    kept = _get_values(body, found.end, dtype)
     if not _nonzero_bits(kept).all():
         raise FormatError(
             "a kept value is all zero bits", offset=found.end, clause="C37"
         )
-    flat = np.zeros(layout.size, layout.dtype)
+    flat = np.zeros(size, dtype)
     first = 0
     for where in relative.positions(body, found):
         flat[where] = kept[first : first + where.size]
@@ -315,10 +343,14 @@ def _get_sparse(layout: Layout, body: bytes) -> np.ndarray:
     return flat
 
 
-def _get_values(body: bytes, start: int, layout: Layout) -> np.ndarray:
+def _get_values(body: bytes, start: int, dtype: np.dtype) -> np.ndarray:
     raw = body[start:]
-    if layout.dtype.kind == "b" and raw.translate(None, b"\x00\x01"):
+    _check_booleans(np.frombuffer(raw, np.uint8), dtype, start)
+    return from_little(raw, dtype)
+
+
+def _check_booleans(raw: NDArray[np.uint8], dtype: np.dtype, start: int) -> None:
+    if dtype.kind == "b" and raw.size and raw.max() > 1:
         raise FormatError(
             "a boolean that is neither 0 nor 1", offset=start, clause="C36"
         )
-    return from_little(raw, layout.dtype)

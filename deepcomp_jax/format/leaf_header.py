@@ -5,6 +5,9 @@
            [codebook if s > 0, else varint number of a codebook if labels are coded]
          | u8 96 + i % 16, varint i / 16        the same as leaf i
 
+In a file of a set, a leaf that another file of the set holds has a dtype, a coding of
+`ELSEWHERE` and a shape, and nothing else.
+
 Format notes:
 
 - Values are little-endian.
@@ -25,20 +28,24 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax.format import byte_codebooks, codebook_header
 from deepcomp_jax.format.dtypes import (
     DTYPES,
-    FIRST_DTYPES,
     FLOATING,
+    SHORT_CODES,
     WORDS,
     of_code,
 )
+from deepcomp_jax.format.parts import Parts, divide
 from deepcomp_jax.format.tree_header import Problem, get_byte
 from deepcomp_jax.streams import bits
 
 MAX_DIMENSIONS = 31  # (C26): five bits
 MAX_ARRAY_BYTES = (1 << 63) - 1  # with empty dimensions counted as 1: a NumPy limit
 
-RAW, SPARSE = 0, 1  # codings of a leaf without labels
-CODINGS = ("raw", "sparse", *codings.ALL)
-COPY = len(CODINGS)  # in place of a coding: the leaf is that of a number
+# How a leaf is stored, in the order of the numbers in a file.
+CODINGS = ("raw", "sparse", *codings.ALL, "copy", "planes", "elsewhere")
+RAW, SPARSE, COPY, PLANES, ELSEWHERE = map(
+    CODINGS.index, ("raw", "sparse", "copy", "planes", "elsewhere")
+)
+WITHOUT_LABELS = RAW, SPARSE, PLANES, ELSEWHERE
 
 
 class Layout(NamedTuple):
@@ -48,7 +55,7 @@ class Layout(NamedTuple):
         shape: Of the leaf.
         dtype: Of its values, one of `DTYPES`.
         coding: Index in `CODINGS`.
-        codebook: Index of the codebook, None if raw or sparse.
+        codebook: Index of the codebook, None if there are no labels.
         copy_of: Number of the leaf before that it equals and that is stored in its
             place, all else being as there; None if it is stored itself.
     """
@@ -65,11 +72,15 @@ class Layout(NamedTuple):
         return math.prod(self.shape)
 
     @property
-    def version(self) -> int:
-        """The first version of the format that has such leaves (C2)."""
-        coded = self.codebook is not None and self.dtype in WORDS
-        later = coded or DTYPES.index(self.dtype) >= FIRST_DTYPES
-        return 2 if later or self.copy_of is not None else 1
+    def parts(self) -> Parts:
+        """How it is divided."""
+        return divide(self.shape)
+
+    @property
+    def bodies(self) -> int:
+        """How many bodies it has in the file."""
+        stored = self.copy_of is None and self.coding != ELSEWHERE
+        return self.parts.count if stored else 0
 
 
 class New(NamedTuple):
@@ -111,9 +122,9 @@ def put(layout: Layout, codebook: np.ndarray | None) -> bytes:
         more, least = divmod(layout.copy_of, 16)
         return bytes([16 * COPY + least]) + bits.put_varint(more)
     code = DTYPES.index(layout.dtype)
-    kind = bytes([min(code, FIRST_DTYPES) + 16 * layout.coding])
-    if code >= FIRST_DTYPES:
-        kind += bytes([code - FIRST_DTYPES])
+    kind = bytes([min(code, SHORT_CODES) + 16 * layout.coding])
+    if code >= SHORT_CODES:
+        kind += bytes([code - SHORT_CODES])
     number, end = len(layout.shape), b""
     if codebook is not None and codebook.dtype in WORDS:
         number, end = number + 32, byte_codebooks.put(codebook)
@@ -132,7 +143,6 @@ def get(
     data: bytes,
     pos: int,
     codebooks: Sequence[np.ndarray],
-    version: int,
     before: Sequence[Layout] = (),
 ) -> tuple[int, Layout, New | None]:
     """Reads the layout of a leaf.
@@ -141,7 +151,6 @@ def get(
         data: The file up to the end of the header.
         pos: Where the layout begins, in bytes.
         codebooks: Those of the leaves before.
-        version: Of the format.
         before: The layouts of the leaves before.
 
     Returns:
@@ -151,15 +160,15 @@ def get(
         FormatError: C3, C6, C20 to C24, C27 to C30, C36, C54 or C55.
     """
     start = pos
-    if version > 1 and get_byte(data, pos)[1] // 16 == COPY:
+    if get_byte(data, pos)[1] // 16 == COPY:
         return *_get_copy(data, pos, before), None
-    pos, dtype, coding = _get_kind(data, pos, version)
+    pos, dtype, coding = _get_kind(data, pos)
     pos, number = get_byte(data, pos)
     pos, shape = _get_shape(data, pos, number % 32, dtype)
     if coding >= len(CODINGS):
         raise FormatError(f"a coding of number {coding}", offset=start, clause="C28")
     if number >= 32:
-        storage = _storage(number // 32, dtype, coding, version, start)
+        storage = _storage(number // 32, dtype, coding, start)
         first = pos
         if dtype in WORDS:
             pos, codebook = byte_codebooks.get(data, pos, dtype)
@@ -167,7 +176,7 @@ def get(
             pos, codebook = codebook_header.get(data, pos, dtype, storage)
         layout = Layout(shape, dtype, coding, len(codebooks))
         return pos, layout, New(codebook, pos - first)
-    if coding in (RAW, SPARSE):
+    if coding in WITHOUT_LABELS:
         return pos, Layout(shape, dtype, coding), None
     pos, index = bits.get_varint(data, pos, clause="C3")
     if index >= len(codebooks):
@@ -189,37 +198,33 @@ def _get_copy(data: bytes, pos: int, before: Sequence[Layout]) -> tuple[int, Lay
     pos, kind = get_byte(data, pos)
     pos, more = bits.get_varint(data, pos, clause="C3")
     number = kind % 16 + 16 * more
-    if number >= len(before) or before[number].copy_of is not None:
+    if number >= len(before) or not before[number].bodies:
         raise FormatError(
             f"leaf {len(before)} is a copy of leaf {number}, which is no leaf before "
-            "it or is a copy itself",
+            "it or has no body",
             offset=start,
             clause="C55",
         )
     return pos, before[number]._replace(copy_of=number)
 
 
-def _get_kind(data: bytes, pos: int, version: int) -> tuple[int, np.dtype, int]:
+def _get_kind(data: bytes, pos: int) -> tuple[int, np.dtype, int]:
     """The position after dtype and coding, and both."""
     start = pos
     pos, kind = get_byte(data, pos)
     code, coding = kind % 16, kind // 16
-    if code == FIRST_DTYPES and version > 1:
+    if code == SHORT_CODES:
         pos, more = get_byte(data, pos)
         code += more
-    elif code == FIRST_DTYPES:
-        code = len(DTYPES)
     return pos, of_code(code, start), coding
 
 
-def _storage(
-    number: int, dtype: np.dtype, coding: int, version: int, pos: int
-) -> np.dtype:
+def _storage(number: int, dtype: np.dtype, coding: int, pos: int) -> np.dtype:
     """What a codebook is stored in."""
     storage = FLOATING[number - 1] if number <= len(FLOATING) else None
-    if dtype in WORDS and coding not in (RAW, SPARSE) and (number, version) == (1, 2):
+    if dtype in WORDS and coding not in WITHOUT_LABELS and number == 1:
         return dtype
-    coded = coding not in (RAW, SPARSE) and dtype in FLOATING
+    coded = coding not in WITHOUT_LABELS and dtype in FLOATING
     if storage is None or not coded or storage not in codebook_header.storages(dtype):
         raise FormatError(
             f"a {CODINGS[coding]} leaf of {dtype} with a codebook of storage {number}",

@@ -100,10 +100,10 @@ def put(structure: Structure) -> bytes:
             "leaves must be numbered 0, 1, 2... in tree order (dictionary keys sorted, "
             f"integers first), got {numbers[:20]}"
         )
-    strings = sorted(keys.difference(COMMON), key=_utf8)
+    strings = sorted(keys.difference(COMMON), key=utf8)
     out = [bits.put_varint(len(strings))]
     before = b""
-    for string in map(_utf8, strings):
+    for string in map(utf8, strings):
         shared = _common_prefix(before, string)
         rest = string[shared:]
         out += [bits.put_varint(shared + 16 * len(rest)), rest]
@@ -113,7 +113,7 @@ def put(structure: Structure) -> bytes:
     return b"".join(out)
 
 
-def _utf8(key: str) -> bytes:
+def utf8(key: str) -> bytes:
     try:
         return key.encode()
     except UnicodeEncodeError:

@@ -428,7 +428,7 @@ def path(tmp_path: Path) -> Path:
         DenseLeaf(np.arange(300, dtype=np.float32)),
     )
     network = Compressed({"a": 0, "b": {"w": 1, "z": 2}}, leaves, (FLOAT32,))
-    container.write(tmp_path / "m.dcz", container.dumps(network))
+    files.write(tmp_path / "m.dcz", container.dumps(network))
     return tmp_path / "m.dcz"
 
 

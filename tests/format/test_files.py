@@ -22,7 +22,7 @@ ROOT = os.geteuid() == 0
 def test_writing_replaces_a_file(tmp_path: Path):
     path = tmp_path / "m.dcz"
     for data in (b"first", b"second"):
-        container.write(path, data)
+        files.write(path, data)
         assert path.read_bytes() == data
     assert list(tmp_path.iterdir()) == [path]
 
@@ -33,7 +33,7 @@ def test_an_interrupted_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ):
     path = tmp_path / "m.dcz"
-    container.write(path, b"old")
+    files.write(path, b"old")
 
     def fail(*_: object) -> None:
         assert path.read_bytes() == b"old"
@@ -41,7 +41,7 @@ def test_an_interrupted_write_leaves_the_old_file(
 
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(KeyboardInterrupt):
-        container.write(path, b"new")
+        files.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -51,7 +51,7 @@ def test_an_interrupted_write_leaves_the_old_file(
 def test_names_of_every_length(tmp_path: Path, length: int):
     path = tmp_path / ("n" * length)
     for data in (b"first", b"second"):
-        container.write(path, data)
+        files.write(path, data)
     assert path.read_bytes() == b"second"
 
 
@@ -113,7 +113,7 @@ def test_a_file_keeps_its_mode(tmp_path: Path, mode: int):
     path = tmp_path / "m.dcz"
     path.write_bytes(b"old")
     path.chmod(mode)
-    container.write(path, b"new")
+    files.write(path, b"new")
     assert path.read_bytes() == b"new"
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
@@ -123,7 +123,7 @@ def test_a_file_keeps_its_mode(tmp_path: Path, mode: int):
 def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path: Path, umask: int):
     before = os.umask(umask)
     try:
-        container.write(tmp_path / "m.dcz", b"new")
+        files.write(tmp_path / "m.dcz", b"new")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "m.dcz").stat().st_mode) == 0o666 & ~umask
@@ -142,7 +142,7 @@ def test_a_draft_of_a_private_file_is_private(
         modes.extend(p.stat().st_mode & 0o777 for p in tmp_path.iterdir())
 
     monkeypatch.setattr(os, "replace", look)
-    container.write(path, b"new")
+    files.write(path, b"new")
     assert modes == [0o600, 0o600]
 
 
@@ -153,7 +153,7 @@ def test_a_file_keeps_its_owner(tmp_path: Path):
     path.write_bytes(b"old")
     os.chown(path, 1234, 4321)
     path.chmod(0o640)
-    container.write(path, b"new")
+    files.write(path, b"new")
     found = path.stat()
     assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (1234, 4321, 0o640)
 
@@ -179,7 +179,7 @@ def test_an_owner_that_cannot_be_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(os, "stat", of_a_stranger)
     monkeypatch.setattr(os, "chown", refuse)
     with pytest.raises(PermissionError, match="another owner's file") as error:
-        container.write(path, b"new")
+        files.write(path, b"new")
     assert error.value.filename == str(path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["m.dcz"]
@@ -198,7 +198,7 @@ def test_links_are_followed(tmp_path: Path, exists: bool, links: int):
         link = tmp_path / f"link{number}"
         link.symlink_to(os.path.relpath(path, tmp_path))
         path = link
-    container.write(path, b"new")
+    files.write(path, b"new")
     assert path.is_symlink()
     assert target.read_bytes() == b"new"
     assert os.listdir(tmp_path / "far") == ["m.dcz"]
@@ -207,7 +207,7 @@ def test_links_are_followed(tmp_path: Path, exists: bool, links: int):
 def test_errors_name_the_path(tmp_path: Path):
     for path in (tmp_path / "none" / "m.dcz", tmp_path / ("n" * 256)):
         with pytest.raises(OSError) as error:
-            container.write(path, b"new")
+            files.write(path, b"new")
         assert error.value.filename == str(path)
         assert "draft" not in str(error.value)
     assert os.listdir(tmp_path) == []
@@ -232,27 +232,27 @@ def test_file_and_directory_are_brought_to_the_disk(
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", replaced)
-    container.write(tmp_path / "m.dcz", b"new")
+    files.write(tmp_path / "m.dcz", b"new")
     assert done == ["file", "replace", "directory"]
 
 
 @pytest.mark.spec("C43", "C52")
 def test_drafts_of_killed_writers_are_removed(tmp_path: Path):
     path, other = tmp_path / "m.dcz", tmp_path / "other.dcz"
-    container.write(path, b"old")
+    files.write(path, b"old")
     code = (
         "import os, signal, sys; from deepcomp_jax.format import container;"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
-        "container.write(sys.argv[1], b'new')"
+        "files.write(sys.argv[1], b'new')"
     )
     for target in (path, other):
         killed = subprocess.run([sys.executable, "-c", code, target], check=False)
         assert killed.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert len(os.listdir(tmp_path)) == 3
-    container.write(path, b"newer")
+    files.write(path, b"newer")
     assert len(os.listdir(tmp_path)) == 2  # the draft of the other file is its own
-    container.write(other, b"newer")
+    files.write(other, b"newer")
     assert sorted(os.listdir(tmp_path)) == ["m.dcz", "other.dcz"]
 
 
@@ -264,11 +264,11 @@ def test_the_draft_of_a_living_writer_stays(
 
     def write_meanwhile(draft: Path, target: Path) -> None:
         monkeypatch.setattr(os, "replace", replace)
-        container.write(path, b"first")
+        files.write(path, b"first")
         assert path.read_bytes() == b"first"
         replace(draft, target)
 
     monkeypatch.setattr(os, "replace", write_meanwhile)
-    container.write(path, b"second")
+    files.write(path, b"second")
     assert path.read_bytes() == b"second"
     assert os.listdir(tmp_path) == ["m.dcz"]

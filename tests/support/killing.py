@@ -53,14 +53,14 @@ def assert_same_outcome(directory: Path, other: Path) -> None:
 
 def main(module: str, directory: str, deadly: str) -> None:
     """Runs `module.run(directory)` until it has written a file of that name."""
-    write = container.write
+    write = files.write
 
     def write_and_die(path: Path, data: bytes) -> None:
         write(path, data)
         if path.name == deadly:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    container.write = write_and_die
+    files.write = write_and_die
     runs.SAVE_EVERY = 0.0
     figures.draw = lambda *_: []
     importlib.import_module(module).run(Path(directory))

@@ -1,0 +1,90 @@
+"""How a large leaf is divided into parts, each with a body of its own.
+
+Parts bound the memory of a writer and a reader whatever the size of a leaf, let a
+machine work on several at once, and let a slice of a stacked leaf be read alone. How a
+leaf is divided follows from its shape, so that a file need not say it (C58): one of
+more than `WHOLE` values is cut along its leading axes, into parts of about `PART`
+values, or of one index if that has more.
+
+    shape                  parts       shape of each
+    [4096, 4096]           1           [4096, 4096]
+    [24, 1024, 4096]       24          [1, 1024, 4096]
+    [50000, 384]           5           [10922, 384], the last one [6312, 384]
+    [2, 3000, 4096]        2           [1, 3000, 4096]
+    [1, 3, 3000, 4096]     3           [1, 3000, 4096]
+"""
+
+import math
+from typing import NamedTuple
+
+WHOLE = 1 << 24  # values of a leaf that is not divided, at most
+PART = 1 << 22  # values of a part, if an index of its leading axes has no more
+
+
+class Parts(NamedTuple):
+    """The parts of a leaf.
+
+    Attributes:
+        rows: Indices of the leading axes, taken together as one.
+        step: Indices in each part; the last one may have fewer.
+        inner: The shape of what is at one index; for a leaf in one part, `rows` and
+            `step` are 1 and this is its whole shape.
+        stacked: Whether the leaf is in parts by its leading axes, so that the shape of
+            a part begins with a number of indices.
+    """
+
+    rows: int
+    step: int
+    inner: tuple[int, ...]
+    stacked: bool
+
+    @property
+    def count(self) -> int:
+        """How many parts there are."""
+        return -(-self.rows // self.step)
+
+    @property
+    def row_size(self) -> int:
+        """Values at one index."""
+        return math.prod(self.inner)
+
+    @property
+    def largest(self) -> int:
+        """Values of the largest part."""
+        return self.step * self.row_size
+
+    def shape(self, part: int) -> tuple[int, ...]:
+        """The shape of a part, as the codings see it."""
+        if not self.stacked:
+            return self.inner
+        return min(self.step, self.rows - part * self.step), *self.inner
+
+    def span(self, part: int) -> slice:
+        """Which of the values of the leaf, flattened, are in a part."""
+        first = part * self.step * self.row_size
+        return slice(first, first + math.prod(self.shape(part)))
+
+    def overlapping(self, rows: slice) -> range:
+        """The parts that hold any of some indices, `start` to `stop`."""
+        if rows.start >= rows.stop:
+            return range(0)
+        return range(rows.start // self.step, (rows.stop - 1) // self.step + 1)
+
+
+def divide(shape: tuple[int, ...]) -> Parts:
+    """The parts of a leaf of this shape.
+
+    Examples:
+        >>> from deepcomp_jax.format import parts
+        >>> found = parts.divide((50000, 384))
+        >>> found.count, found.shape(0), found.shape(4)
+        (5, (10922, 384), (6312, 384))
+    """
+    if math.prod(shape) <= WHOLE:
+        return Parts(1, 1, shape, stacked=False)
+    row_size, axis = 1, len(shape)
+    while row_size * shape[axis - 1] <= WHOLE:
+        axis -= 1
+        row_size *= shape[axis]
+    rows = math.prod(shape[:axis])
+    return Parts(rows, max(PART // row_size, 1), shape[axis:], stacked=True)

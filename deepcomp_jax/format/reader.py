@@ -1,0 +1,287 @@
+"""Reading a `.dcz` file: its header, whole networks, leaves, and slices of leaves.
+
+Everything is read from a `Source`, a piece at a time: the header first, then the
+section of one part after the other. Nothing that the header promises is taken memory
+for before it is known to fit.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
+from deepcomp_jax.codings import common
+from deepcomp_jax.codings.common import Take
+from deepcomp_jax.format import file_header, leaf_body
+from deepcomp_jax.format.dtypes import FLOAT8
+from deepcomp_jax.format.file_header import Entry, Header, Section
+from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
+from deepcomp_jax.format.source import Source
+from deepcomp_jax.streams import bits, rans
+
+MAX_BYTES = 1 << 32  # of memory, if the caller does not say otherwise (C31)
+MAX_CLASS_INDICES = 1 << 22  # of a file: some microseconds each, and no bits (C46)
+
+# ---- the header ---------------------------------------------------------------------
+
+
+def read_header(source: Source) -> Header:
+    """Reads what a file holds and where, and checks that the file is as long as that.
+
+    Raises:
+        FormatError: The header breaks a clause of the specification, or C32.
+    """
+    front = source.read(0, file_header.PREFIX_BYTES)
+    end = min(file_header.end(front), source.size)
+    header = file_header.get(front[:end] + source.read(len(front), end - len(front)))
+    file_header.check_sizes(header, source.size)
+    return header
+
+
+def check(source: Source, header: Header, max_bytes: int) -> None:
+    """Checks that all leaves can be decoded in a memory, and in reasonable time.
+
+    Raises:
+        FormatError: C31, C46 or C60.
+    """
+    for entry in header.leaves:
+        _check_here(entry)
+    file_header.check_memory(header.leaves, max_bytes)
+    total = sum(
+        leaf_body.class_indices(entry.layout, part, _first_of(section, source))
+        for entry in header.leaves
+        if CODINGS[entry.layout.coding] == "grouped"
+        for part, section in enumerate(entry.sections)
+    )
+    if total > MAX_CLASS_INDICES:
+        raise FormatError(
+            f"{total} indices of axes have classes, above {MAX_CLASS_INDICES}",
+            offset=header.size,
+            clause="C46",
+        )
+
+
+def check_leaf(entry: Entry, max_bytes: int) -> None:
+    """Checks that a leaf is in this file, and can be decoded in a memory.
+
+    Raises:
+        FormatError: C31 or C60.
+    """
+    _check_here(entry)
+    file_header.check_memory([entry], max_bytes)
+
+
+def _check_here(entry: Entry) -> None:
+    if entry.layout.coding == ELSEWHERE:
+        raise FormatError(
+            f"leaf {entry.name!r} is in another file of the set: open them together",
+            offset=0,
+            clause="C60",
+        )
+
+
+def _first_of(section: Section, source: Source) -> bytes:
+    return source.read(section.offset, min(section.size, bits.MAX_VARINT_BYTES))
+
+
+# ---- leaves -------------------------------------------------------------------------
+
+
+def original(entry: Entry, header: Header) -> Entry:
+    """The leaf that is stored for one, under its own name."""
+    if entry.layout.copy_of is None:
+        return entry
+    return header.leaves[entry.layout.copy_of]._replace(name=entry.name)
+
+
+def read_body(source: Source, entry: Entry, part: int) -> bytes:
+    """The body of a part of a leaf, its checksum found right.
+
+    Raises:
+        FormatError: C33.
+    """
+    section = entry.sections[part]
+    raw = source.read(section.offset, section.size + section.checksum_bytes)
+    body, found = raw[: section.size], raw[section.size :]
+    expected = file_header.checksum(body) if section.checksum_bytes else b""
+    if len(body) != section.size or found != expected:
+        raise FormatError("the section is damaged", offset=len(body), clause="C33")
+    return body
+
+
+@contextmanager
+def located(entry: Entry, part: int) -> Iterator[None]:
+    """Errors inside name the leaf, and their offset is that in the file."""
+    try:
+        yield
+    except FormatError as error:
+        where = f" (byte {error.offset}, clause {error.clause})"
+        raise FormatError(
+            f"leaf {entry.name!r}: {str(error).removesuffix(where)}",
+            offset=entry.sections[part].offset + error.offset,
+            clause=error.clause,
+        ) from None
+
+
+def read_values(
+    source: Source,
+    header: Header,
+    entry: Entry,
+    rows: slice | None = None,
+    *,
+    take: Take = rans.take,
+) -> np.ndarray:
+    """Reads the values of a leaf, or those at some of the indices of its first axis.
+
+    Args:
+        source: The file.
+        header: Of the file.
+        entry: The leaf.
+        rows: Indices of the first axis, from `start` to `stop`, which are given and in
+            bounds. Parts that hold none of them are neither read nor decoded.
+        take: What decodes rANS streams.
+
+    Returns:
+        The values, in memory that JAX can take over without a copy.
+
+    Raises:
+        FormatError: The body of a part is damaged.
+    """
+    entry = original(entry, header)
+    layout, parts = entry.layout, entry.layout.parts
+    if rows is None and parts.count == 1:
+        return _part_values(source, header, entry, 0, take).reshape(layout.shape)
+    shape, span = layout.shape, slice(0, layout.size)
+    if rows is not None:
+        each = layout.size // max(shape[0], 1)
+        span = slice(rows.start * each, rows.stop * each)
+        shape = (rows.stop - rows.start, *shape[1:])
+    values = common.zeros(span.stop - span.start, layout.dtype)
+    for part in range(parts.count):
+        own = parts.span(part)
+        first, end = max(own.start, span.start), min(own.stop, span.stop)
+        if first < end:
+            decoded = _part_values(source, header, entry, part, take)
+            target = values[first - span.start : end - span.start]
+            target[:] = decoded[first - own.start : end - own.start]
+    return values.reshape(shape)
+
+
+def _part_values(
+    source: Source, header: Header, entry: Entry, part: int, take: Take
+) -> np.ndarray:
+    layout = entry.layout
+    with located(entry, part):
+        body = read_body(source, entry, part)
+        if layout.codebook is None:
+            return leaf_body.get_dense(layout, part, body, take)
+        codebook = header.codebooks[layout.codebook]
+        lookup = leaf_body.lookup_of(codebook)
+        values = leaf_body.get_labels(layout, part, body, codebook, take, lookup)
+        return values.view(codebook.dtype) if codebook.dtype in FLOAT8 else values
+
+
+def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | SharedLeaf:
+    """Reads a leaf as it is stored: its values, or its labels.
+
+    Raises:
+        FormatError: The body of a part is damaged.
+    """
+    layout = entry.layout
+    if layout.codebook is None:
+        return DenseLeaf(read_values(source, header, entry))
+    codebook = header.codebooks[layout.codebook]
+    known = leaf_body.described(layout.shape, codebook)
+    labels, gap_bits = np.zeros(layout.size, known.dtype), None
+    for part in range(layout.parts.count):
+        with located(entry, part):
+            body = read_body(source, entry, part)
+            own = leaf_body.get_labels(layout, part, body, codebook, rans.take)
+            gap_bits = leaf_body.gap_bits(layout, body)
+        labels[layout.parts.span(part)] = own
+    shaped, coding = labels.reshape(layout.shape), CODINGS[layout.coding]
+    return SharedLeaf(shaped, layout.codebook, coding, gap_bits)
+
+
+# ---- networks -----------------------------------------------------------------------
+
+
+def read_network(
+    source: Source, header: Header, *, max_bytes: int = MAX_BYTES
+) -> Compressed:
+    """Reads a network as it is stored; see `container.loads`."""
+    check(source, header, max_bytes)
+    leaves: list[DenseLeaf | SharedLeaf] = []
+    for entry in header.leaves:
+        number = entry.layout.copy_of
+        if number is None:
+            leaves.append(read_leaf(source, header, entry))
+        else:
+            leaves.append(_again(leaves[number]))
+    return Compressed(header.structure, tuple(leaves), header.codebooks)
+
+
+def _again(leaf: DenseLeaf | SharedLeaf) -> DenseLeaf | SharedLeaf:
+    """The same leaf in memory of its own."""
+    if isinstance(leaf, DenseLeaf):
+        return DenseLeaf(leaf.values.copy())
+    return leaf._replace(labels=leaf.labels.copy())
+
+
+def read_tree(
+    source: Source,
+    header: Header,
+    *,
+    max_bytes: int = MAX_BYTES,
+    take: Take = rans.take,
+    put: Callable[[np.ndarray], Any] = lambda values: values,
+) -> Any:
+    """Reads a network straight to its values, without arrays of labels between.
+
+    Args:
+        source: The file.
+        header: Of the file.
+        max_bytes: As for `container.loads`.
+        take: What decodes rANS streams.
+        put: What is done with each array as soon as it is decoded.
+
+    Returns:
+        The pytree of the network, with what `put` made as leaves; no two of the arrays
+        are in the same memory.
+
+    Raises:
+        FormatError: As for `container.loads`.
+    """
+    check(source, header, max_bytes)
+    leaves: list[Any] = []
+    decoded: dict[int, np.ndarray] = {}  # of leaves that others are copies of
+    copied = {e.layout.copy_of for e in header.leaves}
+    for number, entry in enumerate(header.leaves):
+        if entry.layout.copy_of is None:
+            values = read_values(source, header, entry, take=take)
+            if number in copied:
+                decoded[number] = values
+        else:
+            values = decoded[entry.layout.copy_of].copy()
+        leaves.append(put(values))
+    return fill(header.structure, leaves)
+
+
+def fill(structure: Structure, leaves: Sequence[Any]) -> Any:
+    """The containers of a network, with leaves in place of their numbers."""
+
+    def visit(node: Structure) -> Any:
+        if isinstance(node, dict):
+            return {key: visit(child) for key, child in node.items()}
+        if isinstance(node, list):
+            return [visit(child) for child in node]
+        if isinstance(node, tuple):
+            return tuple(visit(child) for child in node)
+        if node is None:
+            return None
+        return leaves[node]
+
+    return visit(structure)
