@@ -122,7 +122,7 @@ def _put_labels(
     parts = leaf_header.divide(labels.shape)
     flat, coding = labels.ravel(), leaf.coding
     bodies: list[bytes] = []
-    for part in range(parts.count):
+    for part in range(parts.number):
         known = described(parts.shape(part), codebook)
         own = flat[parts.span(part)].astype(known.dtype, copy=False)
         coding, body = codings.encode(own, known, coding, leaf.gap_bits)
@@ -139,7 +139,7 @@ def _put_dense(name: str, values: np.ndarray) -> Encoded:
     parts = leaf_header.divide(values.shape)
     flat, coding = values.ravel(), None
     bodies: list[bytes] = []
-    for part in range(parts.count):
+    for part in range(parts.number):
         own = flat[parts.span(part)]
         if coding is None:
             coding, body = _smallest(own)
@@ -306,7 +306,7 @@ def runner_up(leaf: SharedLeaf, codebook: np.ndarray) -> tuple[str, int] | None:
         return None
     parts, flat = leaf_header.divide(labels.shape), labels.ravel()
     sizes: dict[str, int] = {}
-    for part in range(parts.count):
+    for part in range(parts.number):
         known = described(parts.shape(part), codebook)
         own = flat[parts.span(part)].astype(known.dtype, copy=False)
         for name, size in codings.others(own, known, leaf.coding or "").items():

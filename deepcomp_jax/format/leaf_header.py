@@ -80,7 +80,7 @@ class Layout(NamedTuple):
     def bodies(self) -> int:
         """How many bodies it has in the file."""
         stored = self.copy_of is None and self.coding != ELSEWHERE
-        return self.parts.count if stored else 0
+        return self.parts.number if stored else 0
 
 
 class New(NamedTuple):

@@ -39,7 +39,7 @@ class Parts(NamedTuple):
     stacked: bool
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """How many parts there are."""
         return -(-self.rows // self.step)
 
@@ -77,7 +77,7 @@ def divide(shape: tuple[int, ...]) -> Parts:
     Examples:
         >>> from deepcomp_jax.format import parts
         >>> found = parts.divide((50000, 384))
-        >>> found.count, found.shape(0), found.shape(4)
+        >>> found.number, found.shape(0), found.shape(4)
         (5, (10922, 384), (6312, 384))
     """
     if math.prod(shape) <= WHOLE:

@@ -152,7 +152,7 @@ def read_values(
     """
     entry = original(entry, header)
     layout, parts = entry.layout, entry.layout.parts
-    if rows is None and parts.count == 1:
+    if rows is None and parts.number == 1:
         return _part_values(source, header, entry, 0, take).reshape(layout.shape)
     shape, span = layout.shape, slice(0, layout.size)
     if rows is not None:
@@ -160,7 +160,7 @@ def read_values(
         span = slice(rows.start * each, rows.stop * each)
         shape = (rows.stop - rows.start, *shape[1:])
     values = common.zeros(span.stop - span.start, layout.dtype)
-    for part in range(parts.count):
+    for part in range(parts.number):
         own = parts.span(part)
         first, end = max(own.start, span.start), min(own.stop, span.stop)
         if first < end:
@@ -196,7 +196,7 @@ def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | Share
     codebook = header.codebooks[layout.codebook]
     known = leaf_body.described(layout.shape, codebook)
     labels, gap_bits = np.zeros(layout.size, known.dtype), None
-    for part in range(layout.parts.count):
+    for part in range(layout.parts.number):
         with located(entry, part):
             body = read_body(source, entry, part)
             own = leaf_body.get_labels(layout, part, body, codebook, rans.take)
