@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         dumps,
         load,
         loads,
+        open,
         pack,
         report,
         save,
+        write,
     )
     from deepcomp_jax.rules import Rule
 
@@ -56,9 +58,11 @@ _NAMES = {
     "dumps": "api",
     "load": "api",
     "loads": "api",
+    "open": "api",
     "pack": "api",
     "report": "api",
     "save": "api",
+    "write": "api",
 }
 
 __all__ = (
@@ -74,6 +78,7 @@ __all__ = (
     "kmeans",
     "load",
     "loads",
+    "open",
     "pack",
     "prune",
     "rate",
@@ -82,6 +87,7 @@ __all__ = (
     "retrain",
     "save",
     "share",
+    "write",
 )
 
 

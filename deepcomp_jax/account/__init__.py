@@ -184,8 +184,8 @@ def _measure(file: Source, header: Header, entry: Entry) -> Measured:
     for part in range(len(entry.sections)):
         body = reader.read_body(file, entry, part)
         own = leaf_body.measure(entry.layout, part, body, codebook)
-        summed: Any = Measured(*map(sum, zip(found, own, strict=True)))
-        found = summed._replace(gap_bits=own.gap_bits)
+        sums: list[Any] = [a + b for a, b in zip(found, own, strict=True)]
+        found = Measured(*sums)._replace(gap_bits=own.gap_bits)
     return found
 
 

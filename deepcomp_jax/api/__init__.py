@@ -9,3 +9,5 @@ from deepcomp_jax.api.files import load as load
 from deepcomp_jax.api.files import loads as loads
 from deepcomp_jax.api.files import report as report
 from deepcomp_jax.api.files import save as save
+from deepcomp_jax.api.opened import open as open
+from deepcomp_jax.api.streaming import write as write

@@ -1,7 +1,7 @@
 """From a network to what a file holds, and back."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -21,7 +21,7 @@ from deepcomp_jax.share.weights import SharedWeights, share_leaves
 WEIGHT_ERROR = 0.035
 TABLE_ERROR = 0.08  # a row is looked up alone: its errors are not added up in products
 
-_Numbered: TypeAlias = dict[object, tuple[int, np.ndarray]]  # codebooks
+_Numbered: TypeAlias = dict[object, tuple[int, np.ndarray]]  # codebooks by contents
 
 
 def default_rules(variables: Any) -> list[Rule]:
@@ -98,16 +98,26 @@ def compress(
             f"already compressed: give it to dc.{verb}"
         )
     named = trees.named_leaves(variables)
-    _check_arrays(named)
+    check_arrays(named)
     if rules is None:
         rules = default_rules(variables)
     followed = resolve(rules, named)
+    treedef = trees.treedef(variables)
+    shared = share_pruned(named, followed, treedef, importance)
+    return _pack(shared, rules, followed)
+
+
+def share_pruned(
+    named: Mapping[str, Any],
+    followed: Mapping[str, Followed],
+    treedef: Any,
+    importance: Any = None,
+) -> SharedWeights:
+    """Prunes leaves and shares their weights, by rules that are known."""
     masks = prune.leaf_masks(named, followed)
     # The others stay what they are, which need not be arrays that JAX can have.
-    pruned = named | prune.apply({name: named[name] for name in masks}, masks)
-    treedef = trees.treedef(variables)
-    shared = share_leaves(pruned, followed, treedef, importance)
-    return _pack(shared, rules, followed)
+    pruned = dict(named) | prune.apply({name: named[name] for name in masks}, masks)
+    return share_leaves(pruned, followed, treedef, importance)
 
 
 def pack(shared: SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
@@ -145,50 +155,73 @@ def pack(shared: SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
 def _pack(
     shared: SharedWeights, rules: Sequence[Rule], followed: Mapping[str, Followed]
 ) -> Compressed:
-    _check_arrays(shared.rest)
-    treedef = shared.treedef
-    in_order = trees.names(treedef)
-    structure, names = trees.structure(jax.tree.unflatten(treedef, in_order))
-    entries, labels = _canonical(shared)
-    group_of = dict(shared.groups)
+    in_order = trees.names(shared.treedef)
+    tree = jax.tree.unflatten(shared.treedef, in_order)
+    structure, names = trees.structure(tree)
+    packed = pack_leaves(shared, followed)
     codebooks: _Numbered = {}  # in order of first use
     leaves: list[DenseLeaf | SharedLeaf] = []
-    coded: list[Rule | None] = []
     for name in names:
-        if name in labels:
-            key: object = group_of[name]
-            codebook, own = entries[group_of[name]], labels[name]
-        else:
-            leaf = _on_host(name, shared.rest[name])
-            if words := container.coded_words(leaf):
-                whole, codebook = words
-                number = _number(codebooks, _contents(codebook), codebook)
-                leaves.append(whole._replace(codebook=number))
-                continue
-            if not _is_constant(leaf):
-                leaves.append(DenseLeaf(leaf))
-                continue
-            codebook, own = leaf.ravel()[:1], np.ones(leaf.shape, np.uint8)
-            key = _contents(codebook)
-        coded.append(followed[name].rule if name in followed else None)
-        how = _coding(coded[-1], own.ndim)
-        leaves.append(SharedLeaf(own, _number(codebooks, key, codebook), *how))
-    _check_codings(rules if names else (), coded)
+        leaf, codebook = packed[name]
+        if codebook is not None and isinstance(leaf, SharedLeaf):
+            number = codebooks.setdefault(
+                (codebook.dtype, codebook.tobytes()), (len(codebooks), codebook)
+            )[0]
+            leaf = leaf._replace(codebook=number)
+        leaves.append(leaf)
+    labeled = {
+        name for name, (leaf, _) in packed.items() if isinstance(leaf, SharedLeaf)
+    }
+    check_codings(rules if names else (), followed, labeled)
     return Compressed(structure, tuple(leaves), tuple(c for _, c in codebooks.values()))
 
 
-def _contents(codebook: np.ndarray) -> object:
-    """What is the same for equal codebooks only."""
-    return codebook.dtype, codebook.tobytes()
+Packed: TypeAlias = tuple[DenseLeaf | SharedLeaf, np.ndarray | None]
 
 
-def _number(codebooks: _Numbered, key: object, codebook: np.ndarray) -> int:
-    """The number of a codebook among those in use, to which it is added."""
-    return codebooks.setdefault(key, (len(codebooks), codebook))[0]
+def pack_leaves(
+    shared: SharedWeights, followed: Mapping[str, Followed]
+) -> dict[str, Packed]:
+    """Leaves as a file has them, by name, each with its codebook if it has one.
+
+    Args:
+        shared: The network, or some leaves of one.
+        followed: The rules that they follow.
+    """
+    check_arrays(shared.rest)
+    entries, labels = _canonical(shared)
+    group_of = dict(shared.groups)
+    packed: dict[str, Packed] = {}
+    for name in (*labels, *shared.rest):
+        rule = followed[name].rule if name in followed else None
+        if name in labels:
+            own = labels[name]
+            leaf = SharedLeaf(own, 0, *_coding(rule, own.ndim))
+            packed[name] = leaf, entries[group_of[name]]
+            continue
+        values = _on_host(name, shared.rest[name])
+        if words := container.coded_words(values):
+            packed[name] = words
+        elif _is_constant(values):
+            ones = np.ones(values.shape, np.uint8)
+            leaf = SharedLeaf(ones, 0, *_coding(rule, ones.ndim))
+            packed[name] = leaf, values.ravel()[:1]
+        else:
+            packed[name] = DenseLeaf(values), None
+    return packed
 
 
-def _check_codings(rules: Sequence[Rule], coded: Sequence[Rule | None]) -> None:
-    """Rejects codings that would do nothing without a word."""
+def check_codings(
+    rules: Sequence[Rule], followed: Mapping[str, Followed], labeled: Collection[str]
+) -> None:
+    """Rejects codings that would do nothing without a word.
+
+    Args:
+        rules: What was asked for.
+        followed: The rules that leaves follow.
+        labeled: Names of the leaves that have labels.
+    """
+    coded = [followed[name].rule for name in labeled if name in followed]
     for rule in rules:
         if rule.coding is not None and not any(rule is other for other in coded):
             raise ValueError(
@@ -198,7 +231,7 @@ def _check_codings(rules: Sequence[Rule], coded: Sequence[Rule | None]) -> None:
             )
 
 
-def _check_arrays(named: Mapping[str, Any]) -> None:
+def check_arrays(named: Mapping[str, Any]) -> None:
     """Rejects what no file can hold, such as the functions in Equinox modules."""
     numbers = (bool, int, float, complex)
     strange = [

@@ -1,20 +1,15 @@
 """From what was compressed to a file, and from a file to a network."""
 
-import functools
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any
 
-import jax
-
-from deepcomp_jax import account, trees
+from deepcomp_jax import account
 from deepcomp_jax._types import Compressed
+from deepcomp_jax.api import opened
 from deepcomp_jax.api.compression import check_compressed
-from deepcomp_jax.device import put, take_on_cpu
-from deepcomp_jax.format import container, files, reader, source
-from deepcomp_jax.trees import placement
-
-Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
+from deepcomp_jax.api.opened import Place
+from deepcomp_jax.format import container, files, reader, sets, source
 
 
 def save(
@@ -78,17 +73,20 @@ def load(
     path: str | PathLike[str],
     like: Any = None,
     *,
+    only: str | None = None,
     device: Place | None = None,
     max_bytes: int = container.MAX_BYTES,
 ) -> Any:
     """Reads a `.dcz` file.
 
     Args:
-        path: Of the file.
+        path: Of the file, or of a set of files, as for `open`.
         like: Optional pytree of arrays or `jax.ShapeDtypeStruct`, whose containers the
             result gets: to load into a NNX state, a `FrozenDict` or a dataclass. Its
             leaves must have the names, shapes and dtypes of those in the file; numbers
             of Python, and arrays of a weak type, stand for every width of their kind.
+        only: Optional regular expression: only leaves in whose names it is found are
+            read. The others are those of `like`, or left out if there is none.
         device: Optional device or sharding to load to, or a pytree of them, one for
             each leaf: the result has JAX arrays, decoded by compiled loops. Leaves
             that one sharding for all cannot divide are whole on each of its devices.
@@ -116,14 +114,15 @@ def load(
         raise TypeError(
             f"load takes a path, got {type(path).__name__}: use dc.loads for bytes"
         )
-    with source.opened(path) as file:
-        return decoded(file, reader.read_header(file), like, device, max_bytes)
+    with opened.open(path, max_bytes=max_bytes) as file:
+        return file.load(like, only=only, device=device)
 
 
 def loads(
     data: bytes,
     like: Any = None,
     *,
+    only: str | None = None,
     device: Place | None = None,
     max_bytes: int = container.MAX_BYTES,
 ) -> Any:
@@ -131,7 +130,7 @@ def loads(
 
     Args:
         data: The whole file.
-        like, device, max_bytes: As for `load`.
+        like, only, device, max_bytes: As for `load`.
 
     Raises:
         FormatError, ValueError: As for `load`.
@@ -144,44 +143,8 @@ def loads(
     if isinstance(data, str | PathLike):
         raise TypeError("loads takes the bytes of a file: use dc.load for a path")
     held = source.of_bytes(data)
-    return decoded(held, reader.read_header(held), like, device, max_bytes)
-
-
-def decoded(
-    file: source.Source,
-    header: container.Header,
-    like: Any,
-    device: Place | None,
-    max_bytes: int,
-) -> Any:
-    """The variables in a file, where and in what containers they are wanted."""
-    if like is not None:
-        stored = {entry.name: entry.layout for entry in header.leaves}
-        trees.check_like(trees.named_leaves(like), stored)
-    if device is None:
-        variables = reader.read_tree(file, header, max_bytes=max_bytes)
-    else:
-        place = functools.partial(put, place=_one_device(device))
-        variables = reader.read_tree(
-            file, header, max_bytes=max_bytes, take=take_on_cpu, put=place
-        )
-        named = trees.named_leaves(variables)
-        named = placement.place(named, placement.places(named, device))
-        variables = trees.rebuild(variables, named)
-    if like is None:
-        return variables
-    named = trees.named_leaves(variables)
-    if device is None:
-        named = placement.place(named, placement.places_of(trees.named_leaves(like)))
-    return trees.rebuild(like, named)
-
-
-def _one_device(place: Place) -> Any:
-    """The device that decodes what is to be placed there."""
-    first = next(iter(jax.tree.leaves(place)), None)
-    if first is None or isinstance(first, jax.Device):
-        return first
-    return min(first.addressable_devices, key=lambda device: device.id)
+    file = opened.File([sets.Opened(held, reader.read_header(held))], max_bytes)
+    return file.load(like, only=only, device=device)
 
 
 def report(

@@ -18,6 +18,7 @@ Format notes:
 - Strings and tree are written in `tree_header`, layouts and codebooks in `leaf_header`.
 """
 
+import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -371,12 +372,37 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
     """
     layouts = [entry.layout for entry in leaves]
     values = sum(layout.size * layout.dtype.itemsize for layout in layouts)
-    largest = max((layout.parts.largest for layout in layouts), default=0)
-    total = values + SCRATCH * largest
-    if total > max_bytes:
+    scratch = (_scratch(layout, layout.parts.number > 1) for layout in layouts)
+    _check_bytes(values, max(scratch, default=0), max_bytes)
+
+
+def check_slice_memory(layout: Layout, count: int, max_bytes: int) -> None:
+    """Rejects a slice of a leaf whose values would take too much memory.
+
+    Args:
+        layout: Of the leaf.
+        count: Of the indices of its first axis.
+        max_bytes: As for `check_memory`.
+
+    Raises:
+        FormatError: C31.
+    """
+    size = count * math.prod(layout.shape[1:])
+    scratch = _scratch(layout, copied=True)
+    _check_bytes(size * layout.dtype.itemsize, scratch, max_bytes)
+
+
+def _scratch(layout: Layout, copied: bool) -> int:
+    """Bytes that decoding a part takes, if its values are copied with these too."""
+    each = SCRATCH + (layout.dtype.itemsize if copied else 0)
+    return layout.parts.largest * each
+
+
+def _check_bytes(values: int, scratch: int, max_bytes: int) -> None:
+    if values + scratch > max_bytes:
         raise FormatError(
-            f"the values take {values} bytes, {total} with those that decoding takes, "
-            f"above max_bytes={max_bytes}",
+            f"the values take {values} bytes, {values + scratch} with those that "
+            f"decoding takes, above max_bytes={max_bytes}",
             offset=0,
             clause="C31",
         )

@@ -5,7 +5,8 @@ section of one part after the other. Nothing that the header promises is taken m
 for before it is known to fit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,18 +42,30 @@ def read_header(source: Source) -> Header:
     return header
 
 
-def check(source: Source, header: Header, max_bytes: int) -> None:
-    """Checks that all leaves can be decoded in a memory, and in reasonable time.
+def check(
+    source: Source,
+    header: Header,
+    max_bytes: int,
+    leaves: Sequence[Entry] | None = None,
+) -> None:
+    """Checks that leaves can be decoded in a memory, and in reasonable time.
+
+    Args:
+        source: The file.
+        header: Of the file.
+        max_bytes: What all of them may take together, see `container.loads`.
+        leaves: Those that are to be decoded; None for all.
 
     Raises:
         FormatError: C31, C46 or C60.
     """
-    for entry in header.leaves:
+    leaves = header.leaves if leaves is None else leaves
+    for entry in leaves:
         _check_here(entry)
-    file_header.check_memory(header.leaves, max_bytes)
+    file_header.check_memory(leaves, max_bytes)
     total = sum(
         leaf_body.class_indices(entry.layout, part, _first_of(section, source))
-        for entry in header.leaves
+        for entry in leaves
         if CODINGS[entry.layout.coding] == "grouped"
         for part, section in enumerate(entry.sections)
     )
@@ -64,14 +77,23 @@ def check(source: Source, header: Header, max_bytes: int) -> None:
         )
 
 
-def check_leaf(entry: Entry, max_bytes: int) -> None:
+def check_leaf(entry: Entry, max_bytes: int, rows: slice | None = None) -> None:
     """Checks that a leaf is in this file, and can be decoded in a memory.
+
+    Args:
+        entry: The leaf.
+        max_bytes: As for `container.loads`, of this leaf alone.
+        rows: The indices of its first axis that are asked for; None for all.
 
     Raises:
         FormatError: C31 or C60.
     """
     _check_here(entry)
-    file_header.check_memory([entry], max_bytes)
+    if rows is None:
+        file_header.check_memory([entry], max_bytes)
+    else:
+        count = rows.stop - rows.start
+        file_header.check_slice_memory(entry.layout, count, max_bytes)
 
 
 def _check_here(entry: Entry) -> None:
@@ -237,7 +259,6 @@ def read_tree(
     *,
     max_bytes: int = MAX_BYTES,
     take: Take = rans.take,
-    put: Callable[[np.ndarray], Any] = lambda values: values,
 ) -> Any:
     """Reads a network straight to its values, without arrays of labels between.
 
@@ -246,42 +267,82 @@ def read_tree(
         header: Of the file.
         max_bytes: As for `container.loads`.
         take: What decodes rANS streams.
-        put: What is done with each array as soon as it is decoded.
 
     Returns:
-        The pytree of the network, with what `put` made as leaves; no two of the arrays
-        are in the same memory.
+        The pytree of the network, with arrays as leaves, no two in the same memory.
 
     Raises:
         FormatError: As for `container.loads`.
     """
     check(source, header, max_bytes)
-    leaves: list[Any] = []
-    decoded: dict[int, np.ndarray] = {}  # of leaves that others are copies of
-    copied = {e.layout.copy_of for e in header.leaves}
-    for number, entry in enumerate(header.leaves):
-        if entry.layout.copy_of is None:
+    arrays = dict(read_each(source, header, header.leaves, take=take))
+    return fill(header.structure, [arrays[entry.name] for entry in header.leaves])
+
+
+def read_each(
+    source: Source, header: Header, leaves: Sequence[Entry], *, take: Take = rans.take
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Reads leaves one after the other, with their names; each body only once (C57).
+
+    Args:
+        source: The file.
+        header: Of the file.
+        leaves: Those that are to be read, once they were checked.
+        take: What decodes rANS streams.
+
+    Raises:
+        FormatError: The body of a part is damaged.
+    """
+    numbers = {entry.name: number for number, entry in enumerate(header.leaves)}
+    stored = [
+        numbers[entry.name] if entry.layout.copy_of is None else entry.layout.copy_of
+        for entry in leaves
+    ]
+    left = Counter(stored)
+    held: dict[int, np.ndarray] = {}
+    for number, entry in zip(stored, leaves, strict=True):
+        values = held.pop(number, None)
+        if values is None:
             values = read_values(source, header, entry, take=take)
-            if number in copied:
-                decoded[number] = values
-        else:
-            values = decoded[entry.layout.copy_of].copy()
-        leaves.append(put(values))
-    return fill(header.structure, leaves)
+        left[number] -= 1
+        if left[number]:
+            held[number] = values.copy()
+        yield entry.name, values
 
 
-def fill(structure: Structure, leaves: Sequence[Any]) -> Any:
-    """The containers of a network, with leaves in place of their numbers."""
+_MISSING = object()
+
+
+def fill(structure: Structure, leaves: Sequence[Any] | Mapping[int, Any]) -> Any:
+    """The containers of a network, with leaves in place of their numbers.
+
+    Args:
+        structure: The containers.
+        leaves: All of them in tree order, or some by number. Of the containers those
+            are left then that hold any; in lists and tuples, None is in place of what
+            is missing.
+    """
+    partial = isinstance(leaves, Mapping) and len(leaves) < _count(structure)
 
     def visit(node: Structure) -> Any:
-        if isinstance(node, dict):
-            return {key: visit(child) for key, child in node.items()}
-        if isinstance(node, list):
-            return [visit(child) for child in node]
-        if isinstance(node, tuple):
-            return tuple(visit(child) for child in node)
         if node is None:
-            return None
-        return leaves[node]
+            return _MISSING if partial else None
+        if isinstance(node, int):
+            return leaves[node] if not partial or node in leaves else _MISSING
+        if isinstance(node, dict):
+            found = {key: visit(child) for key, child in node.items()}
+            kept = {key: own for key, own in found.items() if own is not _MISSING}
+            return kept if kept or not partial else _MISSING
+        found = [visit(child) for child in node]
+        if partial and all(own is _MISSING for own in found):
+            return _MISSING
+        return type(node)(None if own is _MISSING else own for own in found)
 
     return visit(structure)
+
+
+def _count(node: Structure) -> int:
+    """How many leaves there are."""
+    if node is None or isinstance(node, int):
+        return int(node is not None)
+    return sum(map(_count, node.values() if isinstance(node, dict) else node))

@@ -266,7 +266,7 @@ def test_first_calls_that_come_naturally_say_what_to_do(tmp_path: Path):
         with pytest.raises(TypeError, match=message):
             wrong()
     assert repr(dc.pack(shared)) == (
-        "Compressed(2 leaves, 2 of them with labels, 2 codebooks)"
+        "Compressed(2 leaves, 2 of them with labels, 1 codebooks)"
     )
     assert not path.exists()
 

@@ -1,0 +1,247 @@
+"""Networks in files that are open: leaves are read when they are asked for."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from deepcomp_jax import trees
+from deepcomp_jax._errors import listed
+from deepcomp_jax.device import put, take_on_cpu
+from deepcomp_jax.format import file_header, reader, sets
+from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
+from deepcomp_jax.rules import check_pattern
+from deepcomp_jax.trees import placement
+
+Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
+
+
+def open(path: str | PathLike[str], *, max_bytes: int = reader.MAX_BYTES) -> "File":
+    """Opens a `.dcz` file, or a set of them, without reading more than its header.
+
+    Args:
+        path: Of the file; of a set, "model.dcz" or any of its files.
+        max_bytes: The most memory that what is read at a time may take, see `load`.
+
+    Returns:
+        A mapping from names to leaves, which are read when they are asked for: as
+        arrays by `np.asarray(file[name])`, in slices of the first axis by
+        `file[name][2:5]`, or many at once by `file.load(only="encoder")`.
+
+    Raises:
+        FormatError: The header is damaged, or the files are not of one set.
+        OSError: There is no such file, or one of the set is missing.
+
+    Examples:
+        >>> import os, tempfile, numpy as np, deepcomp_jax as dc
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.dcz")
+        >>> tree = {"kernel": np.eye(3), "step": np.int32(7)}
+        >>> size = dc.save(path, dc.compress(tree))
+        >>> with dc.open(path) as file:
+        ...     print(file["kernel"])
+        ...     print(file["kernel"][1], file.load(only="step"))
+        Leaf('kernel', float64[3, 3], raw)
+        [0. 1. 0.] {'step': array(7, dtype=int32)}
+    """
+    stack = contextlib.ExitStack()
+    try:
+        return File(sets.opened(path, stack), max_bytes, stack)
+    except BaseException:
+        stack.close()
+        raise
+
+
+class Leaf:
+    """A leaf of a file that is open; nothing of it is read until it is asked for.
+
+    `np.asarray(leaf)` reads all of it, `leaf[3]` or `leaf[2:5]` no more than what is
+    needed for these indices of the first axis. Several threads may read at once.
+
+    Attributes:
+        name: Its path, such as "params/fc1/kernel".
+        shape, dtype, size, ndim, nbytes: As of the array.
+        coding: How it is stored.
+        stored_bytes: What its bodies take in the file; 0 if it is a copy of another.
+        file: Number of the file of the set that it is in; 0 if there is one.
+        entry: What the header says of it.
+    """
+
+    def __init__(self, network: "File", file: int, entry: file_header.Entry) -> None:
+        """The leaf of an entry in one of the files of a network."""
+        self._network, self.file, self.entry = network, file, entry
+        layout = entry.layout
+        self.name, self.shape, self.dtype = entry.name, layout.shape, layout.dtype
+        self.size, self.ndim = layout.size, len(layout.shape)
+        self.nbytes = layout.size * layout.dtype.itemsize
+        self.stored_bytes = entry.size
+        self.coding = "copy" if layout.copy_of is not None else CODINGS[layout.coding]
+
+    @property
+    def copy_of(self) -> str | None:
+        """Name of the leaf that is stored in its place, if there is one."""
+        number = self.entry.layout.copy_of
+        return None if number is None else list(self._network)[number]
+
+    def __repr__(self) -> str:
+        return f"Leaf({self.name!r}, {self.dtype}{list(self.shape)}, {self.coding})"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError(f"leaf {self.name!r} has no axis")
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        values = self._network._read(self)
+        return values if dtype is None else values.astype(dtype, copy=False)
+
+    def __getitem__(self, index: Any) -> Any:
+        key = index if isinstance(index, tuple) else (index,)
+        first = key[0] if key and self.shape else ...
+        if isinstance(first, int | np.integer) and not isinstance(first, bool):
+            at = range(self.shape[0])[first]
+            return self._network._read(self, slice(at, at + 1))[(0, *key[1:])]
+        if isinstance(first, slice):
+            chosen = range(self.shape[0])[first]
+            low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
+            rows = self._network._read(self, slice(low, high))
+            step = chosen.step
+            return (rows if step > 0 else rows[::-1])[
+                (slice(None, None, abs(step)), *key[1:])
+            ]
+        return self._network._read(self)[key]
+
+
+class File(Mapping[str, Leaf]):
+    """A network on the disk that is open: a mapping from names to leaves.
+
+    It is closed like a file, and several threads may read from it at once.
+
+    Attributes:
+        metadata: The strings that came with the network.
+        file_bytes: Of the file, or of all files of the set.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[sets.Opened],
+        max_bytes: int,
+        stack: contextlib.ExitStack | None = None,
+    ) -> None:
+        """A network in files that are open; `open` opens them."""
+        self._files, self._max_bytes = files, max_bytes
+        self._stack = stack or contextlib.ExitStack()
+        self._leaves: dict[str, Leaf] = {}
+        for entries in zip(*(file.header.leaves for file in files), strict=True):
+            here = [e.layout.coding != ELSEWHERE for e in entries]
+            number = here.index(True) if any(here) else 0
+            self._leaves[entries[number].name] = Leaf(self, number, entries[number])
+        self.metadata = dict(files[0].header.metadata)
+        self.file_bytes = sum(file.source.size for file in files)
+
+    def __getitem__(self, name: str) -> Leaf:
+        if name not in self._leaves:
+            raise KeyError(f"no leaf {name!r}: there are {listed(self._leaves)}")
+        return self._leaves[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._leaves)
+
+    def __len__(self) -> int:
+        return len(self._leaves)
+
+    def __repr__(self) -> str:
+        return f"File({len(self)} leaves, {self.file_bytes} bytes)"
+
+    def __enter__(self) -> "File":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file; its leaves cannot be read any more."""
+        self._files = ()
+        self._stack.close()
+
+    @property
+    def tree(self) -> Any:
+        """The containers of the network, with leaves that have not been read."""
+        structure = self._opened(0).header.structure
+        return reader.fill(structure, list(self._leaves.values()))
+
+    def select(self, pattern: str) -> dict[str, Leaf]:
+        """The leaves in whose names a regular expression is found.
+
+        Raises:
+            ValueError: It is no regular expression, or found in no name.
+        """
+        check_pattern(pattern)
+        found = {name: leaf for name, leaf in self.items() if re.search(pattern, name)}
+        if not found:
+            raise ValueError(f"{pattern!r} matches no leaf: there are {listed(self)}")
+        return found
+
+    def load(
+        self, like: Any = None, *, only: str | None = None, device: Place | None = None
+    ) -> Any:
+        """Reads the network, or a part of it, as `dc.load` does.
+
+        Args:
+            like, only, device: As for `dc.load`.
+
+        Raises:
+            FormatError, ValueError: As for `dc.load`.
+        """
+        chosen = dict(self) if only is None else self.select(only)
+        given = trees.named_leaves(like)
+        wanted = {n: x for n, x in given.items() if not only or re.search(only, n)}
+        if like is not None:
+            layouts = {name: leaf.entry.layout for name, leaf in chosen.items()}
+            trees.check_like(wanted, layouts)
+        named = self._read_all(chosen, device)
+        if device is not None:
+            named = placement.place(named, placement.places(named, device))
+        elif like is not None:
+            named = placement.place(named, placement.places_of(wanted))
+        if like is not None:
+            return trees.rebuild(like, given | named)
+        leaves = {i: named[n] for i, n in enumerate(self) if n in named}
+        return reader.fill(self._opened(0).header.structure, leaves)
+
+    def _read_all(
+        self, chosen: Mapping[str, Leaf], device: Place | None
+    ) -> dict[str, Any]:
+        """Leaves by name, in tree order, on the first device if there is one."""
+        entries = [leaf.entry for leaf in chosen.values()]
+        file_header.check_memory(entries, self._max_bytes)
+        found: dict[str, Any] = {}
+        for number in range(len(self._files)):
+            file = self._opened(number)
+            own = [leaf.entry for leaf in chosen.values() if leaf.file == number]
+            reader.check(file.source, file.header, self._max_bytes, own)
+            for name, values in reader.read_each(*file, own, take=take_on_cpu):
+                found[name] = values if device is None else put(values, _one(device))
+        return {name: found[name] for name in chosen}
+
+    def _opened(self, number: int) -> sets.Opened:
+        if not self._files:
+            raise ValueError("the file was closed: read what you need before that")
+        return self._files[number]
+
+    def _read(self, leaf: Leaf, rows: slice | None = None) -> np.ndarray:
+        """The values of a leaf, or those at some indices of its first axis."""
+        file = self._opened(leaf.file)
+        reader.check_leaf(leaf.entry, self._max_bytes, rows)
+        return reader.read_values(*file, leaf.entry, rows, take=take_on_cpu)
+
+
+def _one(place: Place) -> Any:
+    """A device that leaves are brought to before they are placed."""
+    first = next(iter(jax.tree.leaves(place)), None)
+    if first is None or isinstance(first, jax.Device):
+        return first
+    return min(first.addressable_devices, key=lambda device: device.id)
