@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
 from deepcomp_jax import trees
+from deepcomp_jax._types import Structure
 from deepcomp_jax.api.compression import (
     check_arrays,
     check_codings,
@@ -18,8 +19,10 @@ from deepcomp_jax.api.compression import (
     pack_leaves,
     share_pruned,
 )
-from deepcomp_jax.format import files, leaf_body
+from deepcomp_jax.format import files as format_files
+from deepcomp_jax.format import leaf_body, sets, tree_header
 from deepcomp_jax.format.leaf_body import Encoded
+from deepcomp_jax.format.leaf_header import ELSEWHERE, Layout
 from deepcomp_jax.format.writer import Writer
 from deepcomp_jax.rules import Followed, Rule, resolve
 
@@ -37,6 +40,8 @@ def write(
     *,
     metadata: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    files: int = 1,
+    file: int | None = None,
 ) -> int:
     """Compresses a network into a `.dcz` file, leaf after leaf.
 
@@ -55,12 +60,20 @@ def write(
         metadata: As for `save`.
         progress: Is called after each leaf with the number of leaves that are done and
             of all leaves, the bytes of those that are done, and those of the file.
+        files: Of how many files the network is to be a set, "model-00001-of-00004.dcz"
+            for path "model.dcz" and so on, with about as many bytes of leaves in each;
+            `load` and `open` take the path of the set.
+        file: Writes this one of them alone, counted from 0, so that each process of a
+            run on several machines writes `file=jax.process_index()` of
+            `files=jax.process_count()`. All must be given the same names, shapes,
+            dtypes and rules, and a process reads only the leaves of its file.
 
     Returns:
-        The size of the file, in bytes.
+        The size of what was written, in bytes.
 
     Raises:
-        ValueError, OSError: As for `compress` and `save`; nothing on disk is changed.
+        ValueError, OSError: As for `compress` and `save`; nothing on disk is changed,
+            but for files of a set that were finished before.
 
     Examples:
         >>> import os, tempfile, numpy as np, deepcomp_jax as dc
@@ -70,55 +83,106 @@ def write(
         >>> size == os.path.getsize(path) == len(dc.dumps(dc.compress(tree)))
         True
     """
+    if not 1 <= files <= sets.MAX_FILES or not (file is None or 0 <= file < files):
+        raise ValueError(
+            f"file={file} of files={files}: a set has 1 to {sets.MAX_FILES} files, "
+            "counted from 0"
+        )
     named = trees.named_leaves(variables)
     check_arrays(named)
     if rules is None:
         rules = default_rules(variables)
     followed = resolve(rules, named)
-    numbers, _ = trees.structure(variables)
-    with files.spool(path) as spool, files.replacing(path) as out:
-        writer = Writer(numbers, spool)
-        done = _Done(named, len(writer.names), progress)
-        waiting: dict[str, _Finished] = {}
+    structure, _ = trees.structure(variables)
+    names, _ = tree_header.leaf_names(structure)
+    batches = _batches(names, followed)
+    progress = progress or (lambda *_: None)
+    job = _Job(structure, named, rules, followed, metadata or {}, progress)
+    if files == 1:
+        return _write_file(path, job, batches)
+    total = 0
+    for number, own in enumerate(_divided(batches, named, files)):
+        if file is None or number == file:
+            member = sets.path_of(path, number + 1, files)
+            total += _write_file(member, job, own)
+    return total
+
+
+class _Job(NamedTuple):
+    """What is the same for all files of a set.
+
+    Attributes:
+        structure: The containers of the network.
+        named: Its leaves.
+        rules: What was asked for.
+        followed: The rules that they follow.
+        metadata: Strings that go with it.
+        progress: Who is told of it.
+    """
+
+    structure: Structure
+    named: Mapping[str, Any]
+    rules: Sequence[Rule]
+    followed: Mapping[str, Followed]
+    metadata: Mapping[str, str]
+    progress: Progress
+
+
+def _write_file(
+    path: str | PathLike[str], job: _Job, batches: Sequence[Sequence[str]]
+) -> int:
+    """Writes the leaves of some batches into a file; the others are elsewhere."""
+    here = {name for batch in batches for name in batch}
+    with format_files.spool(path) as spool, format_files.replacing(path) as out:
+        writer = Writer(job.structure, spool)
+        order = iter(writer.names)
+        waiting: dict[str, _Finished] = {
+            name: (Encoded(_elsewhere(leaf), ()), None)
+            for name, leaf in job.named.items()
+            if name not in here
+        }
         labeled: set[str] = set()
-        place = iter(writer.names)
-        following = next(place, None)
-        for finished in _in_turn(_batches(writer.names, followed), named, followed):
+        done = read = written = 0
+        following = next(order, None)
+        for finished in (*({},), *_in_turn(batches, job)):
             waiting |= finished
             while following in waiting:
                 encoded, codebook = waiting.pop(following)
                 if codebook is not None:
                     labeled.add(following)
-                done.add(following, writer.put(encoded, codebook))
-                following = next(place, None)
-        check_codings(rules if named else (), followed, labeled)
-        return writer.finish(out, metadata)
+                written += writer.put(encoded, codebook)
+                if following in here:
+                    done, read = done + 1, read + _nbytes(job.named[following])
+                    job.progress(done, len(here), read, written)
+                following = next(order, None)
+        if len(here) == len(writer.names):
+            check_codings(job.rules if here else (), job.followed, labeled)
+        return writer.finish(out, job.metadata)
 
 
-class _Done:
-    """Counts what is done, and tells."""
+def _elsewhere(leaf: Any) -> Layout:
+    return Layout(np.shape(leaf), np.dtype(leaf.dtype), ELSEWHERE)
 
-    def __init__(
-        self, named: Mapping[str, Any], leaves: int, progress: Progress | None
-    ) -> None:
-        self._named, self._leaves, self._progress = named, leaves, progress
-        self._count = self._read = self._written = 0
 
-    def add(self, name: str, size: int) -> None:
-        self._count += 1
-        self._read += _nbytes(self._named[name])
-        self._written += size
-        if self._progress is not None:
-            self._progress(self._count, self._leaves, self._read, self._written)
+def _divided(
+    batches: Sequence[list[str]], named: Mapping[str, Any], files: int
+) -> list[list[list[str]]]:
+    """Batches by file: the largest first, each to the file that has least."""
+    sizes = [sum(_nbytes(named[name]) for name in batch) for batch in batches]
+    members: list[list[int]] = [[] for _ in range(files)]
+    totals = [0] * files
+    for number in sorted(range(len(batches)), key=lambda i: -sizes[i]):
+        least = totals.index(min(totals))
+        members[least].append(number)
+        totals[least] += sizes[number]
+    return [[batches[number] for number in sorted(own)] for own in members]
 
 
 def _nbytes(leaf: Any) -> int:
     return np.size(leaf) * getattr(leaf, "dtype", np.dtype(float)).itemsize
 
 
-def _batches(
-    names: Sequence[str], followed: Mapping[str, Followed]
-) -> Iterator[list[str]]:
+def _batches(names: Sequence[str], followed: Mapping[str, Followed]) -> list[list[str]]:
     """Leaves that are needed at once, in the order of the first of each batch."""
     batches: dict[object, list[str]] = {}
     for name in names:
@@ -130,13 +194,11 @@ def _batches(
             elif rule.share is not None:
                 key = id(rule), group
         batches.setdefault(key, []).append(name)
-    yield from batches.values()
+    return list(batches.values())
 
 
 def _in_turn(
-    batches: Iterator[list[str]],
-    named: Mapping[str, Any],
-    followed: Mapping[str, Followed],
+    batches: Sequence[Sequence[str]], job: _Job
 ) -> Iterator[dict[str, _Finished]]:
     """Works on batches, on several while they are small; yields them in order."""
     running: deque[tuple[int, Future[dict[str, _Finished]]]] = deque()
@@ -144,12 +206,12 @@ def _in_turn(
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         try:
             for batch in batches:
-                size = sum(_nbytes(named[name]) for name in batch)
+                size = sum(_nbytes(job.named[name]) for name in batch)
                 while running and under_way + size > _AT_ONCE:
                     ended, future = running.popleft()
                     yield future.result()
                     under_way -= ended
-                running.append((size, pool.submit(_finish, batch, named, followed)))
+                running.append((size, pool.submit(_finish, batch, job)))
                 under_way += size
             while running:
                 yield running.popleft()[1].result()
@@ -157,12 +219,10 @@ def _in_turn(
             pool.shutdown(cancel_futures=True)
 
 
-def _finish(
-    batch: Sequence[str], named: Mapping[str, Any], followed: Mapping[str, Followed]
-) -> dict[str, _Finished]:
+def _finish(batch: Sequence[str], job: _Job) -> dict[str, _Finished]:
     """Prunes, shares and encodes some leaves."""
-    own = {name: _read(named[name]) for name in batch}
-    rules = {name: followed[name] for name in batch if name in followed}
+    own = {name: _read(job.named[name]) for name in batch}
+    rules = {name: job.followed[name] for name in batch if name in job.followed}
     shared = share_pruned(own, rules, trees.treedef(own))
     del own
     finished: dict[str, _Finished] = {}
