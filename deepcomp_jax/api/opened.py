@@ -216,6 +216,7 @@ class File(Mapping[str, Leaf]):
         self, chosen: Mapping[str, Leaf], device: Place | None
     ) -> dict[str, Any]:
         """Leaves by name, in tree order, on the first device if there is one."""
+        self._opened(0)
         entries = [leaf.entry for leaf in chosen.values()]
         file_header.check_memory(entries, self._max_bytes)
         found: dict[str, Any] = {}
