@@ -7,7 +7,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from os import PathLike
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 _LOCK = threading.Lock()  # for Windows, where all threads have one position in a file
 
@@ -42,12 +42,13 @@ def opened(path: str | PathLike[str]) -> Iterator[Source]:
         if not stat.S_ISREG(status.st_mode):
             yield of_bytes(file.read())
             return
-        yield Source(functools.partial(_whole, file.fileno()), status.st_size)
+        yield Source(functools.partial(_whole, file), status.st_size)
 
 
-def _whole(number: int, offset: int, size: int) -> bytes:
+def _whole(file: IO[bytes], offset: int, size: int) -> bytes:
     """So many bytes: the system may give fewer than were asked for at a time."""
     pieces: list[bytes] = []
+    number = file.fileno()  # of a file that was closed there is none
     while size > 0 and (piece := _piece(number, offset, size)):
         pieces.append(piece)
         offset, size = offset + len(piece), size - len(piece)
