@@ -111,7 +111,7 @@ def write(
         ['dense/kernel']
     """
     given = Path(path)
-    name = format or _by_ending(given)
+    name = format or by_ending(given)
     if name not in FORMATS:
         raise CheckpointError(
             f"no format {name!r} for {path}: choose one of {listed(FORMATS)}, or one "
@@ -138,7 +138,7 @@ def format_of(path: Path) -> str:
         )
     if path.name.endswith(".index.json"):
         return "sharded safetensors"
-    if name := _by_ending(path):
+    if name := by_ending(path):
         return name
     if not path.exists():
         raise FileNotFoundError(2, "No such file or directory", str(path))
@@ -146,7 +146,10 @@ def format_of(path: Path) -> str:
     raise CheckpointError(f"{path} {why}; known are {listed(_endings())}")
 
 
-def _by_ending(path: Path) -> str | None:
+def by_ending(path: Path | None) -> str | None:
+    """The name of the format of files with such an ending, if there is one."""
+    if path is None:
+        return None
     for name, found in FORMATS.items():
         if found.ending and path.name.lower().endswith(found.ending):
             return name
