@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax.format import container
+from deepcomp_jax.format import files
 
 ROOT = os.geteuid() == 0
 
@@ -241,7 +241,7 @@ def test_drafts_of_killed_writers_are_removed(tmp_path: Path):
     path, other = tmp_path / "m.dcz", tmp_path / "other.dcz"
     files.write(path, b"old")
     code = (
-        "import os, signal, sys; from deepcomp_jax.format import container;"
+        "import os, signal, sys; from deepcomp_jax.format import files;"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
         "files.write(sys.argv[1], b'new')"
     )
