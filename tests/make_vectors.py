@@ -82,9 +82,7 @@ def apart(network: Compressed) -> bytes:
         layout, bodies = leaf_body.put("", leaf, codebook)
         small = [body for body in bodies if len(body) < file_header.SMALL]
         large = [body for body in bodies if len(body) >= file_header.SMALL]
-        stored.append(
-            file_header.Stored(layout, tuple(map(len, bodies)), tuple(small))
-        )
+        stored.append(file_header.Stored(layout, tuple(map(len, bodies)), tuple(small)))
         sections += b"".join(body + parts.crc(body) for body in large)
     tree = tree_header.put(network.structure)
     return file_header.put(tree, network.codebooks, stored) + sections

@@ -105,7 +105,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "loads": lambda path: container.loads(path.read_bytes()),
     "read_values": lambda path: container.read_values(path.read_bytes()),
     "read_values on a device": lambda path: container.read_values(
-        path.read_bytes(), decode=device.values
+        path.read_bytes(), take=device.take_on_cpu, put=device.put
     ),
     "load_leaf": lambda path: container.load_leaf(path, ""),
     "account": lambda path: account.account(path.read_bytes()),
