@@ -207,7 +207,7 @@ def _by_order(values: np.ndarray) -> tuple[int, int]:
         joined = np.append(last, numbers)
         unique += np.count_nonzero((numbers != 0) & (numbers != joined[:-1]))
         last = joined[-1:]
-    return kept, unique + (nans > 0)
+    return int(kept), int(unique + (nans > 0))
 
 
 def divide(above: int, below: int) -> float | None:

@@ -202,6 +202,22 @@ def test_the_account_of_parts():
         assert several.runner_up[0] != coding
 
 
+@pytest.mark.spec("C38", "C58")
+def test_gaps_have_the_width_that_all_parts_have():
+    """Parts of unequal density have unequal low bits, and so none in common."""
+    labels = np.zeros((3, 500), np.uint8)
+    labels[0, 100::199] = labels[1:, ::3] = 1
+    for gap_bits, width in [(None, 0), (5, 5)]:
+        leaf = SharedLeaf(labels, 0, "relative", gap_bits)
+        with small_parts.limited(500, 500):
+            data = container.dumps(Compressed([0], (leaf,), (BOOK,)))
+            back = container.loads(data)
+            assert container.dumps(back) == data
+            (tensor,) = account.account(data).tensors
+        assert back.leaves[0][1:] == (0, "relative", gap_bits)
+        assert tensor.gap_bits == width
+
+
 def dense(*values: np.ndarray) -> Compressed:
     """A list of leaves stored value by value."""
     return Compressed([*range(len(values))], tuple(map(DenseLeaf, values)), ())
