@@ -56,8 +56,10 @@ def description(data: bytes) -> dict[str, object]:
                 "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
             }
         )
-    found = {"structure": repr(network.structure), "leaves": leaves}
-    return found | ({"metadata": metadata} if metadata else {})
+    found: dict[str, object] = {"structure": repr(network.structure), "leaves": leaves}
+    if metadata:
+        found["metadata"] = metadata
+    return found
 
 
 def valid() -> Iterator[tuple[str, bytes]]:

@@ -1,6 +1,8 @@
 """Files that are read piece by piece: cut meanwhile, without a size, by threads."""
 
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -118,6 +120,19 @@ def test_a_named_pipe_is_read_as_a_file(path: Path, tmp_path: Path):
         found = read(tmp_path / "pipe")
         writer.join()
         assert repr(found) == repr(expected)
+
+
+def test_a_device_without_an_end_is_not_read_to_it():
+    code = (
+        "from deepcomp_jax import FormatError; import deepcomp_jax as dc\n"
+        "try: dc.load('/dev/zero')\n"
+        "except FormatError as error: print(error.clause)"
+    )
+    limited = f"ulimit -v {1 << 24}; exec {sys.executable} -c \"$0\""
+    found = subprocess.run(
+        ["bash", "-c", limited, code], capture_output=True, check=False, timeout=100
+    )
+    assert found.stdout.decode() == "C1\n"
 
 
 def test_a_file_is_closed(path: Path):
