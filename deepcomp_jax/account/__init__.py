@@ -180,13 +180,13 @@ def _measure(file: Source, header: Header, entry: Entry) -> Measured:
     """What the bits of all parts of a tensor are spent on."""
     number = entry.layout.codebook
     codebook = None if number is None else header.codebooks[number]
-    found = Measured()
+    found: list[Measured] = []
     for part in range(len(entry.sections)):
         body = reader.read_body(file, entry, part)
-        own = leaf_body.measure(entry.layout, part, body, codebook)
-        sums: list[Any] = [a + b for a, b in zip(found, own, strict=True)]
-        found = Measured(*sums)._replace(gap_bits=own.gap_bits)
-    return found
+        found.append(leaf_body.measure(entry.layout, part, body, codebook))
+    summed: Any = Measured(*map(sum, zip(*found, strict=True)))
+    widths = {own.gap_bits for own in found}
+    return summed._replace(gap_bits=widths.pop() if len(widths) == 1 else 0)
 
 
 def table(account: Account) -> tuple[Row, ...]:

@@ -17,6 +17,9 @@ _OF_BODY = (
 )
 
 
+_BLOCK = 1 << 16  # values counted together
+
+
 class Parts(NamedTuple):
     """What bits are spent on.
 
@@ -172,12 +175,39 @@ def _header_alone(size: int) -> Parts:
 
 
 def distinct(values: np.ndarray) -> tuple[int, int]:
-    """How many values are not zero, and how many distinct ones there are among them."""
+    """How many values are not zero, and how many distinct ones there are among them.
+
+    Args:
+        values: Flat. They are sorted where they are, if they have more than two bytes:
+            a large tensor is not held twice.
+    """
     with np.errstate(invalid="ignore"):  # signalling NaNs are values like others
-        # NumPy knows the NaNs of its own dtypes only.
-        wide = values.astype(np.float32) if values.dtype.isbuiltin == 2 else values
-        nonzero = wide[wide != 0]
-        return nonzero.size, np.unique(nonzero).size
+        return _by_words(values) if values.dtype.itemsize <= 2 else _by_order(values)
+
+
+def _by_words(values: np.ndarray) -> tuple[int, int]:
+    words = values.view(f"u{values.dtype.itemsize}")
+    counts = bincount(words)
+    present = np.flatnonzero(counts)
+    # NumPy knows the NaNs of its own dtypes only.
+    wide = present.astype(words.dtype).view(values.dtype).astype(np.float32)
+    nonzero = wide != 0
+    return int(counts[present[nonzero]].sum()), np.unique(wide[nonzero]).size
+
+
+def _by_order(values: np.ndarray) -> tuple[int, int]:
+    values.sort()
+    kept = unique = nans = 0
+    last = np.zeros(1, values.dtype)
+    for first in range(0, values.size, _BLOCK):
+        own = values[first : first + _BLOCK]
+        kept += np.count_nonzero(own)
+        numbers = own[own == own]  # NaNs are behind all numbers
+        nans += own.size - numbers.size
+        joined = np.append(last, numbers)
+        unique += np.count_nonzero((numbers != 0) & (numbers != joined[:-1]))
+        last = joined[-1:]
+    return int(kept), int(unique + (nans > 0))
 
 
 def divide(above: int, below: int) -> float | None:
