@@ -11,8 +11,9 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from deepcomp_jax.account.text import align
 from deepcomp_jax.format import container
-from experiments.reporting import comparison, frontier_figure, plotting, seeds
+from experiments.reporting import frontier_figure, plotting, seeds
 from experiments.reporting.published import FRONTIERS, Frontier, Size
 from experiments.reporting.seeds import Preset
 
@@ -89,7 +90,7 @@ def lines(presets: Sequence[Preset]) -> Iterator[str]:
         rows = [_row(size) for size in frontier.sizes]
         rows += [_our_row(preset) for preset in ours(frontier, presets)]
         rows.sort(key=lambda row: row[0])
-        yield from comparison.align([_HEAD, *(cells for _, cells in rows)], _LEFT)
+        yield from align([_HEAD, *(cells for _, cells in rows)], _LEFT)
 
 
 def _row(size: Size) -> tuple[float, Sequence[str]]:

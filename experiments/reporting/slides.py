@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from deepcomp_jax.account import Account, divide
-from experiments.reporting.comparison import align
+from deepcomp_jax.account.text import align
 
 # Name, key, how it is written, and what it does not count (A14).
 _MEASURES = (
