@@ -26,7 +26,7 @@ def main(args: list[str] | None = None) -> None:
     """Reads the command line; writes the table and the figures.
 
     Args:
-        args: Of the command line; None takes those of the process.
+        args: The arguments of the command; None takes those of the process.
     """
     parser = argparse.ArgumentParser(description="Our files among those published.")
     parser.add_argument("results", type=Path, nargs="?", default=_RESULTS)
@@ -59,7 +59,7 @@ def write(directory: Path, presets: Sequence[Preset]) -> list[Path]:
 
 
 def ours(frontier: Frontier, presets: Sequence[Preset]) -> list[Preset]:
-    """Those of our runs that are of the frontier's network and data."""
+    """Chooses those of our runs that have the frontier's network and data."""
     return [
         preset
         for preset in presets
@@ -94,7 +94,7 @@ def lines(presets: Sequence[Preset]) -> Iterator[str]:
 
 
 def _row(size: Size) -> tuple[float, Sequence[str]]:
-    """What a row is sorted by, and its cells."""
+    """The size that a row is sorted by, and the cells of the row."""
     cells = (
         "",
         size.method,
