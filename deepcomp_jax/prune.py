@@ -38,7 +38,8 @@ def by_std(quality: float | jax.Array) -> PruneMethod:
     weights".
 
     Args:
-        quality: At least 0. Under `jit` it may be traced, and is then not checked.
+        quality: The factor, at least 0. Under `jit` it may be traced, and is then not
+            checked.
 
     Raises:
         ValueError: The quality is below 0.

@@ -24,7 +24,7 @@ from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
 from experiments.reporting.tradeoff_figure import tradeoff
 from experiments.training.runs import Row
 
-# Part of Figure 4, name, color and marker of each method of sharing.
+# The part of Figure 4, the name, color and marker of each method of sharing.
 METHODS = {
     "kmeans": ("(a)", "k-means", ORANGE, "P"),
     "nonparametric": ("(b)", "non-parametric", GREEN, "D"),
@@ -112,11 +112,11 @@ def draw(
 
 
 def accuracy_against(log: Log, measure: Measure) -> Figure | None:
-    """Accuracy after sharing against a measure of compression, as Figures 1 to 3.
+    """Draws accuracy after sharing against a measure of compression (Figures 1 to 3).
 
-    Codebooks of fixed sizes have as many distinct values after each iteration: where
-    the measure does not vary over the iterations, or over the fine-tuned networks if
-    there are none, nothing depends on it, and no figure is made.
+    Codebooks of fixed sizes have equally many distinct values after each iteration. No
+    figure is made if the measure is the same for all iterations or, if there are none,
+    for all fine-tuned networks.
     """
     shared = [
         (r["shared_unique"], r["nonzero"], r["shared_watch_error"])
@@ -156,7 +156,7 @@ def accuracy_against(log: Log, measure: Measure) -> Figure | None:
 
 
 def fine_tuning(log: Log, method: str) -> Figure | None:
-    """Figure 4: accuracy over the epochs of fine-tuning the shared values."""
+    """Draws Figure 4: accuracy over the epochs of fine-tuning the shared values."""
     start = log.result(f"{method}-start")
     if start is None:
         return None
@@ -186,7 +186,7 @@ def fine_tuning(log: Log, method: str) -> Figure | None:
 
 
 def pruning(log: Log) -> Figure | None:
-    """Accuracy against kept weights along the iterations of pruning."""
+    """Draws accuracy against kept weights along the iterations of pruning."""
     rows = log.iterations()
     if not rows:
         return None
@@ -210,7 +210,7 @@ def pruning(log: Log) -> Figure | None:
 
 
 def training(log: Log) -> Figure | None:
-    """Error and learning rate over all epochs of a run, its phases shaded."""
+    """Draws error and learning rate over all epochs of a run, with shaded phases."""
     rows = [r for r in log.rows if "epoch" in r]
     if not rows:
         return None
@@ -267,7 +267,7 @@ def _accuracy(log: Log) -> str:
 
 
 def _horizontal(ax: Axes, row: Row | None, name: str, color: str, style: str) -> None:
-    """A line at the accuracy of a network, which the legend tells in figures."""
+    """Draws a line at the accuracy of a network, and puts the number in the legend."""
     if row is not None:
         accuracy = 100 - row["watch_error"]
         label = f"{name}: {accuracy:.2f} %"
