@@ -88,11 +88,9 @@ def batchnorm(
         The folded variables, with the same structure, names, shapes and dtypes.
 
     Raises:
-        ValueError: There is no BatchNorm, or one lacks a tensor; the tensors of one
-            differ in shape or are not floating; `var + epsilon` is not positive; a pair
-            does not fit; a kernel is missing or does not fit; or a kernel may be
-            transposed and there is no pair for it. The message says which leaf or
-            pattern is meant, and what to do.
+        ValueError: There is no BatchNorm, or one lacks a tensor; its tensors differ in
+            shape or are not floating; `var + epsilon` is not positive; a pair or kernel
+            does not fit or is missing. The message says which, and what to do.
 
     Examples:
         >>> import jax.numpy as jnp

@@ -247,7 +247,7 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
         study, method, trainer, state, config.tune_epochs, config.tune_rate
     )
     shared = share.replace_codebooks(shared, state.params)
-    # An entry is less accurate than its eleven bits, which take half the bytes.
+    # The eleven bits of float16 are more than enough for an entry, in half the bytes.
     shared = share.cast_codebooks(shared, "float16")
     study.run.measure(f"{method}-end", partial(measure_shared, study, shared))
     return shared
