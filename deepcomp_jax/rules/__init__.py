@@ -177,7 +177,9 @@ def first_match(
 ) -> tuple[int, re.Match[str]] | None:
     """Which of the patterns is the first that a name matches anywhere, and where."""
     for i, pattern in enumerate(patterns):
-        if found := re.search(pattern, name):
+        # `re` would look a compiled pattern up by its text, which may be long.
+        own = pattern if isinstance(pattern, re.Pattern) else re.compile(pattern)
+        if found := own.search(name):
             return i, found
     return None
 
