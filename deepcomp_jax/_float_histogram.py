@@ -57,7 +57,7 @@ def histogram(flat: np.ndarray, weights: Floats | None, bits: int) -> Histogram 
     """
     if flat.dtype.itemsize <= 2 and flat.dtype.kind not in "iub":
         return _of_short_type(flat, weights)
-    size = 1 << max(18, bits + 7)  # several values for each bin that is added up
+    size = 1 << max(16, bits + 5)  # no fewer values than bins that are added up
     blocks = [slice(at, at + size) for at in range(0, flat.size, size)]
     greatest = max(float(np.abs(_floats(flat[block])).max()) for block in blocks)
     if not np.isfinite(greatest):
@@ -88,8 +88,8 @@ def _of_short_type(flat: np.ndarray, weights: Floats | None) -> Histogram | None
     """One bin for each value of a type that has 65,536 at most."""
     codes = flat.view(f"u{flat.dtype.itemsize}")
     weight = np.zeros(256**flat.dtype.itemsize)
-    for at in range(0, flat.size, 1 << 18):
-        block = slice(at, at + (1 << 18))
+    for at in range(0, flat.size, 1 << 17):
+        block = slice(at, at + (1 << 17))
         own = None if weights is None else weights[block]
         weight += np.bincount(codes[block], own, weight.size)
     used = np.flatnonzero(weight)

@@ -21,8 +21,8 @@ def fit(
     dtypes = {leaf.dtype for leaf in leaves.values()}
     if len(dtypes) > 1:
         raise ValueError(
-            f"group {group!r} has leaves of dtypes {sorted(map(str, dtypes))}: a codebook has "
-            "one dtype; give the rules different groups"
+            f"group {group!r} has leaves of dtypes {sorted(map(str, dtypes))}: a "
+            "codebook has one dtype; give the rules different groups"
         )
     parts = [np.asarray(leaf).ravel() for leaf in leaves.values()]
     values = parts[0] if len(parts) == 1 else np.concatenate(parts)
