@@ -73,6 +73,8 @@ def histogram(flat: np.ndarray, weights: Floats | None, bits: int) -> Histogram 
             rest *= weights[block]
         low += np.bincount(index, rest, weight.size)
     used = np.flatnonzero(weight)
+    if not used.size:
+        return None
     if used.size > _FEW:
         return _described(used, weight[used], low[used], bins)
     alike = np.zeros(weight.size, flat.dtype)

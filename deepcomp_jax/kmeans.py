@@ -111,14 +111,13 @@ def _program(
         values, importance, k: As for `optimal`.
         smaller: Whether codebooks of fewer than k centroids are wanted too.
     """
-    if k <= MAX_BINS:
-        bits = 11 if k <= _MANY_CENTROIDS else 14
-        if found := _kmeans_runs.binned(values, importance, bits):
-            runs, blur = found
-            program = _solved(runs, k, smaller)
-            error = runs.energy - program.gains[-1] if program.gains.size else 0.0
-            if blur <= _BLUR * max(error, 0.0):
-                return program
+    bits = 11 if k <= _MANY_CENTROIDS else 14
+    if found := _kmeans_runs.binned(values, importance, bits):
+        runs, blur = found
+        program = _solved(runs, k, smaller)
+        error = runs.energy - program.gains[-1] if program.gains.size else 0.0
+        if blur <= _BLUR * max(error, 0.0):
+            return program
     return _solved(_kmeans_runs.summed(values, importance), k, smaller)
 
 

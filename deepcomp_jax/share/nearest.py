@@ -112,11 +112,17 @@ def _looked_up(block: np.ndarray, table: _Table, borders: np.ndarray) -> np.ndar
 def boundaries(codebook: np.ndarray) -> np.ndarray:
     """The largest value of the dtype that is no further from the lower neighbor."""
     wide = codebook.astype(np.float64)
-    middle = wide[:-1] + (wide[1:] - wide[:-1]) / 2
-    rounded = middle.astype(codebook.dtype)
-    too_high = rounded.astype(np.float64) > middle
-    below = np.nextafter(rounded, -greatest(codebook.dtype))
-    return np.where(too_high, below, rounded)
+    huge = np.abs(wide).max() > 2.0**1000  # so that a sum would overflow
+    lower, upper = (wide[:-1] / 4, wide[1:] / 4) if huge else (wide[:-1], wide[1:])
+    # Twice the middle is `total + rest`, exactly (Knuth, TAOCP 2, section 4.2.2).
+    total = lower + upper
+    added = total - lower
+    rest = (lower - (total - added)) + (upper - added)
+    middle = (total * 2 if huge else total / 2).astype(codebook.dtype)
+    twice = middle.astype(np.float64) * (0.5 if huge else 2.0)
+    too_high = (twice > total) | ((twice == total) & (rest < 0))
+    below = np.nextafter(middle, -greatest(codebook.dtype))
+    return np.where(too_high, below, middle)
 
 
 def greatest(dtype: np.dtype) -> np.ndarray:
