@@ -179,7 +179,9 @@ def first_match(
 ) -> tuple[int, re.Match[str]] | None:
     """The number of the first pattern that occurs in a name, and the match."""
     for i, pattern in enumerate(patterns):
-        if match := re.search(pattern, name):
+        # `re` would look a compiled pattern up by its text, which may be long.
+        own = pattern if isinstance(pattern, re.Pattern) else re.compile(pattern)
+        if match := own.search(name):
             return i, match
     return None
 
