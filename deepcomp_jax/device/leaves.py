@@ -1,4 +1,4 @@
-"""Whole leaves, from their bodies to arrays on a device."""
+"""Whole leaves: labels to bodies, and bodies to arrays on a device."""
 
 from typing import Any
 
@@ -7,7 +7,20 @@ import numpy as np
 
 from deepcomp_jax import codings
 from deepcomp_jax.codings.common import Leaf
-from deepcomp_jax.device import rans_lanes
+from deepcomp_jax.device import rans_coding, rans_lanes
+
+
+def encode(
+    labels: np.ndarray,
+    leaf: Leaf,
+    coding: str | None = None,
+    gap_bits: int | None = None,
+) -> tuple[str, bytes]:
+    """The same as `codings.encode`, with compiled loops where there is much to code.
+
+    Threads may call it at the same time: the loops run side by side.
+    """
+    return codings.encode(labels, leaf, coding, gap_bits, rans_coding.put_on_cpu)
 
 
 def values(

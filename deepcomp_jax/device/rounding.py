@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 BLOCK = 1 << 18  # symbols that a compiled loop on the CPU decodes at a time
-WORTH_COMPILING = 1 << 18  # symbols; NumPy decodes fewer sooner than a loop compiles
+WORTH_COMPILING = 1 << 17  # symbols; fewer take NumPy less than a loop to compile
 
 
 def power(size: int, *, base: int, least: int) -> int:

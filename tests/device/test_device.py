@@ -1,10 +1,9 @@
 """Decoding on the device gives what decoding on the host gives, errors included."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -130,22 +129,6 @@ def test_damaged_bodies_give_the_same_error(
         )
         errors += isinstance(expected[0], str)
     assert errors >= 3
-
-
-@pytest.fixture
-def compiled() -> Iterator[Callable[[], int]]:
-    """How many programs XLA has compiled since, whatever they are for."""
-    jax.clear_caches()
-    events: list[str] = []
-
-    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        del duration_secs, kwargs
-        if event.endswith("backend_compile_duration"):
-            events.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield lambda: len(events)
-    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.mark.parametrize("name", codings.ALL)
