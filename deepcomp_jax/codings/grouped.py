@@ -66,7 +66,7 @@ def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
 
 def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
     positions = common.positions(labels)
-    classes = group_search.classes(positions, leaf.shape)
+    classes = group_search.classes(labels, leaf.shape)
     groups = grouping.groups(leaf.shape, classes)
     member, ranks, order = grouping.split(positions, groups)
     indices = (labels[positions[order]] - 1).astype(np.uint16)
