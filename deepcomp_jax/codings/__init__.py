@@ -23,7 +23,7 @@ from deepcomp_jax.codings.common import dequantize as dequantize
 from deepcomp_jax.codings.price_model import prices as prices
 from deepcomp_jax.streams import rans
 
-_MARGIN = 64  # bits by which what a body is expected to take may be wrong
+_MARGIN = 24  # bits by which what a body is expected to take may be wrong
 
 # The order is that of their numbers in a file.
 ALL: dict[str, Coding] = {

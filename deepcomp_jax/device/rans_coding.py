@@ -29,7 +29,7 @@ from deepcomp_jax.streams import rans
 
 WORTH_LOCK_STEP = 8  # lanes; fewer are faster one after the other, on the host
 
-_WIDTHS = 160, 544, 1056  # lanes of a slice
+_WIDTHS = rounding.WIDTHS[:3]  # lanes of a slice
 _STEPS = 1024  # of a call at most: so many words a lane gives off, at most
 # Words of a lane in the buffer of its slice. The lanes write at about the same place
 # each: with a power of 2 they would drive each other out of the cache.

@@ -89,6 +89,12 @@ def estimate(counts: NDArray[np.integer]) -> int:
     return head + 8 * len(bits.put_varint(2 * words)) + words + -words % 8
 
 
+def least(counts: NDArray[np.integer]) -> float:
+    """Fewer bits than `estimate` tells, and in less time."""
+    used = counts[counts > 0]
+    return float(used @ np.log2(used.sum() / used)) + 4 * used.size
+
+
 def decode(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.uint16]]:
     """Reads a stream.
 

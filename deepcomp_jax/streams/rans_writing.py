@@ -169,7 +169,8 @@ def cost(segment: Segment) -> float:
 
 def overhead(total: float) -> float:
     """Bits that lanes add to a stream of so many, a little less than in truth."""
-    return 0.9 * _LANE_BITS * _choose_lanes(total)
+    least = 8.0 * (rans_loops.STATE_BYTES + 1) - total  # a state and an index
+    return max(0.9 * _LANE_BITS * _choose_lanes(total), least)
 
 
 def _choose_lanes(total: float) -> int:

@@ -163,18 +163,22 @@ def test_leaves_of_many_sizes_and_dtypes_share_few_programs(
 
 
 @pytest.mark.spec("C47")
+@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("models", [1, 64])
-def test_the_compiled_loop_takes_memory_for_a_block_only(models: int) -> None:
+def test_the_compiled_loop_takes_memory_for_a_block_only(
+    models: int, wide: bool
+) -> None:
     """Whatever a stream decodes to: its words and tables, and two bytes a symbol."""
-    lanes, words, size = 64, 1 << 14, rounding.BLOCK + 64
+    lanes, words, size = 160, 1 << 17, rounding.BLOCK + 160
     slots = 4096 if models == 1 else 4096 * 64
 
     def shape(count: int, dtype: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((count,), dtype)
 
+    entries = shape(slots, np.uint32)
     program = rans_lanes._lock_step.lower(
         (shape(words, np.uint16), shape(lanes, np.int32)),
-        (shape(slots, np.uint32), shape(slots, np.uint16)),
+        (entries, shape(slots, np.uint16)) if wide else (entries,),
         None if models == 1 else shape(size, np.uint8),
         (shape(lanes, np.uint32), shape(lanes, np.int32)),
         shape(3, np.int32),
