@@ -11,7 +11,7 @@ import numpy as np
 
 from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
-from deepcomp_jax.device import put, take_on_cpu
+from deepcomp_jax.device import take_on_cpu, to_device
 from deepcomp_jax.format import file_header, reader, sets
 from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
 from deepcomp_jax.rules import check_pattern
@@ -225,7 +225,7 @@ class File(Mapping[str, Leaf]):
             own = [leaf.entry for leaf in chosen.values() if leaf.file == number]
             reader.check(file.source, file.header, self._max_bytes, own)
             for name, values in reader.read_each(*file, own, take=take_on_cpu):
-                found[name] = values if device is None else put(values, _one(device))
+                found[name] = values if device is None else to_device(values, _one(device))
         return {name: found[name] for name in chosen}
 
     def _opened(self, number: int) -> sets.Opened:

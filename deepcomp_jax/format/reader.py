@@ -203,7 +203,7 @@ def _part_values(
         codebook = header.codebooks[layout.codebook]
         lookup = leaf_body.lookup_of(codebook)
         values = leaf_body.get_labels(layout, part, body, codebook, take, lookup)
-        return values.view(codebook.dtype) if codebook.dtype in FLOAT8 else values
+        return values.view(codebook.dtype)
 
 
 def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | SharedLeaf:
