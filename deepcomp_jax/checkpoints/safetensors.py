@@ -24,7 +24,6 @@ from deepcomp_jax.checkpoints.common import (
     CheckpointError,
     Leaf,
     check_dtype,
-    directory_bytes,
     replacing_directory,
 )
 from deepcomp_jax.format import files, source

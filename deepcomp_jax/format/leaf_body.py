@@ -26,7 +26,7 @@ from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured, axis_classes, relative
 from deepcomp_jax.codings.common import Take
 from deepcomp_jax.format import byte_codebooks, leaf_header, planes
-from deepcomp_jax.format.dtypes import FLOAT8, WORDS, check_dtype, from_little, little
+from deepcomp_jax.format.dtypes import WORDS, check_dtype, from_little, little
 from deepcomp_jax.format.leaf_header import CODINGS, PLANES, RAW, SPARSE, Layout
 from deepcomp_jax.streams import gaps, rans
 
@@ -159,12 +159,27 @@ def _put_dense(name: str, values: np.ndarray, put: rans.Put) -> Encoded:
 def _smallest(flat: np.ndarray, put: rans.Put) -> tuple[int, bytes]:
     """The smallest of the codings without labels, and the body."""
     bodies = {RAW: little(flat)}
-    if flat.size and not _nonzero_bits(flat).all():
+    if _may_be_sparse(flat):
         bodies[SPARSE] = _put_sparse(flat, put)
     if flat.size and planes.estimate(flat) < 8 * min(map(len, bodies.values())):
         bodies[PLANES] = _put_planes(flat, put)
     best = min(bodies, key=lambda coding: len(bodies[coding]))
     return best, bodies[best]
+
+
+def _may_be_sparse(flat: np.ndarray) -> bool:
+    """Whether leaving out zeros could save more than the positions of the others take.
+
+    A gap takes a bit at least, unless all gaps are equal.
+    """
+    nonzero = _nonzero_bits(flat)
+    kept = int(np.count_nonzero(nonzero))
+    if (flat.size - kept) * 8 * flat.itemsize > kept:
+        return True
+    if kept == flat.size or not kept:
+        return False
+    step = int(nonzero.argmax()) + 1
+    return bool(nonzero[step - 1 : step * kept : step].all())  # all that there are
 
 
 def _put_raw(flat: np.ndarray, _: rans.Put) -> bytes:

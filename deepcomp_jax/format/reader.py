@@ -17,7 +17,6 @@ from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.codings import common
 from deepcomp_jax.codings.common import Take
 from deepcomp_jax.format import file_header, leaf_body
-from deepcomp_jax.format.dtypes import FLOAT8
 from deepcomp_jax.format.file_header import Entry, Header, Section
 from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
 from deepcomp_jax.format.source import Source
