@@ -309,7 +309,8 @@ def grid_in_runs(data, pos, count):
     """By what the step of a grid is multiplied, run after run."""
     need(count, "C24")
     pos, first = varint(data, pos)
-    place, places = -(first + 1) // 2 if first % 2 else first // 2, []
+    place = -(first + 1) // 2 if first % 2 else first // 2
+    places = []
     for run in range(count):
         if run:
             pos, gap = varint(data, pos)
