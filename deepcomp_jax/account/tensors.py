@@ -8,7 +8,7 @@ import numpy as np
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured
 from deepcomp_jax.format.file_header import Entry
-from deepcomp_jax.format.leaf_header import CODINGS, Layout
+from deepcomp_jax.format.leaf_header import CODINGS, PLANES, Layout
 from deepcomp_jax.streams.counting import bincount
 
 # The parts of a body, which are the first fields of `Measured`.
@@ -58,8 +58,8 @@ class Tensor(NamedTuple):
         size: Number of values.
         kept: Values that are not zero.
         unique: Distinct values among them; NaNs count as one.
-        stored: Values in the file: all if raw, none of a copy, else those kept. A -0.0
-            is stored.
+        stored: Values in the file: all if raw or in planes, none of a copy, else those
+            kept. A -0.0 is stored.
         gaps: Gap symbols.
         fillers: Those among them that stand for zeros only.
         gap_bits: Width of a gap symbol without a code, 0 if the coding has no such.
@@ -115,6 +115,8 @@ def count(
         kept, unique = distinct(leaf.values.ravel())
         raw = 8 * entry.size - sum(own.values())
         stored = raw // (8 * entry.layout.dtype.itemsize)
+        if entry.layout.coding == PLANES:  # some bytes of each are coded
+            stored = entry.layout.size
     else:
         raw = 0
         used = bincount(leaf.labels.ravel(), 1)[1:]
