@@ -411,6 +411,9 @@ def _grids_by_hand() -> Iterator[tuple[str, bytes]]:
     flags[0], flags[-1] = 0x80, 0x01
     limits = parts.grid(least, (2**16, 2**16), bytes(flags))
     yield "grid-of-the-greatest-factors", used(limits, 2)
+    gap = 2**28 - 4  # -2**28; -2, -1, 1, 2; 2**28
+    far = parts.runs(least, 2**29 - 1, 0, gap, 3, gap, 0, count=3)
+    yield "grid-in-runs-of-the-greatest-factors", used(far, 6)
 
 
 def _streams_by_hand() -> Iterator[tuple[str, bytes]]:

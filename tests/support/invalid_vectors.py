@@ -221,7 +221,12 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
         ("grid-that-rounds-to-one-value", "003c", (0, 2050)),
     ]:
         yield f"C23-{name}", used(grid(bytes.fromhex(step), sizes))
-    yield "C24-kind-3", used(b"\3")
+    yield "C22-runs-of-32769", used(parts.runs(ONE, 0, 2**14, 0, 2**14 - 1, count=2))
+    yield "C23-runs-that-overflow", used(parts.runs(ONE, 2**18, 0, count=1))
+    yield "C24-no-runs", used(parts.runs(ONE, count=0))
+    yield "C24-run-before-the-first-place", used(parts.runs(ONE, 2**29 + 1, 0, count=1))
+    yield "C24-run-beyond-the-last-place", used(parts.runs(ONE, 2**29 - 2, 1, count=1))
+    yield "C24-gap-of-62-bits", used(parts.runs(ONE, 0, 0, 2**62, 0, count=2))
     yield "C24-more-below-than-factors", used(varint(4 * 2 + 1) + ONE + b"\3")
     yield "C24-factor-65537", used(grid(ONE, (0, 2**16 + 1), b""))
     yield "C24-factor-minus-65537", used(grid(ONE, (2**16 + 1, 1), b""))

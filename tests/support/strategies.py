@@ -278,11 +278,12 @@ def codebooks(draw: st.DrawFn) -> np.ndarray:
 
 @st.composite
 def stored_codebooks(draw: st.DrawFn) -> np.ndarray:
-    """A codebook of any floating dtype: a grid, perhaps with gaps, or any entries."""
+    """A codebook of any floating dtype: a grid, with gaps of any size, or anything."""
     dtype = draw(st.sampled_from(container.DTYPES[9:13]))
     narrow = draw(st.sampled_from(container.DTYPES[9:13]))
     if draw(st.booleans()):
-        factors = draw(st.sets(st.integers(-40, 40) | st.integers(-70_000, 70_000)))
+        far = st.integers(-70_000, 70_000) | st.integers(-(2**29), 2**29)
+        factors = draw(st.sets(st.integers(-40, 40) | far))
         step = draw(st.floats(1e-6, 1e3))
         entries = np.array(sorted(factors), np.float64) * float(narrow.type(step))
     else:
