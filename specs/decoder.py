@@ -381,6 +381,8 @@ def values(body, leaf):
     if leaf.coding == 0:
         need(len(body) == leaf.size * leaf.width, "C35")
         return booleans(body, leaf)
+    if leaf.coding == 7:
+        return booleans(planes(body, leaf.size, leaf.dtype, leaf.width), leaf)
     dense = [bytes(leaf.width)] * leaf.size
     if leaf.coding == 1:
         pos, positions = gaps(body, leaf.size)
