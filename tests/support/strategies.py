@@ -55,7 +55,8 @@ def beside_borders(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     if draw(st.booleans()):  # so that only the last bits differ
         bits[:, dtype.itemsize // 2 :] = bits[0, dtype.itemsize // 2 :]
     values = bits.view(dtype).ravel()
-    values = np.where(np.isfinite(values), values, -np.zeros_like(values))
+    with np.errstate(invalid="ignore"):  # of NaN
+        values = np.where(np.isfinite(values), values, -np.zeros_like(values))
     values[0] = 1
     kept = np.unique(values[values != 0])
     codebook = np.sort(rng.choice(kept, rng.integers(1, kept.size + 1), replace=False))
