@@ -113,7 +113,8 @@ def _pairs(segment: rans.Segment, part: slice, lanes: int) -> NDArray[np.uint16]
     own = pairs[: symbols.size]
     models, alphabet = segment.models.frequencies.shape
     if models > 1:
-        np.multiply(segment.chosen[part], alphabet, out=own, casting="unsafe")
+        own[:] = segment.chosen[part]
+        own *= np.uint16(alphabet)
         own += symbols.astype(np.uint16, copy=False)
     else:
         own[:] = symbols

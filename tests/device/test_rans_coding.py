@@ -61,6 +61,14 @@ def test_divisions_are_exact_near_every_border(frequency: int) -> None:
     check_alike([rans.Segment(symbols, table, np.zeros_like(symbols))], 500)
 
 
+def test_symbols_of_many_models() -> None:
+    table = rans.models(np.full((63, 64), 64))
+    rng = np.random.default_rng(0)
+    symbols, chosen = rng.integers(0, (64, 63), (9000, 2)).T
+    segment = rans.Segment(symbols.astype(np.uint8), table, chosen.astype(np.uint8))
+    check_alike([segment], 70)
+
+
 def test_more_models_than_a_table_holds_are_left_to_the_host() -> None:
     table = rans.models(np.full((20, 1024), 4))
     rng = np.random.default_rng(0)
