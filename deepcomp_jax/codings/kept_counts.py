@@ -46,15 +46,15 @@ def kept(labels: NDArray[np.integer], shape: Sequence[int]) -> Kept:
         range(len(heights)), key=lambda k: min(heights[k], labels.size // heights[k])
     )
     mask = (labels != 0).reshape(heights[split], -1)
-    columns = _packed(np.ascontiguousarray(mask.T))
-    return Kept(tuple(shape), split, _packed(mask), columns)
+    columns = _words(np.packbits(mask, axis=0).T)  # turned when they are few
+    return Kept(tuple(shape), split, _words(np.packbits(mask, axis=1)), columns)
 
 
-def _packed(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Truth values as bits, uint64[n, words], of bool[n, m]; the rest are zeros."""
-    packed = np.zeros((len(mask), -(-mask.shape[1] // 64) * 8), np.uint8)
-    packed[:, : -(-mask.shape[1] // 8)] = np.packbits(mask, axis=1)
-    return packed.view(np.uint64)
+def _words(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Bytes of bits as words of them, uint64[n, words]; the rest are zeros."""
+    words = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), np.uint8)
+    words[:, : packed.shape[1]] = packed
+    return words.view(np.uint64)
 
 
 def count(of: Kept, axis: int, classes: Classes) -> NDArray[np.int64]:
@@ -95,7 +95,8 @@ def _in_groups(
     bits: NDArray[np.uint64], other: NDArray[np.uint8], groups: int
 ) -> NDArray[np.int64]:
     """Kept weights of each row by group of their column: int64[rows, groups]."""
-    members = _packed(other == np.arange(groups, dtype=np.uint8)[:, None])
+    members = other == np.arange(groups, dtype=np.uint8)[:, None]
+    members = _words(np.packbits(members, axis=1))
     counts = np.zeros((len(bits), groups), np.int64)
     rows = max(_BLOCK // members.size, 1)
     for first in range(0, len(bits), rows):
