@@ -77,10 +77,9 @@ def _is_even(kept: Kept, size: int, bits: float) -> bool:
 
 def _position_bits(sizes: NDArray[np.int64], kept: NDArray[np.int64]) -> float:
     """Bits of the positions of weights that are kept in groups of these sizes."""
-    left = sizes - kept
-    with np.errstate(divide="ignore", invalid="ignore"):
-        words = np.nan_to_num(kept * np.log2(sizes / kept)).sum()
-        words += np.nan_to_num(left * np.log2(sizes / left)).sum()
+    some, left = np.maximum(sizes, 1), sizes - kept
+    words = (kept * np.log2(some / np.maximum(kept, 1))).sum()
+    words += (left * np.log2(some / np.maximum(left, 1))).sum()
     return float(words)
 
 

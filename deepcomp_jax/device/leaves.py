@@ -20,7 +20,8 @@ def encode(
 
     Threads may call it at the same time: the loops run side by side.
     """
-    return codings.encode(labels, leaf, coding, gap_bits, rans_coding.put_on_cpu)
+    put = rans_coding.put_on_cpu
+    return codings.encode(labels, leaf, coding, gap_bits, put=put)
 
 
 def values(

@@ -99,7 +99,7 @@ def test_threads_may_code_and_decode_at_the_same_time() -> None:
     alone = [codings.encode(own, leaf) for own in given]
     with ThreadPoolExecutor(8) as pool:
         bodies = list(pool.map(lambda own: device.encode(own, leaf), given))
-        back = pool.map(lambda body: device.values(*body, leaf, lookup), bodies)
+        back = pool.map(lambda own: device.values(own[0], own[1], leaf, lookup), bodies)
         values = [np.asarray(own).ravel() for own in back]
     assert bodies == alone
     np.testing.assert_array_equal(values, given)
