@@ -173,8 +173,7 @@ def classes(
         most, chosen = max(own) + more, context
         if chosen is None:
             chosen, _ = axis_classes.choose(np.array(own, np.uint8))
-        learner = axis_classes.Learner(most, chosen)
-        intervals += map(learner.interval, own)
+        intervals += axis_classes.intervals(np.array(own, np.uint8), most, chosen)
         head += bytes([most]) + varint(chosen)
     return head + (rans.encode_each(intervals) if present else b"")
 
