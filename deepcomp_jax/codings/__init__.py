@@ -20,6 +20,7 @@ from deepcomp_jax.codings.common import Leaf as Leaf
 from deepcomp_jax.codings.common import Measured as Measured
 from deepcomp_jax.codings.common import Take
 from deepcomp_jax.codings.common import dequantize as dequantize
+from deepcomp_jax.codings.price_model import estimate as estimate
 from deepcomp_jax.codings.price_model import prices as prices
 from deepcomp_jax.streams import rans
 

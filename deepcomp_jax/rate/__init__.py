@@ -16,6 +16,7 @@ arXiv 1907.11900.)
 from deepcomp_jax.rate.grids import grid as grid
 from deepcomp_jax.rate.grids import grid_for_lambda as grid_for_lambda
 from deepcomp_jax.rate.grids import lambda_for_step as lambda_for_step
+from deepcomp_jax.rate.grids import multiples as multiples
 from deepcomp_jax.rate.importance import fisher_diagonal as fisher_diagonal
 from deepcomp_jax.rate.quantization import quantize as quantize
 from deepcomp_jax.rate.quantization import rdoq as rdoq

@@ -5,6 +5,7 @@ not called: no list of names of statistics, biases and scales is ever complete, 
 variance that is rounded ruins a network.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Collection
@@ -74,7 +75,7 @@ def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
         chosen: Names of the leaves that were.
     """
     named = trees.named_leaves(tree)
-    sizes = {n: int(leaf.size) for n, leaf in named.items() if is_floating(leaf)}
+    sizes = {n: math.prod(x.shape) for n, x in named.items() if is_floating(x)}
     others = [n for n in sizes.keys() - set(chosen) if _is_matrix(named[n])]
     others.sort(key=lambda name: (-sizes[name], name))
     left, total = sum(sizes[name] for name in others), sum(sizes.values())
