@@ -56,8 +56,8 @@ def plan(
 
     Each leaf is looked at once, and one is in memory at a time. Weights of products and
     tables, known by names and shapes as for `default_rules`, are rounded to multiples
-    of a step that follows from the leaf's mean magnitude; that of tables is 2.5 times as
-    coarse. All else stays as it is, bit for bit. Exactly one argument says how much.
+    of a step that follows from the leaf's mean magnitude; those of tables are 2.5 times
+    as coarse. All else stays as it is, bit for bit. Exactly one argument says how much.
 
     Args:
         tree: Any pytree of arrays, or of what has a shape, a dtype and `__array__`,
@@ -147,7 +147,7 @@ def _look(tree: Any, chosen: Mapping[str, bool]) -> _Seen:
         elif name in chosen and own.any():
             leaves[name] = _planned(name, own, chosen[name])
         else:
-            size += _LAYOUT + _stored_bytes(name, own)
+            size += _LAYOUT + stored_bytes(name, own)
     return _Seen(leaves, copies, 8 * size, values)
 
 
@@ -168,7 +168,7 @@ def _planned(name: str, leaf: np.ndarray, table: bool) -> PlannedLeaf:
     return planned(leaf.shape, leaf.dtype, table, counted)
 
 
-def _stored_bytes(name: str, leaf: np.ndarray) -> float:
+def stored_bytes(name: str, leaf: np.ndarray) -> float:
     """What a leaf that is not rounded takes, from a sample if it is large."""
     flat = leaf.ravel()
     if flat.size > _SAMPLE:

@@ -15,14 +15,18 @@ import numpy as np
 
 from deepcomp_jax import api
 from deepcomp_jax._types import Compressed
+from deepcomp_jax.budget.plans import stored_bytes
 from deepcomp_jax.format import container
-from deepcomp_jax.rate import grids, quantization
+from deepcomp_jax.rate import grids, planning, quantization
+from deepcomp_jax.rate.histograms import histogram
+from deepcomp_jax.rate.planning import PlannedLeaf
 from deepcomp_jax.rules import Rule
+from deepcomp_jax.rules.weights import find_weights
 
 _USED = 0.995  # fraction of the bytes at which a search for them ends
-_CLOSE = 1e-3  # logarithm of the ratio of two lambdas at which any search ends
+_CLOSE = 5e-4  # logarithm of the ratio of two steps at which any search ends
 _LOOKS = 40  # a search ends after so many files in any case
-_HALF_BIT = 2 * math.log(2)  # what a bit more a weight takes from the log of lambda
+_TRUSTED = 6  # looks at which histograms say where to look next
 
 
 class Point(NamedTuple):
@@ -56,33 +60,41 @@ class _Search(NamedTuple):
     Attributes:
         problem: The network, as `rate.quantize` sees it.
         rules: For the codings that they ask for.
+        leaves: Those that are quantized and not all zero.
+        ends: Logarithms of relative steps: at the first each grid is as fine as it can
+            be, at the second hardly a weight is worth its bits.
     """
 
     problem: quantization.Problem
     rules: Sequence[Rule]
+    leaves: dict[str, PlannedLeaf]
+    ends: tuple[float, float]
 
-    def point(self, log_lambda: float) -> Point:
-        """The network at one lambda."""
-        rd_lambda = math.exp(log_lambda)
-        compressed = api.pack(quantization.solve(self.problem, rd_lambda), self.rules)
-        data = container.dumps(compressed)
-        return Point(rd_lambda, len(data), compressed, data)
+    def compressed(self, log_step: float) -> Compressed:
+        """The network at one relative step."""
+        rd_lambda = grids.lambda_for_step(math.exp(log_step), 1.0)
+        return api.pack(quantization.solve(self.problem, rd_lambda), self.rules)
+
+    def point(self, log_step: float) -> Point:
+        """The file at one relative step."""
+        return _point(log_step, self.compressed(log_step))
+
+    def bits(self, log_step: float) -> float:
+        """About what the leaves take at one relative step."""
+        relative = math.exp(log_step)
+        some = planning.sample(list(self.leaves.values()))
+        return sum(n * planning.bits(leaf, leaf.step(relative)) for leaf, n in some)
+
+    def find(self, bits: float, start: float) -> float:
+        """The relative step at which the leaves take about so many bits."""
+        values = sum(leaf.histogram.size for leaf in self.leaves.values())
+        return planning.descend(self.bits, bits, self.ends, start, max(values, 1))
 
 
-class _Range(NamedTuple):
-    """Lambdas that make sense, as logarithms, and what is known of the weights.
-
-    Attributes:
-        least: Every grid is as fine as it can be.
-        greatest: Hardly a weight is worth its bits.
-        one_step: At which the grids' steps are like the weights of most leaves.
-        weights: How many are not zero.
-    """
-
-    least: float
-    greatest: float
-    one_step: float
-    weights: int
+def _point(log_step: float, compressed: Compressed) -> Point:
+    data = container.dumps(compressed)
+    rd_lambda = grids.lambda_for_step(math.exp(log_step), 1.0)
+    return Point(rd_lambda, len(data), compressed, data)
 
 
 def point(
@@ -107,7 +119,8 @@ def point(
     """
     if not 0 < rd_lambda < math.inf:
         raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
-    return _search(variables, rules, importance).point(math.log(rd_lambda))
+    step = grids.step_for_lambda(rd_lambda)
+    return _search(variables, rules, importance).point(math.log(step))
 
 
 def within_bytes(
@@ -144,48 +157,30 @@ def within_bytes(
     if not isinstance(max_bytes, numbers.Integral):
         raise TypeError(f"max_bytes is a whole number of bytes, got {max_bytes!r}")
     search = _search(variables, rules, importance)
-    span = _span(search)
-    low, high = span.least, span.greatest
-    best = search.point(high)
-    if best.file_bytes > max_bytes:
-        raise ValueError(
-            f"no lambda gives a file of {max_bytes} bytes, the least is "
-            f"{best.file_bytes}: quantize more leaves, prune, or allow more"
-        )
-    too_large: Point | None = None
-    bits = 8 * max_bytes / max(span.weights, 1)
-    at = span.one_step - _HALF_BIT * bits
-    for _ in range(_LOOKS):
-        if best.file_bytes >= _USED * max_bytes or high - low < _CLOSE:
-            break
-        at = min(max(at, low if too_large is None else low + 0.1 * (high - low)), high)
-        at = at if at < high else (low + high) / 2
+    (low, high), aim = search.ends, 8 * max_bytes * (1 + _USED) / 2
+    more: Point | None = None
+    best: Point | None = None
+    at = search.find(aim - _stored_bits(search.problem), sum(search.ends) / 2)
+    for look in range(_LOOKS):
         found = search.point(at)
-        if found.file_bytes > max_bytes:
-            low, too_large = at, found
-        else:
+        if found.file_bytes <= max_bytes:
             high, best = at, found
-        at = _next(found, max_bytes, at, span.weights, (too_large, best))
+        elif at < high:
+            low, more = at, found
+        else:
+            raise ValueError(
+                f"no lambda gives a file of {max_bytes} bytes, the least is "
+                f"{found.file_bytes}: quantize more leaves, prune, or allow more"
+            )
+        if best and (best.file_bytes >= _USED * max_bytes or high - low < _CLOSE):
+            break
+        wanted = search.bits(at) + aim - 8 * found.file_bytes
+        at = search.find(wanted, at)
+        if more and best and (look > _TRUSTED or not low < at < high):
+            at = (low + high) / 2
+        at = min(max(at, low), high)
+    assert best is not None  # at the greatest step there is a file, or an error
     return best
-
-
-def _next(
-    found: Point,
-    max_bytes: int,
-    at: float,
-    weights: int,
-    between: tuple[Point | None, Point],
-) -> float:
-    """Where a file of nearly so many bytes should be."""
-    aim = max_bytes * (1 + _USED) / 2
-    large, small = between
-    if large is None:  # only sizes on one side are known: a bit a weight, a quarter
-        return at + _HALF_BIT * 8 * (found.file_bytes - aim) / max(weights, 1)
-    logs = [math.log(p.rd_lambda) for p in (large, small)]
-    sizes = [math.log(p.file_bytes) for p in (large, small)]
-    part = (sizes[0] - math.log(aim)) / (sizes[0] - sizes[1])
-    # Not so near to an end that the other one stays where it is.
-    return logs[0] + min(max(part, 0.1), 0.9) * (logs[1] - logs[0])
 
 
 def within_error(
@@ -220,13 +215,12 @@ def within_error(
         (True, True)
     """
     search = _search(variables, rules, importance)
-    span = _span(search)
-    good, bad = span.least, span.greatest
+    good, bad = search.ends
 
-    def fits(at: Point) -> bool:
-        return error(api.decompress(at.compressed)) <= max_error
+    def fits(found: Compressed) -> bool:
+        return error(api.decompress(found)) <= max_error
 
-    best = search.point(good)
+    best = search.compressed(good)
     if not fits(best):
         raise ValueError(
             f"no lambda gives an error of {max_error}: it is that of the network, or "
@@ -236,39 +230,48 @@ def within_error(
         if bad - good < 10 * _CLOSE:
             break
         middle = (good + bad) / 2
-        found = search.point(middle)
+        found = search.compressed(middle)
         if fits(found):
             good, best = middle, found
         else:
             bad = middle
-    return best
+    return _point(good, best)
 
 
 def _search(variables: Any, rules: Sequence[Rule] | None, importance: Any) -> _Search:
-    return _Search(quantization.problem(variables, rules, importance), rules or ())
-
-
-def _span(search: _Search) -> _Range:
-    """The lambdas from which to choose: those of every leaf, whatever its scale."""
-    least, greatest, steps, counts = [], [], [], []
-    problem = search.problem
+    problem = quantization.problem(variables, rules, importance)
+    tables = find_weights(variables)
+    leaves: dict[str, PlannedLeaf] = {}
+    ends: list[tuple[float, float]] = []
     for name in problem.methods:
-        weights = np.asarray(problem.named[name]).astype(np.float64)
-        kept = weights != 0
-        if not kept.any():
+        own = np.asarray(problem.named[name])
+        known = planning.planned(
+            own.shape, own.dtype, tables.get(name, False), histogram(own)
+        )
+        if not known.unit:
             continue
-        costs = np.ones(1)
+        spread = 1.0  # of importance within the leaf
         if problem.importance is not None:
-            costs = problem.importance[name].astype(np.float64)
-        mean = float(costs.mean())
-        typical = float(np.median(np.abs(weights[kept])))
-        finest = grids.lambda_for_step(typical / grids.MAX_ENTRIES, mean)
-        least.append(math.log(finest))
-        greatest.append(math.log(float((weights**2 * costs).max()) or finest))
-        steps.append(math.log(grids.lambda_for_step(4 * typical, mean)))
-        counts.append(int(np.count_nonzero(kept)))
-    if not counts:
-        return _Range(0.0, 0.0, 0.0, 0)
-    one_step = float(np.average(steps, weights=counts))
-    top = max(max(greatest), min(least) + 1)
-    return _Range(min(least), top, one_step, sum(counts))
+            costs = problem.importance[name]
+            mean = float(costs.mean(dtype=np.float64))
+            known, spread = known._replace(unit=mean**-0.5), float(costs.max()) / mean
+        leaves[name] = known
+        # An outlier may be all that there is of the magnitude.
+        least = known.histogram.magnitude() / grids.MAX_ENTRIES / 64
+        most = 4 * float(np.abs(known.histogram.values[[0, -1]]).max())
+        unit = math.log(known.unit)
+        ends.append((math.log(least) - unit, math.log(most * spread**0.5) - unit))
+    if importance is None:
+        problem = problem._replace(relative=leaves)
+    low = min((own[0] for own in ends), default=0.0)
+    high = max((own[1] for own in ends), default=low)
+    return _Search(problem, rules or (), leaves, (low, high))
+
+
+def _stored_bits(problem: quantization.Problem) -> float:
+    """What the leaves take that are not quantized."""
+    return 8 * sum(
+        stored_bytes(name, np.asarray(leaf))
+        for name, leaf in problem.named.items()
+        if name not in problem.methods
+    )

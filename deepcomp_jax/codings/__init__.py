@@ -21,7 +21,7 @@ from deepcomp_jax.codings.common import Measured as Measured
 from deepcomp_jax.codings.common import Take
 from deepcomp_jax.codings.common import dequantize as dequantize
 from deepcomp_jax.codings.price_model import estimate as estimate
-from deepcomp_jax.codings.price_model import prices as prices
+from deepcomp_jax.codings.price_model import label_prices as label_prices
 from deepcomp_jax.streams import rans
 
 _MARGIN = 64  # bits that an estimate may be too high

@@ -1,56 +1,28 @@
 """What labels would cost, before they are chosen or written."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import group_search, grouping, order0, symbol_models
+from deepcomp_jax.codings import order0, symbol_models
 from deepcomp_jax.codings.common import Leaf
 from deepcomp_jax.streams import rans
 
 _FRONT_BITS = 40  # of a grouped body without classes, before its tables
 
 
-class Prices(NamedTuple):
-    """What labels cost at n positions, in bits.
+def label_prices(counts: NDArray[np.integer]) -> NDArray[np.float64]:
+    """What each label costs, in bits, by how often it occurs; float64[entries + 1].
 
-    Attributes:
-        pruned: Price of a pruned weight, float32[n].
-        kept: Price of the position of a kept weight, float32[n].
-        table: Number of the table that prices the index of each, int[n].
-        indices: Price of each index, float32[tables, entries].
-    """
-
-    pruned: NDArray[np.float32]
-    kept: NDArray[np.float32]
-    table: NDArray[np.integer]
-    indices: NDArray[np.float32]
-
-
-def prices(labels: NDArray[np.integer], leaf: Leaf, *, at: NDArray[np.int64]) -> Prices:
-    """What labels cost under the models that this coding would have for them.
+    A label that does not occur has a price too, as if it did a little.
 
     Args:
-        labels: All labels of the leaf, int[size].
-        leaf: The leaf of the labels.
-        at: For which positions, int64[n].
+        counts: How often each label occurs, int[entries + 1]; the first is that of
+            pruned weights.
     """
-    positions = np.flatnonzero(labels)
-    groups = grouping.groups(leaf.shape, group_search.classes(positions, leaf.shape))
-    member, group = grouping.members(positions, groups), grouping.members(at, groups)
-    kept = np.bincount(member, minlength=groups.sizes.size)
-    density = (kept + 0.5) / (groups.sizes + 1.0)
-    indices = labels[positions] - 1
-    tables, counts = group_search.tables(member, indices, groups.sizes.size, leaf)
-    smooth = counts + 0.1
-    share = smooth / smooth.sum(axis=1, keepdims=True)
-    return Prices(
-        -np.log2(1 - density)[group].astype(np.float32),
-        -np.log2(density)[group].astype(np.float32),
-        tables[group],
-        -np.log2(share).astype(np.float32),
-    )
+    kept, size = counts[1:].sum(), counts.sum()
+    density = (kept + 0.5) / (size + 1)
+    share = (counts[1:] + 0.1) / (kept + 0.1 * (counts.size - 1))
+    return np.append(-np.log2(1 - density), -np.log2(density * share))
 
 
 def estimate(counts: NDArray[np.integer], leaf: Leaf) -> float:

@@ -139,6 +139,11 @@ def lambda_for_step(step: float, importance: float) -> float:
     return math.log(2) / 6 * importance * step**2
 
 
+def step_for_lambda(rd_lambda: float, importance: float = 1.0) -> float:
+    """The step that suits a lambda, the inverse of `lambda_for_step`."""
+    return math.sqrt(rd_lambda) / math.sqrt(lambda_for_step(1.0, importance))
+
+
 def grid_for_lambda(rd_lambda: float) -> ShareMethod:
     """A uniform grid whose step suits lambda, the inverse of `lambda_for_step`.
 
@@ -155,7 +160,6 @@ def grid_for_lambda(rd_lambda: float) -> ShareMethod:
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         mean = 1.0 if importance is None else float(importance.mean(dtype=np.float64))
-        step = math.sqrt(rd_lambda) / math.sqrt(lambda_for_step(1.0, mean))
-        return grid(step)(values, importance)
+        return grid(step_for_lambda(rd_lambda, mean))(values, importance)
 
     return method

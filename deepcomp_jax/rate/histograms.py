@@ -2,7 +2,7 @@
 
 One pass over a leaf, in a few megabytes, and every step can be tried without the leaf.
 Values of two bytes are counted exactly. Those of four are counted in bins of a
-thousandth of their size, down to 20 octaves below the greatest, which tells the labels
+thousandth of their size, down to 32 octaves below the greatest, which tells the labels
 of the finest grids apart. (Bins by the bits of the floating type need no sorting.)
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 _DROPPED = (
     13  # of 23 bits of a mantissa: what is left tells 1024 values an octave apart
 )
-_OCTAVES = 20  # below the greatest value that are told apart
+_OCTAVES = 32  # below the greatest value that are told apart
 _FEW = 1 << 13  # values that are sorted faster than counted
 _BLOCK = 1 << 17  # values that are counted together
 

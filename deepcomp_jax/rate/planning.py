@@ -107,7 +107,7 @@ def find_relative_step(
     Raises:
         ValueError: It has more at any step.
     """
-    some = _sample(leaves)
+    some = sample(leaves)
 
     def total(log_step: float) -> float:
         relative = math.exp(log_step)
@@ -124,13 +124,15 @@ def find_relative_step(
             f"{least / 8:.0f}: quantize more leaves, prune, or allow more"
         )
     values = sum(leaf.histogram.size for leaf in leaves)
-    return math.exp(_descend(total, target, (low, high), values))
+    start = math.log(5) - math.log(2) * target / values  # so many bits a Gaussian takes
+    return math.exp(descend(total, target, (low, high), start, values))
 
 
-def _descend(
+def descend(
     total: Callable[[float], float],
     target: float,
     ends: tuple[float, float],
+    start: float,
     values: int,
 ) -> float:
     """Where bits, which fall as the logarithm of a step grows, are just below a target.
@@ -138,12 +140,13 @@ def _descend(
     Args:
         total: The bits.
         target: At most so many.
-        ends: Between which to look; at the second one there are few enough.
+        ends: Between which to look; the second one if there are too many anywhere.
+        start: Where to look first.
         values: For how many values there are bits.
     """
     low, high = ends
     more = less = None
-    at = math.log(5) - math.log(2) * target / values  # so many bits a Gaussian takes
+    at = start
     for _ in range(_LOOKS):
         at = min(max(at, 0.98 * low + 0.02 * high), 0.02 * low + 0.98 * high)
         found = total(at)
@@ -187,7 +190,7 @@ def step_within(leaf: PlannedLeaf, max_error: float) -> float | None:
     return None
 
 
-def _sample(leaves: Sequence[PlannedLeaf]) -> list[tuple[PlannedLeaf, float]]:
+def sample(leaves: Sequence[PlannedLeaf]) -> list[tuple[PlannedLeaf, float]]:
     """The largest leaves, and some of the others, that each stand for several."""
     order = sorted(leaves, key=lambda leaf: -leaf.histogram.size)
     large, small = order[:_MANY], order[_MANY:]
