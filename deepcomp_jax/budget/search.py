@@ -1,8 +1,13 @@
 """The best network in a number of bytes, and the smallest file within an error.
 
-Both search the lambda of rate-distortion quantization (`rate.quantize`) and look at
-the file that would be written. A bit more for each weight halves its grid's step and so
-takes a quarter of lambda: that is how the search knows where to look next.
+Both search lambda, the price of a bit, and look at the file that would be written.
+Histograms say how many bits more or fewer another lambda takes, so that two or three
+looks are enough.
+
+With importance, labels are chosen by rate and distortion (`rate.quantize`). Without,
+weights go to the nearest multiples of steps that are relative to their leaf, as in
+`plan`: where nobody knows which weights matter, to make many a little smaller does
+harm that no squared error shows.
 """
 
 import math
@@ -107,7 +112,11 @@ def point(
     """The network at one lambda; a sweep over several gives the curve.
 
     Args:
-        variables, rules, rd_lambda, importance: As for `rate.quantize`.
+        variables, rules, importance: As for `rate.quantize`, but that without
+            importance labels are the nearest.
+        rd_lambda: What a bit costs, in the unit of importance times squared error; in
+            that of squared errors relative to the leaf's mean magnitude if there is no
+            importance. A step of d times that suits `rate.lambda_for_step(d, 1.0)`.
 
     Examples:
         >>> import jax
@@ -140,8 +149,10 @@ def within_bytes(
         max_bytes: Of the file, with everything in it.
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
-        importance: As for `rate.quantize`. With mean squared gradients small files are
-            often better, but not always: measure both.
+        importance: As for `rate.quantize`; None gives each leaf the same error relative
+            to itself, tables 2.5 times as much, and labels that are the nearest. With
+            mean squared gradients small files are often better, but not always: measure
+            both.
 
     Raises:
         ValueError: No lambda makes a file so small.

@@ -9,7 +9,6 @@ programs are compiled does not depend on how many shapes there are. Labels are c
 between programs, since to count in one is several times slower.
 """
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -139,9 +138,21 @@ def choose(weights: Weights, tables: Tables, zero: float) -> Chosen:
         tables: Labels and prices.
         zero: What zero costs.
     """
-    price = np.float32(zero)
-    if weights.values.size < COMPILED // _EVERY:
-        return _in_blocks(weights, lambda part: _choose(np, part, tables, price))
+    is_small = weights.values.size < COMPILED // _EVERY
+    return (in_numpy if is_small else in_programs)(weights, tables, zero)
+
+
+def in_numpy(weights: Weights, tables: Tables, zero: float) -> Chosen:
+    """What `choose` does, without a program."""
+    parts = [
+        _choose(np, weights.part(slice(at, at + _BLOCK)), tables, np.float32(zero))
+        for at in range(0, weights.values.size, _BLOCK)
+    ]
+    return np.concatenate(parts)
+
+
+def in_programs(weights: Weights, tables: Tables, zero: float) -> Chosen:
+    """What `choose` does, compiled."""
     count = 1 << 8 if tables.near.size <= 1 << 8 else 1 << 11
     padded = Tables(*(np.pad(own, (0, count - own.size)) for own in tables))
     found = np.empty(weights.values.size, tables.inner_label.dtype)
@@ -150,17 +161,9 @@ def choose(weights: Weights, tables: Tables, zero: float) -> Chosen:
         size = next(own for own in _PARTS if own >= part.values.size)
         more = (0, size - part.values.size)
         full = Weights(*(np.pad(own, more) if own.ndim else own for own in part))
-        chosen = np.asarray(_compiled(full, padded, price))
+        chosen = np.asarray(_compiled(full, padded, np.float32(zero)))
         found[first : first + _PARTS[-1]] = chosen[: part.values.size]
     return found
-
-
-def _in_blocks(weights: Weights, own: Callable[[Weights], Chosen]) -> Chosen:
-    parts = [
-        own(weights.part(slice(first, first + _BLOCK)))
-        for first in range(0, weights.values.size, _BLOCK)
-    ]
-    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 @jax.jit
