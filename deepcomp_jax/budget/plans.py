@@ -153,7 +153,7 @@ def _look(tree: Any, chosen: Mapping[str, bool]) -> _Seen:
 
 def _contents(leaf: np.ndarray) -> object:
     """What differs for leaves that differ."""
-    raw = np.ascontiguousarray(leaf).ravel().view(np.uint8)
+    raw = np.ascontiguousarray(leaf).ravel().view(np.uint8).data
     return leaf.shape, leaf.dtype, zlib.crc32(raw), zlib.adler32(raw)
 
 
@@ -185,7 +185,7 @@ def stored_bytes(name: str, leaf: np.ndarray) -> float:
 def _rules(steps: Mapping[str, float | None], copies: Mapping[str, str]) -> list[Rule]:
     """A rule for each step."""
     names: dict[float, list[str]] = {}
-    own = steps | {name: steps[original] for name, original in copies.items()}
+    own = dict(steps) | {name: steps[original] for name, original in copies.items()}
     for name, step in own.items():
         if step is not None:
             names.setdefault(step, []).append(name)

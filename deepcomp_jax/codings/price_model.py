@@ -68,5 +68,6 @@ def _grouped(counts: NDArray[np.integer], leaf: Leaf) -> float:
         return _FRONT_BITS
     parts = np.array([kept, leaf.size - kept])
     gaps = float((parts * np.log2(leaf.size / np.maximum(parts, 1))).sum())
-    indices = float(symbol_models.fit(counts[None, 1:], leaf.negatives)[1][0])
+    used = counts[None, 1:].astype(np.int64)
+    indices = float(symbol_models.fit(used, leaf.negatives)[1][0])
     return _FRONT_BITS + gaps + indices + rans.overhead(gaps + indices)

@@ -9,6 +9,7 @@ programs are compiled does not depend on how many shapes there are. Labels are c
 between programs, since to count in one is several times slower.
 """
 
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -154,16 +155,19 @@ def in_numpy(weights: Weights, tables: Tables, zero: float) -> Chosen:
 def in_programs(weights: Weights, tables: Tables, zero: float) -> Chosen:
     """What `choose` does, compiled."""
     count = 1 << 8 if tables.near.size <= 1 << 8 else 1 << 11
-    padded = Tables(*(np.pad(own, (0, count - own.size)) for own in tables))
+    padded = jax.tree.map(lambda own: np.pad(own, (0, count - own.size)), tables)
     found = np.empty(weights.values.size, tables.inner_label.dtype)
     for first in range(0, found.size, _PARTS[-1]):
         part = weights.part(slice(first, first + _PARTS[-1]))
         size = next(own for own in _PARTS if own >= part.values.size)
-        more = (0, size - part.values.size)
-        full = Weights(*(np.pad(own, more) if own.ndim else own for own in part))
+        full = jax.tree.map(partial(_filled, size=size), part)
         chosen = np.asarray(_compiled(full, padded, np.float32(zero)))
         found[first : first + _PARTS[-1]] = chosen[: part.values.size]
     return found
+
+
+def _filled(array: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(array, (0, size - array.size)) if array.ndim else array
 
 
 @jax.jit

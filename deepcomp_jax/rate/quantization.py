@@ -127,19 +127,22 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
     labels: dict[str, jax.Array] = {}
     for name, method in problem.methods.items():
         weights = np.asarray(problem.named[name])
-        counts = None if problem.importance is None else problem.importance[name]
         known = (problem.relative or {}).get(name)
-        bit = rd_lambda if known is None else rd_lambda * known.unit**2
-        is_nearest = known is not None and method is None
-        if is_nearest:
-            method = multiples(known.step(step_for_lambda(rd_lambda)))
-        method = method or grid_for_lambda(rd_lambda)
-        codebook = fit(name, {name: weights}, method, problem.importance)
-        codebooks[name] = jax.device_put(codebook)
-        if is_nearest:
+        if known is not None and method is None:
+            step = known.step(step_for_lambda(rd_lambda))
+            codebook = fit(name, {name: weights}, multiples(step), None)
             labels[name] = assign(jax.device_put(weights), codebook)
         else:
+            codebook = fit(
+                name,
+                {name: weights},
+                method or grid_for_lambda(rd_lambda),
+                problem.importance,
+            )
+            counts = None if problem.importance is None else problem.importance[name]
+            bit = rd_lambda * (known.unit**2 if known else 1)
             labels[name] = jax.device_put(_labels(weights, counts, codebook, bit))
+        codebooks[name] = jax.device_put(codebook)
     rest = {name: x for name, x in problem.named.items() if name not in labels}
     groups = tuple((name, name) for name in labels)
     return SharedWeights(codebooks, labels, rest, groups, problem.treedef)

@@ -220,7 +220,8 @@ def test_one_leaf_at_a_time():
     }
     tree = {k: {n: x.astype(np.float32) for n, x in v.items()} for k, v in tree.items()}
     lazy = {k: {n: Lazy(x) for n, x in v.items()} for k, v in tree.items()}
-    for asked in ({"bits_per_weight": 4}, {"max_relative_error": 0.1}):
+    asks: list[dict[str, Any]] = [{"bits_per_weight": 4}, {"max_relative_error": 0.1}]
+    for asked in asks:
         found, expected = budget.plan(lazy, **asked), budget.plan(tree, **asked)
         assert [r.pattern for r in found] == [r.pattern for r in expected]
         assert found

@@ -482,11 +482,12 @@ def test_programs_choose_as_numpy_does_and_both_the_least(
 def test_few_programs_for_many_shapes():
     rng = np.random.default_rng(0)
     tables = choice.tables(np.array([0, -1, 1], np.float32), np.zeros(3))
-    before = choice._compiled._cache_size()
+    compiled: Any = choice._compiled
+    before = compiled._cache_size()
     for size in (300_000, 333_333, 555_555, 1_000_000, 5_000_000):
         values = rng.normal(size=size).astype(np.float32)
         near = np.where(values < 0, 1, 2).astype(np.uint8)
         weights = choice.Weights(values, np.array(1, np.float32), near)
         found = choice.in_programs(weights, tables, 0.0)
         np.testing.assert_array_equal(found, np.where(abs(values) > 0.5, near, 0))
-    assert choice._compiled._cache_size() - before <= 3
+    assert compiled._cache_size() - before <= 3
