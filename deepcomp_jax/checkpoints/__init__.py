@@ -1,0 +1,96 @@
+"""Checkpoints of other formats: opened without reading them, written leaf by leaf.
+
+`open` and `write` know `.safetensors` files, folders of them with an index, `.npz`
+archives, `.msgpack` files of Flax, folders of Orbax, and `.dcz` files. Values are read
+when they are asked for, so the memory is that of about one leaf. Orbax needs the extra
+`pip install "deepcomp-jax[checkpoints]"`; the others need nothing.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from deepcomp_jax.checkpoints import containers, kinds
+from deepcomp_jax.checkpoints.kinds import FORMATS as FORMATS
+from deepcomp_jax.checkpoints.leaves import Checkpoint as Checkpoint
+from deepcomp_jax.checkpoints.leaves import Leaf as Leaf
+
+
+def open(path: str | PathLike[str]) -> Checkpoint:
+    """Opens a checkpoint without reading its values.
+
+    Its content says what format it is. Nothing in it is run: pickles are refused.
+
+    Args:
+        path: Of the file or folder; of a folder of safetensors files, also of its
+            index; of a set of `.dcz` files, "model.dcz" or any of them.
+
+    Raises:
+        ValueError: The format is none of `FORMATS`, or the file is damaged.
+        OSError: There is no such file.
+        ModuleNotFoundError: A library for the format is not installed; says which.
+
+    Examples:
+        >>> import os, tempfile, numpy as np
+        >>> from deepcomp_jax import checkpoints
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
+        >>> checkpoints.write(path, {"w": np.eye(3)}, metadata={"by": "me"})
+        >>> with checkpoints.open(path) as checkpoint:
+        ...     print(checkpoint.format, checkpoint.metadata, checkpoint.leaves)
+        ...     print(np.asarray(checkpoint.leaves["w"])[0], checkpoint.leaves["w"][1])
+        safetensors {'by': 'me'} {'w': Leaf(float64[3, 3])}
+        [1. 0. 0.] [0. 1. 0.]
+    """
+    return _module(kinds.of_content(path)).read(path)
+
+
+def write(
+    path: str | PathLike[str],
+    tree: Any,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    format: str | None = None,
+) -> None:
+    """Writes a checkpoint, whole or not at all, leaf after leaf.
+
+    Args:
+        path: Is replaced if it exists. A folder is replaced only if all that it holds
+            is of a checkpoint of the same format.
+        tree: Any pytree of arrays, or a mapping from names to them. Leaves may be on
+            the disk, such as those of a checkpoint that is open: one is in memory at a
+            time. Formats without containers (safetensors, `.npz`) get the names that
+            paths of keys joined by "/" make.
+        metadata: Strings that go with it; `.npz` and `.msgpack` have no place for
+            them.
+        format: One of `FORMATS`; None takes what the ending of the path says. Folders
+            have no ending and need it: "safetensors-sharded" or "orbax".
+
+    Raises:
+        ValueError: The format is not known or cannot hold a leaf; says which one.
+        OSError: The path cannot be written.
+        ModuleNotFoundError: A library for the format is not installed; says which.
+
+    Examples:
+        >>> import os, tempfile, numpy as np
+        >>> from deepcomp_jax import checkpoints
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+        >>> checkpoints.write(path, {"dense": {"kernel": np.eye(3)}})
+        >>> np.load(path)["dense/kernel"].shape
+        (3, 3)
+    """
+    if format is None:
+        format = kinds.of_ending(path)
+    if format is None:
+        raise ValueError(
+            f"{fspath(path)!r} has no ending that says its format: give one of "
+            f"{', '.join(FORMATS)}"
+        )
+    if format not in FORMATS:
+        raise ValueError(f"no format {format!r}: choose one of {', '.join(FORMATS)}")
+    _module(format).write(Path(path), containers.plain(tree), dict(metadata or {}))
+
+
+def _module(format: str) -> Any:
+    return import_module(f"deepcomp_jax.checkpoints.{FORMATS[format]}")

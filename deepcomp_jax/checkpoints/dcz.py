@@ -1,0 +1,65 @@
+"""Files in the format of this package, and sets of them, read without JAX."""
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from deepcomp_jax.checkpoints.leaves import Checkpoint, Leaf
+from deepcomp_jax.format import reader, sets
+from deepcomp_jax.format.file_header import Entry
+from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
+
+
+class StoredLeaf(Leaf):
+    """A leaf of a `.dcz` file.
+
+    Attributes:
+        coding: How it is stored; "copy" if another leaf is stored in its place.
+        stored_bytes: What its bodies take in the file; 0 for a copy.
+        entry: What the header says of it.
+    """
+
+    def __init__(self, file: sets.Opened, entry: Entry) -> None:
+        """The leaf of an entry of the header."""
+        layout = entry.layout
+        super().__init__(
+            layout.shape, layout.dtype, functools.partial(_read, file, entry)
+        )
+        self.entry, self.stored_bytes = entry, entry.size
+        self.coding = "copy" if layout.copy_of is not None else CODINGS[layout.coding]
+
+
+def _read(file: sets.Opened, entry: Entry, rows: slice | None) -> np.ndarray:
+    # What decodes fast needs JAX, which those do not want who only look at headers.
+    from deepcomp_jax.device import take_on_cpu
+
+    return reader.read_values(*file, entry, rows, take=take_on_cpu)
+
+
+def read(path: str | PathLike[str]) -> Checkpoint:
+    """Opens a file or a set; see `checkpoints.open`."""
+    stack = contextlib.ExitStack()
+    try:
+        opened = sets.opened(path, stack)
+    except BaseException:
+        stack.close()
+        raise
+    leaves: dict[str, Leaf] = {}
+    for entries in zip(*(file.header.leaves for file in opened), strict=True):
+        here = [entry.layout.coding != ELSEWHERE for entry in entries].index(True)
+        leaves[entries[here].name] = StoredLeaf(opened[here], entries[here])
+    first = opened[0].header
+    tree = reader.fill(first.structure, list(leaves.values()))
+    size = sum(file.source.size for file in opened)
+    return Checkpoint(tree, leaves, dict(first.metadata), "dcz", size, stack.close)
+
+
+def write(path: str | PathLike[str], tree: Any, metadata: Mapping[str, str]) -> None:
+    """Writes a file without loss; see `checkpoints.write`."""
+    from deepcomp_jax import api
+
+    api.write(path, tree, [], metadata=metadata)
