@@ -1,4 +1,4 @@
-"""Runs of sorted values, and the dynamic program that chooses the best ones.
+"""The dynamic program that chooses the best runs of sorted values.
 
 In one dimension the clusters of an optimal codebook are runs of the sorted values, so
 the optimum can be found by dynamic programming instead of by descent from a guess
@@ -23,105 +23,14 @@ A border is a position in the sorted values; equal values are never separated.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from deepcomp_jax._kmeans_runs import Floats, Ints, Runs
 
 MAX_BINS = 2048
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-_TINY = 2.0**-50  # least importance of a value, as a share of their sum
 _MOVES = np.array([0, -1, 1, -2, 2, -3, 3, -4, 4])  # staying comes first: it wins ties
 _PASSES = 64
-
-
-class Runs(NamedTuple):
-    """Sorted values, with the prefix sums that make any run of them cheap to sum up."""
-
-    values: Floats  # [n] ascending
-    weight: Floats  # [n + 1] scaled importance of the values before position i
-    moment: Floats  # [n + 1] scaled importance times centered, scaled value, likewise
-    energy: float  # sum of scaled importance times squared centered, scaled value
-    center: float  # mean of the scaled values
-    scale: float  # a power of two: scaled value = value * scale
-    total: float  # sum of the importances, not scaled
-    unit: float  # a squared error in units of the caller = scaled one * unit
-    distinct: Ints  # positions at which a new value begins; the first is 0
-
-
-def ordered(
-    values: ArrayLike, importance: ArrayLike | None
-) -> tuple[Floats, Floats | None]:
-    """Checks and sorts values; those of importance zero are left out.
-
-    Returns:
-        The values in ascending order and their importances (None if all are 1).
-
-    Raises:
-        TypeError: `values` are complex.
-        ValueError: Values or importances are not finite, an importance is negative,
-            all are zero, or the shapes differ.
-    """
-    given = np.asarray(values)
-    if np.iscomplexobj(given):
-        raise TypeError(f"values must be real, got {given.dtype}")
-    flat = given.ravel()
-    flat = flat if flat.dtype == np.float32 else flat.astype(np.float64)
-    _check_all(np.isfinite(flat), flat, "values must be finite")
-    if importance is None:
-        return np.sort(flat).astype(np.float64) + 0.0, None  # + 0.0: no negative zero
-    weights = np.asarray(importance, np.float64)
-    if weights.shape != given.shape:
-        raise ValueError(f"importance has shape {weights.shape}, values {given.shape}")
-    weights = weights.ravel()
-    valid = (weights >= 0) & np.isfinite(weights)
-    _check_all(valid, weights, "importance must be finite and not negative")
-    order = np.argsort(flat, kind="stable")
-    order = order[weights[order] > 0]
-    if flat.size and not order.size:
-        raise ValueError("importance must not be zero for every value")
-    return flat[order].astype(np.float64) + 0.0, weights[order]
-
-
-def _check_all(
-    valid: NDArray[np.bool_], given: NDArray[np.floating], rule: str
-) -> None:
-    if not valid.all():
-        at = int(np.argmin(valid))
-        raise ValueError(f"{rule}: got {given[at]} at flat index {at}")
-
-
-def _power_of_two(size: float) -> float:
-    """A factor that brings `size` between 1/2 and 1, or near it, without rounding."""
-    exponent = int(np.clip(np.frexp(size)[1], -1000, 1000))
-    return float(np.ldexp(1.0, -exponent))
-
-
-def summed(values: ArrayLike, importance: ArrayLike | None) -> Runs:
-    """Sorts values and prepares their sums; errors as `ordered`."""
-    x, weights = ordered(values, importance)
-    if x.size == 0:
-        zero = np.zeros(1)
-        return Runs(x, zero, zero, 0.0, 0.0, 1.0, 0.0, 1.0, np.zeros(0, np.int64))
-    distinct = np.flatnonzero(np.append(True, x[1:] != x[:-1])[: x.size])
-    scale = _power_of_two(max(abs(x[0]), abs(x[-1])))
-    weight, shrink = np.arange(x.size + 1.0), 1.0
-    if weights is not None:
-        shrink = _power_of_two(weights.max())
-        weights = weights * shrink
-        # Otherwise the running sum would absorb the least ones and stand still.
-        weights = np.maximum(weights, _TINY * weights.sum())
-        np.cumsum(weights, out=weight[1:])
-    scaled = x * scale
-    total = scaled.sum() if weights is None else np.dot(scaled, weights)
-    center = float(total / weight[-1])
-    scaled -= center
-    weighted = scaled if weights is None else scaled * weights
-    moment = np.zeros(x.size + 1)
-    np.cumsum(weighted, out=moment[1:])
-    energy = float(np.dot(weighted, scaled))
-    sizes = energy, center, scale, float(weight[-1]) / shrink
-    return Runs(x, weight, moment, *sizes, 1 / shrink / scale / scale, distinct)
 
 
 def bins(runs: Runs) -> Ints:

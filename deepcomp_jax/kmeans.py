@@ -12,8 +12,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepcomp_jax import _kmeans_dp
-from deepcomp_jax._kmeans_dp import MAX_BINS, Floats
+from deepcomp_jax import _kmeans_dp, _kmeans_runs
+from deepcomp_jax._kmeans_dp import MAX_BINS
+from deepcomp_jax._kmeans_runs import Floats, Ints, Runs
+
+_BLUR = 3e-5  # most that bins may cost, in squared errors of the codebook
+_MANY_CENTROIDS = 32  # beyond which bins must be finer to cost so little
 
 
 class Path(NamedTuple):
@@ -53,13 +57,7 @@ def optimal(
         array([ 1. , 10.5])
     """
     _check_count(k)
-    runs = _kmeans_dp.summed(values, importance)
-    if k >= runs.distinct.size:
-        return runs.values[runs.distinct]
-    _check_bins(k)
-    borders = _kmeans_dp.bins(runs)
-    _, starts = _kmeans_dp.table(runs, borders, k)
-    return _kmeans_dp.best(runs, borders, starts, k)
+    return _codebook(_program(values, importance, k, smaller=False), k)
 
 
 def optimal_path(
@@ -87,27 +85,70 @@ def optimal_path(
         >>> path.codebook(3)
         array([ 0. ,  1.5, 10.5])
     """
-    return _path(_kmeans_dp.summed(values, importance), k_max)
-
-
-def _path(runs: _kmeans_dp.Runs, k_max: int) -> Path:
     _check_count(k_max)
-    distinct = runs.distinct.size
-    count = min(k_max, distinct)
-    if count < distinct:
+    return _path(_program(values, importance, k_max))
+
+
+class _Program(NamedTuple):
+    """The dynamic program for 1 ... k centroids, solved."""
+
+    runs: Runs
+    borders: Ints  # of the bins that it puts together
+    gains: Floats  # [k] and
+    starts: np.ndarray  # [k, bins + 2], from `_kmeans_dp.table`
+
+
+def _program(
+    values: ArrayLike, importance: ArrayLike | None, k: int, *, smaller: bool = True
+) -> _Program:
+    """Solves for k centroids, or as many as there are distinct values.
+
+    A histogram takes the place of many values where it costs next to nothing: bins of
+    width d raise the squared error of clusters that are D wide by about (d / D)^2 of
+    it, which is also the part of it that is within bins.
+
+    Args:
+        values, importance, k: As for `optimal`.
+        smaller: Whether codebooks of fewer than k centroids are wanted too.
+    """
+    bits = 11 if k <= _MANY_CENTROIDS else 14
+    if found := _kmeans_runs.binned(values, importance, bits):
+        runs, blur = found
+        program = _solved(runs, k, smaller)
+        error = runs.energy - program.gains[-1] if program.gains.size else 0.0
+        if blur <= _BLUR * max(error, 0.0):
+            return program
+    return _solved(_kmeans_runs.summed(values, importance), k, smaller)
+
+
+def _solved(runs: Runs, k: int, smaller: bool) -> _Program:
+    count = min(k, runs.distinct.size)
+    if count < runs.distinct.size:
         _check_bins(count)
+    elif not smaller:
+        return _Program(runs, runs.distinct, np.zeros(0), np.zeros((0, 0), np.int32))
     borders = _kmeans_dp.bins(runs)
-    gains, starts = _kmeans_dp.table(runs, borders, count)
-    errors = np.maximum(runs.energy - gains, 0.0)
+    return _Program(runs, borders, *_kmeans_dp.table(runs, borders, count))
+
+
+def _codebook(program: _Program, k: int) -> Floats:
+    runs = program.runs
+    if k >= runs.distinct.size:
+        return runs.values[runs.distinct]
+    return _kmeans_dp.best(runs, program.borders, program.starts, k)
+
+
+def _path(program: _Program) -> Path:
+    runs, count = program.runs, program.gains.size
+    distinct = runs.distinct.size
+    errors = np.maximum(runs.energy - program.gains, 0.0)
     errors[distinct - 1 :] = 0.0
 
     def codebook(k: int) -> Floats:
         _check_count(k)
         if count < min(k, distinct):
             raise ValueError(f"codebook of {k} centroids asked of a path up to {count}")
-        if k >= distinct:
-            return runs.values[runs.distinct]
-        return _kmeans_dp.best(runs, borders, starts, k)
+        return _codebook(program, k)
 
     return Path(np.minimum.accumulate(errors) * runs.unit, codebook)
 
@@ -153,7 +194,7 @@ def lloyd(
     _check_count(k)
     if iterations < 0:
         raise ValueError(f"iterations must not be negative, got {iterations}")
-    runs = _kmeans_dp.summed(values, importance)
+    runs = _kmeans_runs.summed(values, importance)
     if k >= runs.distinct.size:
         return runs.values[runs.distinct]
     return _kmeans_dp.descend(runs, _initial(runs, k, init, seed), iterations)
@@ -202,11 +243,12 @@ def nonparametric(
         raise ValueError(
             f"cluster_cost must be finite and not negative, got {cluster_cost}"
         )
-    runs = _kmeans_dp.summed(values, importance)
-    path = _path(runs, k_max)
+    _check_count(k_max)
+    program = _program(values, importance, k_max)
+    path = _path(program)
     if path.sse.size == 0:
         return path.codebook(1)
-    price = cluster_cost * path.sse[0] / runs.total
+    price = cluster_cost * path.sse[0] / program.runs.total
     sizes = np.arange(1, path.sse.size + 1)
     return path.codebook(int(sizes[np.argmin(path.sse + price * sizes)]))
 
@@ -272,7 +314,7 @@ def sse(
         >>> kmeans.sse([0, 1, 2, 10, 11], [1, 10.5])
         2.5
     """
-    ordered, weights = _kmeans_dp.ordered(values, importance)
+    ordered, weights = _kmeans_runs.ordered(values, importance)
     points = np.asarray(centroids, np.float64).ravel()
     if ordered.size == 0:
         return 0.0
@@ -297,7 +339,7 @@ def _check_bins(k: int) -> None:
         )
 
 
-def _initial(runs: _kmeans_dp.Runs, k: int, init: str, seed: int) -> Floats:
+def _initial(runs: Runs, k: int, init: str, seed: int) -> Floats:
     x = runs.values
     if init == "linear":
         start = 2 * np.linspace(x[0] / 2, x[-1] / 2, k)

@@ -1,8 +1,8 @@
-"""Which weights are kept: masks (True = kept) over a pytree of parameters.
+"""Pruning: masks (True = kept) that say which weights of a network are kept.
 
-A pruning method maps the leaves that one rule matched to their masks, so that a method
-may look at one tensor at a time (`by_std`, `by_magnitude`) or at all of them together
-(`by_global_magnitude`, `by_erk`). No method brings back what is already zero.
+A pruning method is a function from all leaves that follow one rule to their masks. So
+it may look at one tensor at a time (`by_std`, `by_magnitude`) or at all of them
+together (`by_global_magnitude`, `by_erk`). No method brings back a weight that is zero.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,12 +33,13 @@ def by_std(quality: float | jax.Array) -> PruneMethod:
     """Keeps weights larger than `quality` times the standard deviation of their tensor.
 
     The deviation is that of the tensor's non-zero weights about their mean, so that a
-    method means the same at every sparsity (the slides' "quality parameter"; Han et al.
-    2015, arXiv 1506.02626, section 3: "a quality parameter multiplied by the standard
-    deviation of a layer's weights").
+    quality means the same at every sparsity. Han et al. 2015 (arXiv 1506.02626, section
+    3) prune by "a quality parameter multiplied by the standard deviation of a layer's
+    weights".
 
     Args:
-        quality: At least 0. Under `jit` it may be traced, and is not checked then.
+        quality: The factor, at least 0. Under `jit` it may be traced, and is then not
+            checked.
 
     Raises:
         ValueError: The quality is below 0.
@@ -55,7 +56,7 @@ def by_std(quality: float | jax.Array) -> PruneMethod:
     def mask(weights: jax.Array) -> jax.Array:
         kept = weights != 0
         scaled = _scaled(weights)
-        # A tensor without non-zero weights has no deviation (NaN): nothing is kept.
+        # Without non-zero weights there is no deviation (NaN), and nothing is kept.
         std = jnp.std(scaled, where=kept)
         return kept & (jnp.abs(scaled) > quality * std)
 
@@ -63,10 +64,10 @@ def by_std(quality: float | jax.Array) -> PruneMethod:
 
 
 def _scaled(weights: jax.Array) -> jax.Array:
-    """Times a power of two, which is exact, so that no square over- or underflows."""
+    """Multiplies by a power of two, so that no square overflows or underflows."""
     wide = trees.widened(weights)
     _, exponent = jnp.frexp(jnp.max(jnp.abs(wide), initial=0))
-    half = exponent // 2  # in two steps: 2**-exponent may be infinite
+    half = exponent // 2  # in two steps, since 2**-exponent may be infinite
     return jnp.ldexp(jnp.ldexp(wide, -half), half - exponent)
 
 
@@ -74,9 +75,9 @@ def by_magnitude(sparsity: float | jax.Array) -> PruneMethod:
     """Prunes the smallest weights of each tensor, the same fraction in each.
 
     Args:
-        sparsity: Fraction that is zero afterwards, 0 to 1; rounded to whole weights.
-            It may be a value of `cubic_schedule`, under `jit` too: there it is not
-            checked, and the number of weights is as precise as float32.
+        sparsity: Fraction of each tensor that is zero afterwards, 0 to 1, rounded to
+            whole weights. It may be a value of `cubic_schedule`, under `jit` too, where
+            it is not checked and the number of weights is as precise as float32.
 
     Raises:
         ValueError: The sparsity is out of range.
@@ -95,7 +96,7 @@ def by_global_magnitude(sparsity: float | jax.Array) -> PruneMethod:
     """Prunes the smallest weights of all tensors together.
 
     Args:
-        sparsity: Fraction of all weights that is zero afterwards, 0 to 1; as for
+        sparsity: Fraction of all weights that is zero afterwards, 0 to 1, as for
             `by_magnitude`.
 
     Raises:
@@ -120,7 +121,7 @@ def by_erk(sparsity: float | jax.Array) -> PruneMethod:
     1911.11134, section 3).
 
     Args:
-        sparsity: Fraction of all weights that is zero afterwards, 0 to 1; as for
+        sparsity: Fraction of all weights that is zero afterwards, 0 to 1, as for
             `by_magnitude`.
 
     Raises:
@@ -147,14 +148,14 @@ def by_erk(sparsity: float | jax.Array) -> PruneMethod:
 
 
 def erk_densities(shapes: Sequence[tuple[int, ...]], density: float) -> list[float]:
-    """Densities of the Erdos-Renyi kernel with the given density over all tensors.
+    """Shares out a density over tensors as the Erdos-Renyi kernel does.
 
     Args:
-        shapes: Of the tensors.
+        shapes: The shapes of the tensors.
         density: Fraction of all weights that is kept, 0 to 1.
 
     Returns:
-        A density in [0, 1] for each shape.
+        The density of each tensor, in [0, 1].
 
     Examples:
         >>> from deepcomp_jax import prune
@@ -167,14 +168,14 @@ def erk_densities(shapes: Sequence[tuple[int, ...]], density: float) -> list[flo
 def _densities(
     shapes: Sequence[tuple[int, ...]], density: float | jax.Array, xp: Any
 ) -> Sequence[Any]:
-    """The same for a density that may be traced, if `xp` is `jax.numpy`."""
+    """Does so by NumPy or, for a density that may be traced, by `xp = jax.numpy`."""
     sizes = np.array([np.prod(shape) for shape in shapes], float)
-    # A scalar is a tensor of one dimension of length one.
+    # A scalar counts as a tensor of one dimension of length one.
     sums = np.array([np.sum(shape or (1,)) for shape in shapes], float)
     full = np.zeros(len(shapes), bool)
     scale: Any = 0.0
-    # A tensor that would be more than dense is dense, and the others share the rest.
-    # Each round fills one at least, or is the last that changes anything.
+    # A tensor whose density would be above 1 is dense, and the others share the rest.
+    # Each round makes at least one more tensor dense, or changes nothing any more.
     for _ in range(len(shapes) + 1):
         rest = density * sizes.sum() - xp.where(full, sizes, 0.0).sum()
         scale = rest / xp.maximum(xp.where(full, 0.0, sums).sum(), 1.0)
@@ -186,15 +187,16 @@ def _densities(
 def cubic_schedule(
     initial: float, final: float, steps: int
 ) -> Callable[[jax.typing.ArrayLike], jax.Array]:
-    """Sparsity that rises fast at first and slowly at the end.
+    """Makes a schedule of sparsity that rises fast at first and slowly at the end.
 
-    `final + (initial - final) * (1 - step / steps)**3`: Zhu & Gupta 2017 (arXiv
-    1710.01878, equation 1). Like a schedule of optax, it takes a step and is jit-able.
+    The sparsity is `final + (initial - final) * (1 - step / steps)**3`, after Zhu and
+    Gupta 2017 (arXiv 1710.01878, equation 1). Like a schedule of optax, the result maps
+    a step to a value and can be compiled.
 
     Args:
         initial: Sparsity at step 0.
         final: Sparsity at `steps` and after.
-        steps: At least 1.
+        steps: How many steps the rise takes, at least 1.
 
     Raises:
         ValueError: `steps` is below 1 or a sparsity out of range.
@@ -221,12 +223,12 @@ def masks(params: Any, rules: Sequence[Rule], previous: Any = None) -> Any:
 
     Args:
         params: Any pytree of arrays.
-        rules: For their `prune`. What no rule prunes is kept whole.
-        previous: Masks of an earlier call: what they prune stays pruned.
+        rules: Which leaves are pruned, and by what method. All others are kept whole.
+        previous: Masks of an earlier call. What they prune stays pruned.
 
     Returns:
-        Booleans in the structure of `params`: an array in the shape of each leaf with
-        a method, `True` of shape `()` for every other leaf.
+        Booleans in the structure of `params`: an array in the shape of the leaf where a
+        rule prunes it, and `True` of shape `()` for every other leaf.
 
     Raises:
         ValueError: A leaf with a method is not of a floating type or holds NaN or
@@ -241,41 +243,41 @@ def masks(params: Any, rules: Sequence[Rule], previous: Any = None) -> Any:
 dtype=bool)}
     """
     named = trees.named_leaves(params)
-    found = {name: jnp.array(True) for name in named}
-    found |= leaf_masks(named, resolve(rules, named))
+    new = {name: jnp.array(True) for name in named}
+    new |= leaf_masks(named, resolve(rules, named))
     if previous is not None:
         old = trees.named_leaves(previous)
-        found = {name: jnp.logical_and(mask, old[name]) for name, mask in found.items()}
-    return trees.rebuild(params, found)
+        new = {name: jnp.logical_and(mask, old[name]) for name, mask in new.items()}
+    return trees.rebuild(params, new)
 
 
 def leaf_masks(
     named: Mapping[str, Any], followed: Mapping[str, Followed]
 ) -> dict[str, jax.Array]:
-    """Masks of the leaves that rules prune, by name.
+    """Makes the masks of those leaves that a rule prunes, by name.
 
     Args:
         named: All leaves, by name.
         followed: The rules that they follow, from `rules.resolve`.
     """
-    members: dict[int, list[str]] = {}  # by identity: methods need no hash
+    # Rules are told apart by identity, since methods need not be hashable.
+    members: dict[int, tuple[PruneMethod, list[str]]] = {}
     for name, (rule, _) in followed.items():
         if rule.prune is not None:
-            members.setdefault(id(rule), []).append(name)
-    found: dict[str, jax.Array] = {}
-    for names in members.values():
-        method = followed[names[0]].rule.prune
+            members.setdefault(id(rule), (rule.prune, []))[1].append(name)
+    masks: dict[str, jax.Array] = {}
+    for method, names in members.values():
         leaves = [jnp.asarray(_checked(name, named[name])) for name in names]
-        found.update(zip(names, method(leaves) if method else [], strict=True))
-    return found
+        masks.update(zip(names, method(leaves), strict=True))
+    return masks
 
 
 def apply(params: Any, masks: Any) -> Any:
-    """Sets what is pruned to exactly zero.
+    """Sets all pruned weights to exactly zero.
 
     Args:
         params: Any pytree of arrays.
-        masks: Booleans in its structure. True = kept.
+        masks: Booleans in the structure of `params`. True = kept.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -291,27 +293,27 @@ def apply(params: Any, masks: Any) -> Any:
 
 
 def _checked(name: str, leaf: Any) -> Any:
-    # Under `jit` there are no values yet to look at.
+    # Under `jit` there are no values to look at yet.
     return leaf if isinstance(leaf, Tracer) else trees.check_weights(name, leaf)
 
 
 def _smallest_out(
     leaves: Sequence[jax.Array], sparsity: float | jax.Array
 ) -> list[jax.Array]:
-    """Masks that prune the smallest magnitudes; ties lose the one that comes last."""
+    """Masks that prune the smallest magnitudes and, of equal ones, the last."""
     if not leaves:
         return []
     sizes = [leaf.size for leaf in leaves]
-    scores = [jnp.abs(leaf).ravel() for leaf in placement.together(leaves)]
-    scores = jnp.concatenate(scores)
+    together = placement.together(leaves)
+    magnitudes = jnp.concatenate([jnp.abs(leaf).ravel() for leaf in together])
     traced = isinstance(sparsity, Tracer)
     wanted = sum(sizes) * (1.0 - (sparsity if traced else float(sparsity)))
     kept = jnp.round(wanted) if traced else round(wanted)
-    # A stable sort by falling magnitude gives exactly `kept` weights, whatever ties.
-    order = jnp.argsort(-scores, stable=True)
-    # `kept` is no part of a shape, so that one program serves every sparsity.
-    first = jnp.arange(scores.size) < kept
-    mask = jnp.zeros(scores.shape, bool).at[order].set(first) & (scores > 0)
+    # A stable sort by falling magnitude keeps exactly so many weights despite ties.
+    order = jnp.argsort(-magnitudes, stable=True)
+    # No shape depends on `kept`, so that one program serves every sparsity.
+    first = jnp.arange(magnitudes.size) < kept
+    mask = jnp.zeros_like(first).at[order].set(first) & (magnitudes > 0)
     parts = jnp.split(mask, np.cumsum(sizes)[:-1])
     return [
         placement.beside(part.reshape(leaf.shape), leaf)
@@ -320,7 +322,7 @@ def _smallest_out(
 
 
 def _check_sparsity(sparsity: float | jax.Array) -> None:
-    # Under `jit` there is no value yet to look at.
+    # Under `jit` there is no value to look at yet.
     possible = isinstance(sparsity, Tracer) or 0 <= sparsity <= 1
     _check(possible, f"sparsity is {sparsity}; it must be from 0 to 1")
 

@@ -1,18 +1,18 @@
-"""The rate as a differentiable function: what weights cost while they are trained.
+"""Training for a small file: what weights cost, as a differentiable function.
 
 A network that is trained with its rate in the loss,
 
     prices = rate_loss.position_bits(params, steps)
     loss + price_of_a_bit * rate_loss.expected_bits(params, steps, prices)
 
-loses the weights that are not worth their bits, and those first that stand alone: the
-grouped coding makes a weight cheap where its row and its column keep many, so whole
-rows and columns become empty. (A rate in the loss: Oktay et al., "Scalable Model
-Compression by Entropy Penalized Reparameterization", ICLR 2020, arXiv 1906.06624;
-penalties of the kind |w| / (|w| + c) in place of a count: Geman and Reynolds 1992.)
+loses the weights that are not worth their bits, beginning with those that stand alone:
+the grouped coding makes a weight cheap where its row and its column keep many, so that
+whole rows and columns become empty. Oktay et al. put a rate into the loss ("Scalable
+Model Compression by Entropy Penalized Reparameterization", ICLR 2020, arXiv
+1906.06624); Geman and Reynolds 1992 replace a count by penalties like |w| / (|w| + c).
 
-Weights are put on uniform grids, one for each leaf, and every function here takes the
-step of that grid: zero is what is smaller than half a step.
+Each leaf has a uniform grid, to whose points its weights are rounded in the end. Every
+function here takes the steps of the grids. A weight below half a step counts as zero.
 """
 
 from typing import Any
@@ -26,23 +26,24 @@ from deepcomp_jax.share.methods import PRECISE, distinct
 from deepcomp_jax.share.weights import SharedWeights, share
 from deepcomp_jax.trees import placement
 
-_MOST = 0.5  # density above which a place costs nothing
-_LEAST = 1e-6  # density of a place that nothing speaks for
-_INDEX_BITS = 1.5  # of the index of a small weight: its sign, and that it is small
+_MOST = 0.5  # a position of at least this density costs nothing
+_LEAST = 1e-6  # a lower bound on densities, which keeps the cost of a position finite
+_INDEX_BITS = 1.5  # what the index of a small weight takes: its sign, and being small
 
 
 def step_sizes(params: Any, factor: float, *, of_vectors: float) -> Any:
-    """A step for each leaf, in units of what its weights are to begin with.
+    """Chooses the step of the grid of each leaf, in proportion to its weights.
 
     Args:
         params: Any pytree of floating arrays, such as those of a dense network.
-        factor: On the root of the mean square of a leaf of two dimensions or more.
+        factor: The step of a leaf of two dimensions or more, in root mean squares of
+            its weights.
         of_vectors: The step of all other leaves, such as biases, and of leaves that
-            are all zero, such as a last kernel that begins so.
+            are all zero, such as a last kernel that is initialized so.
 
     Returns:
-        Scalars, float32, in the structure of `params`, rounded to float16 where that is
-        as precise as ever: it is two bytes shorter in a file.
+        float32 scalars in the structure of `params`. They are rounded to float16, which
+        is two bytes shorter in a file, where that loses no precision that matters.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -53,10 +54,10 @@ def step_sizes(params: Any, factor: float, *, of_vectors: float) -> Any:
     """
 
     def step(leaf: jax.Array) -> jax.Array:
-        wide = factor * jnp.sqrt(jnp.mean(jnp.square(leaf.astype(jnp.float32))))
-        scaled = leaf.ndim > 1 and leaf.size > 0
-        chosen = jnp.where(wide > 0, wide, of_vectors) if scaled else of_vectors
-        chosen = jnp.float32(chosen)
+        chosen = jnp.float32(of_vectors)
+        if leaf.ndim > 1 and leaf.size > 0:
+            wide = factor * jnp.sqrt(jnp.mean(jnp.square(leaf.astype(jnp.float32))))
+            chosen = jnp.where(wide > 0, wide, chosen).astype(jnp.float32)
         short = chosen.astype(jnp.float16).astype(jnp.float32)
         return jnp.where(jnp.abs(short - chosen) <= PRECISE * chosen, short, chosen)
 
@@ -64,16 +65,17 @@ def step_sizes(params: Any, factor: float, *, of_vectors: float) -> Any:
 
 
 def position_bits(params: Any, steps: Any) -> Any:
-    """What the position of one more weight would cost, in bits, where each weight is.
+    """Prices the position of each weight: the bits that one more weight there takes.
 
-    A place whose expected density is q costs log2((1 - q) / q) bits: the derivative of
-    the entropy of the positions by the number that are kept. q is the density of the
-    leaf, times how much denser than the leaf each index of each axis is, and at most
-    1/2, so that no price is negative.
+    A position of density q costs log2((1 - q) / q) bits, which is the derivative of the
+    entropy of all positions by the number of weights that are kept. The density is that
+    of the leaf, times how much denser the row, the column and so on of the position are
+    than the leaf, and at most 1/2, so that no price is negative.
 
     Args:
         params: Any pytree of floating arrays.
-        steps: In its structure, as made by `step_sizes`.
+        steps: The steps of the grids, in the structure of `params`, as made by
+            `step_sizes`.
 
     Returns:
         float32 arrays in the structure and shapes of `params`.
@@ -93,11 +95,10 @@ def _position_bits(leaf: jax.Array, step: jax.Array) -> jax.Array:
     mean = (kept.sum() + 0.5) / (kept.size + 1.0)
     density = jnp.full(leaf.shape, mean)
     for axis, size in enumerate(leaf.shape):
-        if leaf.ndim < 2 or size < 2:
-            continue
-        others = tuple(a for a in range(leaf.ndim) if a != axis)
-        here = kept.sum(others, keepdims=True)
-        density *= (here / mean + 1) / (kept.size / size + 1)
+        if leaf.ndim > 1 and size > 1:
+            others = tuple(a for a in range(leaf.ndim) if a != axis)
+            here = kept.sum(others, keepdims=True)
+            density *= (here / mean + 1) / (kept.size / size + 1)
     density = jnp.clip(density, _LEAST, _MOST)
     return jnp.log2((1 - density) / density)
 
@@ -105,22 +106,22 @@ def _position_bits(leaf: jax.Array, step: jax.Array) -> jax.Array:
 def expected_bits(
     params: Any, steps: Any, prices: Any, *, width: float = 0.1
 ) -> jax.Array:
-    """What weights cost, in bits, as a function with useful derivatives.
+    """Estimates the bits that all weights take, as a function with useful derivatives.
 
-    A weight counts as kept to the degree |w| / (|w| + width * step), and then costs its
-    position and an index of 1.5 + log2(1 + |w| / step) bits. The derivative at exactly
-    zero is zero: what is zero is moved by the loss alone.
+    A weight counts as kept to the degree |w| / (|w| + width * step). What is kept costs
+    the price of its position and an index of 1.5 + log2(1 + |w| / step) bits. The
+    derivative at exactly zero is zero, so that a zero is moved by the loss alone.
 
     Args:
         params: Any pytree of floating arrays.
-        steps: In its structure.
-        prices: Of positions, as made by `position_bits`; best made anew once an epoch
-            or so.
-        width: Of the rise from zero to kept, in steps. The smaller, the harder small
-            weights are pulled to zero, and the less large ones are.
+        steps: The steps of the grids, in the structure of `params`.
+        prices: The prices of positions, as made by `position_bits`. It is best to make
+            them anew about once an epoch.
+        width: How far from zero a weight counts as half kept, in steps. A smaller width
+            pulls harder at small weights and less at large ones.
 
     Returns:
-        A scalar.
+        The bits, a scalar.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -141,15 +142,15 @@ def expected_bits(
 
 
 def fake_quant(params: Any, steps: Any) -> Any:
-    """The nearest multiples of the steps, with the derivative of the weights.
+    """Rounds weights to multiples of the steps, but passes gradients on unchanged.
 
-    The straight-through estimator (Bengio, Leonard and Courville 2013, arXiv
+    This is the straight-through estimator (Bengio, Leonard and Courville 2013, arXiv
     1308.3432): a weight that is rounded to zero goes on collecting its gradient, and
     may come back.
 
     Args:
         params: Any pytree of floating arrays.
-        steps: In its structure.
+        steps: The steps of the grids, in the structure of `params`.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -159,29 +160,30 @@ def fake_quant(params: Any, steps: Any) -> Any:
         >>> jax.grad(lambda w: 3 * rate_loss.fake_quant(w, 0.5))(0.2)
         Array(3., dtype=float32, weak_type=True)
     """
-
     return jax.tree.map(_round_to, params, steps)
 
 
 @jax.jit
 def _round_to(leaf: jax.Array, step: jax.Array) -> jax.Array:
-    nothing = leaf - jax.lax.stop_gradient(leaf)  # but its derivative is 1
+    zero = leaf - jax.lax.stop_gradient(leaf)  # whose derivative is 1
     nearest = (step * jnp.round(leaf / step)).astype(leaf.dtype)
-    return jax.lax.stop_gradient(nearest) + nothing
+    return jax.lax.stop_gradient(nearest) + zero
 
 
 def shared_weights(params: Any, steps: Any) -> SharedWeights:
-    """The network on its grids, ready for `pack`.
+    """Rounds the network to its grids and labels its weights, ready for `pack`.
 
     Args:
         params: Any pytree of floating arrays.
-        steps: In its structure, as made by `step_sizes`.
+        steps: The steps of the grids, in the structure of `params`, as made by
+            `step_sizes`.
 
     Returns:
         A network whose `share.lookup` is `fake_quant(params, steps)`.
 
     Raises:
-        ValueError: A leaf holds NaN, infinity or more than 32768 multiples.
+        ValueError: A leaf holds NaN or infinity, or more than 32768 distinct multiples
+            of its step.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -196,18 +198,18 @@ def shared_weights(params: Any, steps: Any) -> SharedWeights:
 def scale_by_step_size(
     inner: optax.GradientTransformation, steps: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimizer whose learning rate is in steps of the grids.
+    """Wraps an optimizer so that its learning rate is in steps of the grids.
 
-    Adam moves all weights alike. But a weight comes from one value to the next by a
-    whole step, so that leaves of coarse grids would learn more slowly than others, and
-    those of fine ones would jump about.
+    Adam moves all weights by about as much. But it takes a whole step to get a weight
+    from one value to the next, so that leaves with coarse grids would learn too slowly
+    and those with fine grids would jump about.
 
     Args:
         inner: Any optimizer.
-        steps: In the structure of the parameters.
+        steps: The steps of the grids, in the structure of the parameters.
 
     Returns:
-        `inner`, every update of which is multiplied by the step of its leaf.
+        A transformation whose updates are those of `inner` times the steps.
 
     Examples:
         >>> import jax.numpy as jnp, optax

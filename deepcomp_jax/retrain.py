@@ -1,4 +1,4 @@
-"""Retraining what was pruned: masks as a part of any optimizer."""
+"""Retraining a pruned network: any optimizer, made to keep pruned weights at zero."""
 
 from typing import Any, NamedTuple
 
@@ -8,12 +8,12 @@ import optax
 
 
 class KeepPrunedState(NamedTuple):
-    """State of `keep_pruned`.
+    """The state of `keep_pruned`.
 
     Attributes:
-        masks: Tree of boolean arrays in the structure of the parameters, each in the
-            shape of its parameter or of shape `()`. True = kept.
-        inner: State of the wrapped optimizer.
+        masks: Boolean arrays in the structure of the parameters, each in the shape of
+            its parameter or of shape `()`. True = kept.
+        inner: The state of the wrapped optimizer.
     """
 
     masks: Any
@@ -25,18 +25,19 @@ def keep_pruned(
 ) -> optax.GradientTransformationExtraArgs:
     """Wraps an optimizer so that pruned weights stay exactly zero.
 
-    The gradient of a pruned weight is hidden from `inner`, so that neither its moments
-    nor a norm over all gradients see it; and whatever `inner` answers for it (momentum
-    from before the pruning, weight decay) is replaced by the step to exactly zero.
-    Masking the gradients alone is not enough: Adam moves a weight that was just pruned.
-    Retraining as in Han et al. 2015 (arXiv 1506.02626, section 3).
+    The gradient of a pruned weight is hidden from `inner`, so that it counts neither in
+    moments nor in a norm over all gradients. Whatever update `inner` returns for the
+    weight (from weight decay, or momentum from before the pruning) is replaced by the
+    step to exactly zero. To mask the gradients alone would not be enough: Adam goes on
+    moving a weight that was just pruned. Retraining is that of Han et al. 2015 (arXiv
+    1506.02626, section 3).
 
-    The masks are a part of the state, so a compiled step serves all iterations of
-    pruning: see `set_masks`.
+    The masks are a part of the state, so that one compiled step serves all iterations
+    of pruning; `set_masks` replaces them.
 
     Args:
         inner: Any optimizer.
-        masks: Tree of booleans as made by `prune.masks`. True = kept.
+        masks: Booleans as made by `prune.masks`. True = kept.
 
     Returns:
         A transformation whose `update` needs `params`. It may itself be a part of
@@ -81,13 +82,14 @@ def keep_pruned(
 def set_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -> Any:
     """Puts new masks into the state of `keep_pruned` after an iteration of pruning.
 
-    Every part of the state that has the structure and the shapes of the parameters
-    (momentum, both moments of Adam) is set to zero where a weight is pruned. Others,
-    such as the factored moments of Adafactor, stay as they are.
+    Every part of the state that has the structure and the shapes of the parameters,
+    such as momentum and both moments of Adam, is set to zero where a weight is pruned.
+    Other parts, such as the factored moments of Adafactor, stay as they are.
 
     Args:
-        optimizer: What `keep_pruned` returned, or a chain or the like that it is in.
-        state: Of the optimizer, or the `opt_state` of an `nnx.Optimizer` around it.
+        optimizer: What `keep_pruned` returned, or an optimizer that contains it, such
+            as an `optax.chain`.
+        state: The state of the optimizer, or the `opt_state` of an `nnx.Optimizer`.
         masks: The new masks, in the structure of the old. True = kept.
 
     Returns:
@@ -106,7 +108,7 @@ def set_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -
         >>> state.masks
         {'w': Array([False,  True], dtype=bool)}
     """
-    # NNX has wrapped every array in a variable of its own.
+    # NNX wraps every array of the state in a variable, which optax does not know.
     structure = jax.tree.structure(jax.eval_shape(optimizer.init, masks))
     plain = jax.tree.unflatten(structure, jax.tree.leaves(state))
     cleared: Any = optax.tree.map_params(
@@ -130,27 +132,27 @@ def _has_masks(node: Any) -> bool:
 
 
 def _copied(masks: Any) -> Any:
-    """Arrays of the state's own: a step may consume its state."""
+    """Copies masks into new memory, since a compiled step may consume its state."""
     return jax.tree.map(jnp.array, masks)
 
 
 def _is_left_out(node: Any) -> bool:
-    """Whether `optax.masked` or the like has left a parameter to another optimizer."""
+    """Whether `optax.masked` or the like left a parameter to another optimizer."""
     return isinstance(node, optax.MaskedNode)
 
 
 def _kept(mask: jax.Array, update: Any) -> Any:
+    """A gradient, or zero where the weight is pruned."""
     return update if _is_left_out(update) else jnp.where(mask, update, 0.0)
 
 
 def _kept_or_to_zero(mask: jax.Array, update: Any, param: Any) -> Any:
-    if _is_left_out(update):
-        return update
-    return jnp.where(mask, update, -param)  # in the wider of their dtypes
+    """An update, or the step to zero, in the wider dtype of both."""
+    return update if _is_left_out(update) else jnp.where(mask, update, -param)
 
 
 def _cleared(leaf: Any, mask: Any) -> Any:
-    if _is_left_out(leaf):
+    """A part of the state, zero where the weight is pruned, if the shapes fit."""
+    if _is_left_out(leaf) or jnp.shape(mask) not in ((), jnp.shape(leaf)):
         return leaf
-    fits = jnp.shape(mask) in ((), jnp.shape(leaf))
-    return jnp.where(mask, leaf, 0) if fits else leaf
+    return jnp.where(mask, leaf, 0)

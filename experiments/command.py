@@ -25,13 +25,13 @@ class Network(NamedTuple):
     """A network that a command can train.
 
     Attributes:
-        roles: What its parameters are for.
-        presets: Settings by name; the first is the default.
-        datasets: Reads each data set that it can learn, by the name in the settings,
-            from a folder or, for None, from wherever it comes from.
+        roles: What the parameters of the network are for.
+        presets: Settings by name, of which the first are the default.
+        datasets: Functions that read the data sets that it can learn, by the name in
+            the settings, from a folder or, given None, by a download.
         tested_on: Name of the data set that files are evaluated on.
         build: Makes the network from the settings and the number of classes.
-        rebuild: Makes the network that variables decoded from a file are of.
+        rebuild: Makes the network that fits variables decoded from a file.
     """
 
     roles: Roles
@@ -43,15 +43,15 @@ class Network(NamedTuple):
 
 
 def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None:
-    """Reads the command line and runs, or evaluates a file.
+    """Reads the command line, and runs the study or evaluates a file.
 
     Args:
-        networks: By name; `--network` chooses one if there are several. The first is
-            the default.
-        args: Of the command line; None takes those of the process.
+        networks: The networks by name, of which the first is the default. If there are
+            several, `--network` chooses one.
+        args: The arguments of the command; None takes those of the process.
 
     Raises:
-        SystemExit: With status `UNFINISHED`: the time limit stopped the run.
+        SystemExit: The time limit stopped the run; the status is `UNFINISHED`.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first = next(iter(networks))
@@ -119,7 +119,7 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
 
 
 def _description(parser: argparse.ArgumentParser, preset: str) -> str:
-    """The options of a command, to stand above the settings, which tyro lists."""
+    """Describes the options of a command, above the settings that tyro lists."""
     _, _, options = parser.format_help().partition("\n\n")  # without the usage
     return f"{options}\nSettings of a run, with the values of the preset {preset}:"
 
@@ -129,8 +129,8 @@ def evaluate_file(path: Path, network: Network, data_dir: Path | None) -> None:
 
     Args:
         path: A `.dcz` file of the network, of any width.
-        network: Whose file it is.
-        data_dir: Where the data are; None takes them from wherever they come from.
+        network: The network that is in the file.
+        data_dir: The folder of the data; None downloads them.
     """
     variables = dc.load(path)
     dataset = network.datasets[network.tested_on](data_dir)

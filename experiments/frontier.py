@@ -11,8 +11,9 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from deepcomp_jax.account.text import align
 from deepcomp_jax.format import container
-from experiments.reporting import comparison, frontier_figure, plotting, seeds
+from experiments.reporting import frontier_figure, plotting, seeds
 from experiments.reporting.published import FRONTIERS, Frontier, Size
 from experiments.reporting.seeds import Preset
 
@@ -25,7 +26,7 @@ def main(args: list[str] | None = None) -> None:
     """Reads the command line; writes the table and the figures.
 
     Args:
-        args: Of the command line; None takes those of the process.
+        args: The arguments of the command; None takes those of the process.
     """
     parser = argparse.ArgumentParser(description="Our files among those published.")
     parser.add_argument("results", type=Path, nargs="?", default=_RESULTS)
@@ -58,7 +59,7 @@ def write(directory: Path, presets: Sequence[Preset]) -> list[Path]:
 
 
 def ours(frontier: Frontier, presets: Sequence[Preset]) -> list[Preset]:
-    """Those of our runs that are of the frontier's network and data."""
+    """Chooses those of our runs that have the frontier's network and data."""
     return [
         preset
         for preset in presets
@@ -89,11 +90,11 @@ def lines(presets: Sequence[Preset]) -> Iterator[str]:
         rows = [_row(size) for size in frontier.sizes]
         rows += [_our_row(preset) for preset in ours(frontier, presets)]
         rows.sort(key=lambda row: row[0])
-        yield from comparison.align([_HEAD, *(cells for _, cells in rows)], _LEFT)
+        yield from align([_HEAD, *(cells for _, cells in rows)], _LEFT)
 
 
 def _row(size: Size) -> tuple[float, Sequence[str]]:
-    """What a row is sorted by, and its cells."""
+    """The size that a row is sorted by, and the cells of the row."""
     cells = (
         "",
         size.method,

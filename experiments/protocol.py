@@ -1,4 +1,4 @@
-"""A whole run: every phase in its order, then the file and the report."""
+"""A whole run of the study: every phase in its order, then the files and the report."""
 
 import dataclasses
 import json
@@ -28,14 +28,14 @@ def run(
     Args:
         config: All settings.
         model: The network.
-        roles: What its parameters are for.
-        dataset: What it learns.
-        directory: Of the run. One that holds a run of the same settings is gone on
-            with.
-        deadline: On the clock of `time.monotonic`, in seconds.
+        roles: What the parameters of the network are for.
+        dataset: What the network learns.
+        directory: The directory of the run. If it holds a run of the same settings,
+            that run goes on.
+        deadline: When to stop, on the clock of `time.monotonic`, in seconds.
 
     Returns:
-        What `report.json` holds, the first one of several.
+        What `report.json` holds, or the first of them if there are several.
 
     Raises:
         runs.OutOfTime: The next step may not end before the deadline.

@@ -25,20 +25,23 @@ _CONVS = [
 ]
 
 
-def _channels(own: str, reader: Axis) -> Units:
-    """Of a convolution, and of the BatchNorm behind it."""
+def _channels(number: str, reader: Axis) -> Units:
+    """The channels of a convolution and of the BatchNorm behind it."""
     made = [("conv", "kernel", 3), ("conv", "bias", 0), ("bn", "scale", 0)]
     made.append(("bn", "bias", 0))
     return Units(
-        tuple(Axis(f"params/{layer}{own}/{leaf}", axis) for layer, leaf, axis in made),
+        tuple(
+            Axis(f"params/{layer}{number}/{leaf}", axis) for layer, leaf, axis in made
+        ),
         (reader,),
-        tuple(Axis(f"batch_stats/bn{own}/{leaf}", 0) for leaf in ("mean", "var")),
+        tuple(Axis(f"batch_stats/bn{number}/{leaf}", 0) for leaf in ("mean", "var")),
     )
 
 
-def _hidden(own: str, reader: str) -> Units:
+def _hidden(layer: str, reader: str) -> Units:
+    """The units of a dense layer."""
     return Units(
-        (Axis(f"params/{own}/kernel", 1), Axis(f"params/{own}/bias", 0)),
+        (Axis(f"params/{layer}/kernel", 1), Axis(f"params/{layer}/bias", 0)),
         (Axis(f"params/{reader}/kernel", 0),),
     )
 
@@ -48,10 +51,10 @@ _READERS.append(Axis("params/fc1/kernel", 0))
 
 ROLES = Roles(
     network="VGG19_BN_drop_10",
-    # The slides' groups besides the kernels: each convolution's bias and BatchNorm
-    # values together. So here, but BatchNorm is folded first, and then the bias of the
-    # convolution is in that of BatchNorm (`study.folded`): it counts no points of its
-    # own. They have no group for the dense layers' biases; here each has one.
+    # Besides the kernels, the slides group the bias of each convolution with the values
+    # of its BatchNorm. So it is here, but BatchNorm is folded first, and takes over the
+    # bias of the convolution (`stages.folded`), which then counts no points by itself.
+    # The slides have no group for the biases of the dense layers; here each has one.
     # What is left of the running statistics is one constant.
     groups=[
         (r"(?:conv|bn)(\d+_\d+)/(?:bias|scale)$", r"bn\1"),
@@ -160,7 +163,7 @@ def main(args: list[str] | None = None) -> None:
     """Reads the command line and runs, or evaluates a file.
 
     Args:
-        args: Of the command line; None takes those of the process.
+        args: The arguments of the command; None takes those of the process.
     """
     command.main({"vgg19": NETWORK}, args)
 

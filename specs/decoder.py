@@ -1,4 +1,4 @@
-"""Reads `.dcz` files, versions 1 and 2: slow, obvious, with the standard library alone.
+"""Reads `.dcz` files, version 1: slow, obvious, with the standard library alone.
 
 It follows the text of container.md (C), codings.md (L), gaps.md (G), huffman.md (H)
 and rans.md (E), and shows that the text is enough. `python specs/decoder.py FILE.dcz`
@@ -23,7 +23,7 @@ DTYPES = [  # C20: name, bytes of a value, and format of `struct`
         ("float32", 4, "f"),
     ),
     *(("float64", 8, "d"), ("complex64", 8, ""), ("complex128", 16, "")),
-    *(("float8_e4m3fn", 1, ""), ("float8_e5m2", 1, "")),  # from here on of version 2
+    *(("float8_e4m3fn", 1, ""), ("float8_e5m2", 1, "")),
     *(("float8_e4m3b11fnuz", 1, ""), ("float8_e4m3fnuz", 1, "")),
     ("float8_e5m2fnuz", 1, ""),
 ]
@@ -32,6 +32,8 @@ COMMON = [  # strings 0 to 15
     *("query", "key", "value", "out", "attention", "mlp", "norm", "layers"),
 ]
 SMALL = 1024  # bytes; a smaller body is in the header
+WHOLE = 2**24  # values of a leaf that is not divided, at most (C58)
+PART = 2**22  # values of a part, if an index of its leading axes has no more
 
 
 class Broken(ValueError):
@@ -47,9 +49,9 @@ def need(condition, clause):
 
 
 def decode(data, max_bytes=2**32):
-    """Returns the structure, and (name, dtype, shape, bytes) of each leaf."""
+    """Returns structure, (name, dtype, shape, bytes) of each leaf, and metadata."""
     need(data[:4] == b"\x89DCZ", "C1")
-    need(data[4:5] in (b"\x01", b"\x02"), "C2")
+    need(data[4:5] == b"\x01", "C2")
     pos, size = varint(data, 5)
     stop = pos + size
     need(stop + 4 <= len(data), "C4")
@@ -59,30 +61,61 @@ def decode(data, max_bytes=2**32):
     tree = SimpleNamespace(keys=COMMON + own, used=set(COMMON), nodes=0, leaves=0)
     pos, structure = node(header, pos, tree, 1)
     need(len(tree.used) == len(tree.keys), "C12")
-    leaves, books, start = [], [], stop + 4
+    leaves, books = [], []
     for name in paths(structure, None, {}):
         pos, leaf = layout(header, pos, name, books, leaves)
         leaves.append(leaf)
-    for leaf in leaves:  # small bodies are in the header, the others behind it
-        if leaf.bytes < SMALL:
-            pos, leaf.body = take(header, pos, leaf.bytes)
-        else:
-            leaf.start, start = start, start + leaf.bytes + 4
+    parts = [part for leaf in leaves for part in leaf.parts]
+    pos, end = place(header, pos, parts)
+    pos, said = metadata(header, pos) if pos < stop else (pos, {})
     need(pos == stop, "C6")
-    need(data[4] == max([1] + [leaf.version for leaf in leaves]), "C2")
-    need(start == len(data), "C32")
-    scratch = 8 * max((leaf.size for leaf in leaves), default=0)
+    need(end == len(data), "C32")
+    need(all(leaf.coding != 8 for leaf in leaves), "C60")
+    scratch = 8 * max((part.size for part in parts), default=0)
     need(sum(leaf.size * leaf.width for leaf in leaves) + scratch <= max_bytes, "C31")
+    need(sum(class_indices(part, data) for part in parts) <= 2**22, "C46")
     for leaf in leaves:
-        if leaf.bytes >= SMALL:
-            leaf.body = data[leaf.start : leaf.start + leaf.bytes]
-    need(sum(map(class_indices, leaves)) <= 2**22, "C46")
-    for leaf in leaves:
-        if leaf.bytes >= SMALL:
-            end = leaf.start + leaf.bytes
-            need(data[end : end + 4] == crc(leaf.body), "C33")
-        leaf.raw = leaf.original.raw if leaf.original else values(leaf.body, leaf)
-    return structure, [(leaf.name, leaf.dtype, leaf.shape, leaf.raw) for leaf in leaves]
+        found = [values(body_of(part, data), part) for part in leaf.parts]
+        leaf.raw = leaf.original.raw if leaf.original else b"".join(found)
+    found = [(leaf.name, leaf.dtype, leaf.shape, leaf.raw) for leaf in leaves]
+    return structure, found, said
+
+
+def place(header, pos, parts):
+    """Where each body begins: in the header if it is small, else behind it."""
+    end = len(header) + 4
+    for part in parts:
+        if part.bytes < SMALL:
+            part.start = pos
+            pos, _ = take(header, pos, part.bytes)
+        else:
+            part.start, end = end, end + part.bytes + 4
+    return pos, end
+
+
+def body_of(part, data):
+    end = part.start + part.bytes
+    body = data[part.start : end]
+    need(part.bytes < SMALL or data[end : end + 4] == crc(body), "C33")
+    return body
+
+
+def metadata(data, pos):
+    pos, count = varint(data, pos)
+    need(count > 0, "C59")
+    found, last = {}, None
+    for _ in range(count):
+        pos, size = varint(data, pos)
+        pos, key = take(data, pos, size)
+        pos, size = varint(data, pos)
+        pos, value = take(data, pos, size)
+        need(last is None or key > last, "C59")
+        last = key
+        try:
+            found[key.decode()] = value.decode()
+        except UnicodeDecodeError:
+            raise Broken("C59") from None
+    return pos, found
 
 
 def crc(data):
@@ -198,20 +231,17 @@ def rounded(value, code):
 def layout(data, pos, name, books, before):
     pos, (kind,) = take(data, pos, 1)
     coding, code = divmod(kind, 16)
-    if coding == 6 and data[4] == 2:
+    if coding == 6:
         pos, more = varint(data, pos)
         number = code + 16 * more
-        need(number < len(before) and before[number].original is None, "C55")
+        need(number < len(before) and before[number].parts, "C55")
         leaf = SimpleNamespace(**vars(before[number]))
-        leaf.name, leaf.original, leaf.bytes = name, before[number], 0
-        leaf.version = 2
+        leaf.name, leaf.original, leaf.parts = name, before[number], []
         return pos, leaf
-    if code == 15 and data[4] == 2:
+    if code == 15:
         pos, (more,) = take(data, pos, 1)
         code += more
-        need(code < len(DTYPES), "C20")
-    else:
-        need(code < 15, "C20")
+    need(code < len(DTYPES), "C20")
     pos, (number,) = take(data, pos, 1)
     new, ndim = divmod(number, 32)
     shape = []
@@ -220,30 +250,47 @@ def layout(data, pos, name, books, before):
         shape.append(dimension)
     dtype, width, _ = DTYPES[code]
     need(math.prod(d or 1 for d in shape) * width < 2**63, "C27")
-    need(coding <= 5, "C28")
-    book = None
-    if new and width == 1 and data[4] == 2:
-        need(coding >= 2 and new == 1, "C21")
+    need(coding <= 8, "C28")
+    labeled, book = 2 <= coding <= 5, None
+    if new and width == 1:
+        need(labeled and new == 1, "C21")
         pos, book = codebook_of_words(data, pos, code)
         books.append(book)
     elif new:
         storage = 8 + new
-        need(coding >= 2 and 9 <= code <= 12 and storage <= 12, "C21")
+        need(labeled and 9 <= code <= 12 and storage <= 12, "C21")
         need(storage == code or DTYPES[storage][1] < width, "C21")
         pos, book = codebook(data, pos, code, storage)
         books.append(book)
-    elif coding >= 2:
+    elif labeled:
         pos, index = varint(data, pos)
         need(index < len(books), "C29")
         book = books[index]
         need(book.code == code, "C30")
     need(sum(len(book.entries) for book in books) <= 2**20, "C45")
-    pos, size = varint(data, pos)
     leaf = SimpleNamespace(name=name, dtype=dtype, width=width, coding=coding)
-    leaf.shape, leaf.size, leaf.codebook = tuple(shape), math.prod(shape), book
-    leaf.bytes, leaf.original = size, None
-    leaf.version = 2 if code >= 15 or (book and width == 1) else 1
+    leaf.shape, leaf.size, leaf.original = tuple(shape), math.prod(shape), None
+    leaf.parts = []
+    for own in shapes_of_parts(leaf.shape) if coding != 8 else ():
+        pos, size = varint(data, pos)
+        part = SimpleNamespace(shape=own, size=math.prod(own), bytes=size)
+        part.coding, part.dtype, part.width, part.codebook = coding, dtype, width, book
+        leaf.parts.append(part)
     return pos, leaf
+
+
+def shapes_of_parts(shape):
+    """C58: a large leaf is cut along its leading axes, taken together as one."""
+    if math.prod(shape) <= WHOLE:
+        yield shape
+        return
+    inner = shape
+    while math.prod(inner) > WHOLE:
+        inner = inner[1:]
+    rows = math.prod(shape[: len(shape) - len(inner)])
+    step = max(PART // math.prod(inner), 1)
+    for first in range(0, rows, step):
+        yield min(step, rows - first), *inner
 
 
 def codebook_of_words(data, pos, code):
@@ -307,7 +354,7 @@ def grid(data, pos, count, has_gaps):
 
 
 def values(body, leaf):
-    """The bytes of the values of a leaf."""
+    """The bytes of the values of a leaf that is whole, or of a part of one."""
     need(leaf.size or not body, "C34")
     if not leaf.size:
         return b""
@@ -450,12 +497,12 @@ def grouped(body, shape, entries):
     return pos, labelled(positions, indices, shape)
 
 
-def class_indices(leaf):
+def class_indices(leaf, data):
     """Of the axes whose classes are there; 0 if the body does not say it."""
-    if leaf.coding != 5 or not leaf.size or leaf.original:
+    if leaf.coding != 5 or not leaf.size:
         return 0
     try:
-        _, axes = varint(leaf.body, 0)
+        _, axes = varint(data[leaf.start : leaf.start + leaf.bytes], 0)
     except Broken:
         return 0
     return sum(size for axis, size in enumerate(leaf.shape) if axes >> axis & 1)
@@ -657,5 +704,8 @@ def finish(lanes):
 
 if __name__ == "__main__":
     with open(sys.argv[1], "rb") as opened:
-        for name, dtype, shape, raw in decode(opened.read())[1]:
-            print(name, dtype, list(shape), f"{len(raw)} bytes")
+        _, leaves, said = decode(opened.read())
+    for name, dtype, shape, raw in leaves:
+        print(name, dtype, list(shape), f"{len(raw)} bytes")
+    for key, value in said.items():
+        print(f"{key!r}: {value!r}")

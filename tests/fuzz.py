@@ -2,13 +2,13 @@
 
     python -m tests.fuzz --count 200000 --seed 0
 
-Takes the valid test vectors, and flips bits, cuts, splices, repeats, and sets bytes and
-lengths to extremes; in most files the checksums are made right again, so that what is
-behind them is reached. A file whose checksums are left as they are must be
-rejected, or be the network that it was; or that of another vector, all of which may
-have been spliced in. Every reader must make the same of a file (`readers`). Prints what
-happened, and every failure; of one run, `experiments/results/benchmarks/fuzz.txt` has
-it.
+Takes the valid test vectors, and every other time the same networks with leaves in many
+small parts; flips bits, cuts, splices, repeats, and sets bytes and lengths to extremes.
+In most files the checksums are made right again, so that what is behind them is
+reached. A file whose checksums are left as they are must be rejected, or be the network
+that it was; or that of another vector, all of which may have been spliced in. Every
+reader must make the same of a file (`readers`). Prints what happened, and every
+failure; of one run, `experiments/results/benchmarks/fuzz.txt` has it.
 """
 
 import argparse
@@ -19,16 +19,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from deepcomp_jax import FormatError
-from deepcomp_jax.format import container
+from deepcomp_jax.format import container, file_header, parts
 from deepcomp_jax.streams.bits import put_varint as varint
-from tests.make_vectors import FOLDER, describe
-from tests.support import readers
+from tests.make_vectors import FOLDER, description
+from tests.support import readers, small_parts
 from tests.support.vector_parts import crc
 
 MAX_BYTES = 1 << 18  # of memory
 MAX_SECONDS = 1.0  # for one file
+LARGEST = 5000  # bytes of a file to begin with
+SMALL = 24, 10  # values of a leaf that is whole, and of a part of another
 MEMORY = 1 << 30  # bytes that the process may take beyond what it has at first
 _EXTREMES = [0, 1, 127, 128, 255, 256, 2**15, 2**16, 2**31, 2**32, 2**62, 2**63 - 1]
 
@@ -68,26 +71,69 @@ def run(count: int, seed: int, folder: str) -> tuple[Counter[str], list[str]]:
         How often each clause rejected a file or a network came out; and the failures,
         each with the seed that makes its file again.
     """
-    files = sorted((FOLDER / "valid").glob("*.dcz"))
-    corpus = [data for path in files if len(data := path.read_bytes()) < 5000]
-    intact = [describe(container.loads(data)) for data in corpus]
     outcomes: Counter[str] = Counter()
     scratch = Path(folder) / "fuzzed.dcz"
     failures: list[str] = []
+    corpora = vectors(), vectors_in_parts()
     for number in range(count):
         source = random.Random(f"{seed} {number}")
-        original = source.choice(corpus)
-        repaired = source.random() < 0.7
-        if repaired and source.random() < 0.6:
-            damaged = spoil_body(source, original)
-        else:
-            damaged = mutate(source, original, corpus)
-        data = repair(damaged) if repaired else damaged
-        outcome = read(data, None if repaired else intact, scratch)
+        corpus = corpora[number % 2]
+        with small_parts.limited(*corpus.limits):
+            outcome = attempt(source, corpus, scratch)
         outcomes[outcome.split(":")[0]] += 1
         if outcome.startswith("failure"):
             failures.append(f"--seed {seed}, file {number}: {outcome}")
     return outcomes, failures
+
+
+class Corpus(NamedTuple):
+    """Valid files.
+
+    Attributes:
+        files: Their bytes.
+        networks: What is in them.
+        limits: Of leaves and parts, under which they were written and are read.
+    """
+
+    files: list[bytes]
+    networks: list[dict[str, object]]
+    limits: tuple[int, int]
+
+
+def vectors() -> Corpus:
+    """The test vectors that are small."""
+    paths = sorted((FOLDER / "valid").glob("*.dcz"))
+    files = [data for path in paths if len(data := path.read_bytes()) < LARGEST]
+    return Corpus(files, list(map(description, files)), (parts.WHOLE, parts.PART))
+
+
+def vectors_in_parts() -> Corpus:
+    """The networks of the test vectors, with limits that make many parts of a leaf."""
+    files: list[bytes] = []
+    networks: list[dict[str, object]] = []
+    for data, network in zip(*vectors()[:2], strict=True):
+        header = container.read_header(data)
+        if sum(entry.layout.size for entry in header.leaves) > LARGEST:
+            continue
+        loaded = container.loads(data)
+        with small_parts.limited(*SMALL):
+            written = container.dumps(loaded, header.metadata)
+        if len(written) < LARGEST:
+            files.append(written)
+            networks.append(network)
+    return Corpus(files, networks, SMALL)
+
+
+def attempt(source: random.Random, corpus: Corpus, scratch: Path) -> str:
+    """Mutates a file and reads it; what came of it."""
+    original = source.choice(corpus.files)
+    repaired = source.random() < 0.7
+    if repaired and source.random() < 0.6:
+        damaged = spoil_body(source, original)
+    else:
+        damaged = mutate(source, original, corpus.files)
+    data = repair(damaged) if repaired else damaged
+    return read(data, None if repaired else corpus.networks, scratch)
 
 
 def read(
@@ -106,7 +152,7 @@ def read(
         network = container.loads(data, max_bytes=MAX_BYTES)
         found = readers.of_network(network)
         outcome = "a network"
-        if intact is not None and describe(network) not in intact:
+        if intact is not None and description(data) not in intact:
             outcome = "failure: another network, its checksums right"
     except FormatError as error:
         found = error.clause
@@ -132,14 +178,20 @@ def repair(data: bytes) -> bytes:
         size = sum((byte & 0x7F) << 7 * i for i, byte in enumerate(groups))
         stop = start + 1 + size
         data = data[:stop] + crc(data[:stop]) + data[stop + 4 :]
-        for entry in container.read_header(data).leaves:
-            end = entry.offset + entry.size
-            if entry.checksum_bytes and end <= len(data):
-                body = data[entry.offset : end]
+        for section in _sections(data):
+            end = section.offset + section.size
+            if section.checksum_bytes and end <= len(data):
+                body = data[section.offset : end]
                 data = data[:end] + crc(body) + data[end + 4 :]
     except (FormatError, IndexError):
         pass
     return data
+
+
+def _sections(data: bytes) -> list[file_header.Section]:
+    """Where the bodies are, whether or not the file is as long as its header says."""
+    leaves = file_header.get(data).leaves
+    return [section for entry in leaves for section in entry.sections]
 
 
 def mutate(source: random.Random, data: bytes, corpus: Sequence[bytes]) -> bytes:
@@ -160,11 +212,11 @@ def mutate(source: random.Random, data: bytes, corpus: Sequence[bytes]) -> bytes
 
 def spoil_body(source: random.Random, data: bytes) -> bytes:
     """The file with one to three changes in the body of a leaf, of equal size."""
-    leaves = [entry for entry in container.read_header(data).leaves if entry.size]
-    if not leaves:
+    sections = [section for section in _sections(data) if section.size]
+    if not sections:
         return data
-    entry = source.choice(leaves)
-    body = data[entry.offset : entry.offset + entry.size]
+    section = source.choice(sections)
+    body = data[section.offset : section.offset + section.size]
     for _ in range(source.randint(1, 3)):
         part = source.choice(
             [
@@ -175,8 +227,8 @@ def spoil_body(source: random.Random, data: bytes) -> bytes:
         )
         near = source.choice([6, 30, len(body)])  # most fields are in front
         at = source.randrange(min(near, len(body)))
-        body = _flip(source, body[:at] + part + body[at + len(part) :])[: entry.size]
-    return data[: entry.offset] + body + data[entry.offset + entry.size :]
+        body = _flip(source, body[:at] + part + body[at + len(part) :])[: section.size]
+    return data[: section.offset] + body + data[section.offset + section.size :]
 
 
 def _flip(source: random.Random, data: bytes) -> bytes:

@@ -17,7 +17,8 @@ import numpy as np
 
 from deepcomp_jax import codings
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
-from deepcomp_jax.format import container, leaf_body, tree_header
+from deepcomp_jax.codings import relative
+from deepcomp_jax.format import container, file_header, leaf_body, tree_header
 from deepcomp_jax.streams.bits import pack, put_varint
 from tests.support import vector_parts as parts
 from tests.support.invalid_vectors import invalid
@@ -33,7 +34,7 @@ def vectors() -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for name, data in valid():
         files[f"valid/{name}.dcz"] = data
-        described = describe(container.loads(data))
+        described = description(data)
         files[f"valid/{name}.json"] = (json.dumps(described, indent=1) + "\n").encode()
     for name, data in invalid():
         assert f"invalid/{name}.dcz" not in files, name
@@ -41,8 +42,10 @@ def vectors() -> dict[str, bytes]:
     return files
 
 
-def describe(network: Compressed) -> dict[str, object]:
+def description(data: bytes) -> dict[str, object]:
     """What a reader must find: structure as a literal, leaves by their SHA-256."""
+    network = container.loads(data)
+    metadata = dict(container.read_header(data).metadata)
     leaves: list[dict[str, object]] = []
     for leaf in network.leaves:
         values = container.values(leaf, network.codebooks)
@@ -53,7 +56,10 @@ def describe(network: Compressed) -> dict[str, object]:
                 "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
             }
         )
-    return {"structure": repr(network.structure), "leaves": leaves}
+    found: dict[str, object] = {"structure": repr(network.structure), "leaves": leaves}
+    if metadata:
+        found["metadata"] = metadata
+    return found
 
 
 def valid() -> Iterator[tuple[str, bytes]]:
@@ -63,18 +69,25 @@ def valid() -> Iterator[tuple[str, bytes]]:
         yield name, apart(network)
     for name, network in _copies():
         yield name, container.dumps(network)
+    yield from _metadata()
+    yield from _in_parts()
     yield from _by_hand()
 
 
 def apart(network: Compressed) -> bytes:
     """A file in which every leaf is stored itself, as readers still accept it."""
-    names = tree_header.leaf_names(network.structure)[0]
-    leaves = [
-        leaf_body.put(name, leaf, network.codebooks)
-        for name, leaf in zip(names, network.leaves, strict=True)
-    ]
+    stored: list[file_header.Stored] = []
+    sections = b""
+    for leaf in network.leaves:
+        shared = isinstance(leaf, SharedLeaf)
+        codebook = network.codebooks[leaf.codebook] if shared else None
+        layout, bodies = leaf_body.put("", leaf, codebook)
+        small = [body for body in bodies if len(body) < file_header.SMALL]
+        large = [body for body in bodies if len(body) >= file_header.SMALL]
+        stored.append(file_header.Stored(layout, tuple(map(len, bodies)), tuple(small)))
+        sections += b"".join(body + parts.crc(body) for body in large)
     tree = tree_header.put(network.structure)
-    return container.join(tree, leaves, network.codebooks)
+    return file_header.put(tree, network.codebooks, stored) + sections
 
 
 # ---- written by the library ---------------------------------------------------------
@@ -271,6 +284,38 @@ def _copies() -> Iterator[tuple[str, Compressed]]:
     yield "copies-of-equal-codebooks", several(*own, last, books=books)
 
 
+def _metadata() -> Iterator[tuple[str, bytes]]:
+    """Strings that go with a network."""
+    some = {"format": "pt", "": "", "层": "é", "long": "x" * 2000, "\0": "\n\0"}
+    network = several(DenseLeaf(np.arange(9)), DenseLeaf(np.arange(500)))
+    yield "metadata", container.dumps(network, some)
+    yield "metadata-alone", container.dumps(Compressed(None, (), ()), {"a": "b"})
+    many = {f"{number:x}": str(number) for number in range(200)}
+    yield "metadata-of-200-pairs", container.dumps(network, many)
+
+
+def _in_parts() -> Iterator[tuple[str, bytes]]:
+    """Leaves of up to 2**24 values, which are whole, and of more.
+
+    Few values are kept, at the ends of parts, so that files are small and readers fast.
+    """
+    for shape, starts in {
+        (2**24,): [0],
+        (2**24 + 1,): [0, 2**22, 2**23, 3 * 2**22, 2**24],
+        (1, 3, 2**23, 1): [0, 2**23, 2**24],  # an index each
+        (19, 887, 1000): range(0, 19 * 887_000, 4 * 887_000),  # four indices each
+    }.items():
+        ends = [*starts[1:], math.prod(shape)]
+        sizes = [end - start for start, end in zip(starts, ends, strict=True)]
+        bodies: list[bytes] = []
+        for number, size in enumerate(sizes, 1):
+            kept = bytes([number, 256 - number])[: min(size, 2)]
+            positions = np.unique([0, size - 1])
+            bodies.append(relative.put_positions(positions, None) + kept)
+        data = parts.leaf_in_parts(bodies, shape, parts.SPARSE)
+        yield f"parts-{'-'.join(map(str, shape))}", data
+
+
 def book(k: int, dtype: type = np.float32) -> np.ndarray:
     """A codebook of k entries around zero, which is left out."""
     entries = np.arange(k) - k // 2
@@ -380,7 +425,7 @@ def _copies_by_hand() -> Iterator[tuple[str, bytes]]:
     number, second = (parts.layout((), parts.RAW, dtype=1) + b"\1" for _ in range(2))
     # Leaf 1 equals leaf 0 and is stored too; each is copied once.
     leaves = number + second + parts.copy_of(1) + parts.copy_of(0) + b"\7\7"
-    data = parts.version_2(parts.header(tree=tree, leaves=leaves))
+    data = parts.header(tree=tree, leaves=leaves)
     yield "copies-not-of-all-that-are-equal", data
 
 

@@ -1,7 +1,8 @@
-"""Where every bit of a `.dcz` file goes, from the file alone.
+"""Where every bit of a `.dcz` file goes, computed from the file alone.
 
-Each bit is counted once: those of a tensor, by part, and those of the file itself add
-up to 8 times the size of the file. `specs/account.md` says what each number means.
+Each bit is counted exactly once, either for a tensor and one of its parts or for the
+file as a whole, so that all counts add up to 8 times the size of the file.
+`specs/account.md` says what each number means.
 """
 
 import math
@@ -21,18 +22,18 @@ from deepcomp_jax.format.source import Source, of_bytes
 from deepcomp_jax.streams.counting import bincount
 from deepcomp_jax.streams.counting import entropy as entropy
 
-DENSE_BITS = 32  # of a value in a dense fp32 file, whatever its dtype is here
+DENSE_BITS = 32  # what a value takes in a dense fp32 file, whatever its dtype is here
 
 
 class Account(NamedTuple):
-    """A file and its bits.
+    """What the bits of a file are spent on.
 
     Attributes:
-        file_bytes: Its size.
-        tensors: In tree order.
-        front: Bits that belong to no tensor: names and containers.
-        unique: Distinct non-zero values, added up over the codebooks and over the
-            tensors that have none and are no copies.
+        file_bytes: The size of the file.
+        tensors: The bits of each tensor, in tree order.
+        front: The bits that belong to no tensor, such as those of names and containers.
+        unique: How many distinct non-zero values there are, added up over the codebooks
+            and over those tensors that have no codebook and are not copies.
     """
 
     file_bytes: int
@@ -45,33 +46,36 @@ class Account(NamedTuple):
 
     @property
     def total(self) -> Parts:
-        """The bits of all tensors and of the file itself: 8 * file_bytes in all."""
+        """The bits of all tensors and of the front, which add up to 8 * file_bytes."""
         rows = [self.front, *(tensor.parts for tensor in self.tensors)]
         return Parts(*map(sum, zip(*rows, strict=True)))
 
     @property
     def parameters(self) -> int:
-        """Number of values of all tensors."""
+        """How many values all tensors have."""
         return sum(tensor.size for tensor in self.tensors)
 
     @property
     def nonzero(self) -> int:
-        """Number of values that are not zero."""
+        """How many of these values are not zero."""
         return sum(tensor.kept for tensor in self.tensors)
 
     @property
     def dense_bytes(self) -> int:
-        """Bytes of all values at 32 bits each."""
+        """The size of the same network with 32 bits for each value."""
         return self.parameters * DENSE_BITS // 8
 
     @property
     def ratio(self) -> float:
-        """Bytes of the dense fp32 values over bytes of the file."""
+        """How many times smaller the file is than the dense fp32 values."""
         return self.dense_bytes / self.file_bytes
 
     @property
     def bound(self) -> float:
-        """Ideal bits of gaps and indices, plus models, codebooks and values."""
+        """The bits that a perfect coder would need with the models of the file.
+
+        These are the ideal bits of gaps and indices, plus models, codebooks and values.
+        """
         total = self.total
         ideal = math.fsum(tensor.ideal for tensor in self.tensors)
         models = total.tables + total.classes + total.codebook
@@ -79,20 +83,22 @@ class Account(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A tensor in the form of tables 2 to 5 of arXiv 1510.00149.
+    """A row of the tables 2 to 5 of arXiv 1510.00149, for a tensor of the file.
 
-    P is pruning, Q is sharing at a fixed number of bits, H is Huffman coding.
+    The paper counts bits after pruning and sharing at a fixed number of bits (P+Q), and
+    again after Huffman coding (P+Q+H). A number is None where it would divide by zero.
 
     Attributes:
-        name: Its path, or "total".
-        size: Number of values.
-        kept: Values stored / all values.
-        weight_bits: Per value stored, P+Q.
-        weight_bits_coded: The same, P+Q+H; code words only.
-        gap_bits: Per gap, P+Q; None if some gaps have no fixed width.
-        gap_bits_coded: The same, P+Q+H; code words only.
-        rate: Bits P+Q with the codebook, over 32 bits a value; likewise.
-        rate_coded: All bits of the tensor, over 32 bits a value.
+        name: Path of the tensor, or "total".
+        size: How many values the tensor has.
+        kept: The fraction of them that is stored.
+        weight_bits: Bits of a stored value before Huffman coding.
+        weight_bits_coded: Mean bits of its code word after it.
+        gap_bits: Bits of a gap before Huffman coding; None if gaps have no fixed width.
+        gap_bits_coded: Mean bits of its code word after it.
+        rate: Bits of the tensor and its codebook before Huffman coding, over 32 bits
+            for each value; None if gaps have no fixed width.
+        rate_coded: All bits that the tensor takes, over 32 bits for each value.
     """
 
     name: str
@@ -130,7 +136,7 @@ def account_file(
         file: The `.dcz` file.
         max_bytes: As for `container.loads`.
         compare: Whether to encode each tensor of labels in all other codings too, to
-            name the next best one. That takes many times as long as all else.
+            name the next best one. That takes many times as long as everything else.
 
     Raises:
         FormatError: The file is damaged or too large.
@@ -138,9 +144,10 @@ def account_file(
     header = reader.read_header(file)
     reader.check(file, header, max_bytes)
     tensors: list[Tensor] = []
+    unique = 0
     used: list[set[int]] = [set() for _ in header.codebooks]
-    charges = dict(enumerate(header.codebook_bytes))  # to the first tensor that uses it
-    alone = 0
+    # A codebook is charged to the first tensor that uses it.
+    charges = dict(enumerate(header.codebook_bytes))
     for entry in header.leaves:
         if entry.layout.copy_of is not None:
             tensors.append(copied(entry, tensors[entry.layout.copy_of]))
@@ -148,26 +155,26 @@ def account_file(
         leaf = reader.read_leaf(file, header, entry)
         measured = _measure(file, header, entry)
         if isinstance(leaf, DenseLeaf):
-            tensors.append(count(entry, leaf, measured, None, 0))
-            alone += tensors[-1].unique
-        else:
-            codebook = header.codebooks[leaf.codebook]
-            charge = charges.pop(leaf.codebook, 0)
-            tensor = count(entry, leaf, measured, codebook, charge)
-            if compare:
-                tensor = tensor._replace(runner_up=leaf_body.runner_up(leaf, codebook))
-            tensors.append(tensor)
-            counts = bincount(leaf.labels.ravel())
-            used[leaf.codebook].update(np.flatnonzero(counts).tolist())
-    unique = alone + sum(
-        distinct(codebook[np.array(sorted(labels - {0}), int) - 1])[1]
-        for codebook, labels in zip(header.codebooks, used, strict=True)
+            tensors.append(count(entry, leaf, measured))
+            unique += tensors[-1].unique
+            continue
+        codebook = header.codebooks[leaf.codebook]
+        charge = charges.pop(leaf.codebook, 0)
+        tensor = count(entry, leaf, measured, codebook, charge)
+        if compare:
+            tensor = tensor._replace(runner_up=leaf_body.runner_up(leaf, codebook))
+        tensors.append(tensor)
+        counts = bincount(leaf.labels.ravel(), 1)[1:]
+        used[leaf.codebook].update(np.flatnonzero(counts).tolist())
+    unique += sum(
+        distinct(codebook[sorted(indices)])[1]
+        for codebook, indices in zip(header.codebooks, used, strict=True)
     )
     return Account(file.size, tuple(tensors), _front(header), unique)
 
 
 def _front(header: Header) -> Parts:
-    """The bits of names, containers and metadata."""
+    """What is left of a header without its tensors, codebooks and small bodies."""
     described = sum(entry.header_bytes for entry in header.leaves)
     sections = [section for entry in header.leaves for section in entry.sections]
     small = sum(section.size for section in sections if not section.checksum_bytes)
@@ -180,21 +187,20 @@ def _measure(file: Source, header: Header, entry: Entry) -> Measured:
     """What the bits of all parts of a tensor are spent on."""
     number = entry.layout.codebook
     codebook = None if number is None else header.codebooks[number]
-    found = Measured()
+    found: list[Measured] = []
     for part in range(len(entry.sections)):
         body = reader.read_body(file, entry, part)
-        own = leaf_body.measure(entry.layout, part, body, codebook)
-        sums: list[Any] = [a + b for a, b in zip(found, own, strict=True)]
-        found = Measured(*sums)._replace(gap_bits=own.gap_bits)
-    return found
+        found.append(leaf_body.measure(entry.layout, part, body, codebook))
+    summed: Any = Measured(*map(sum, zip(*found, strict=True)))
+    widths = {own.gap_bits for own in found}
+    return summed._replace(gap_bits=widths.pop() if len(widths) == 1 else 0)
 
 
 def table(account: Account) -> tuple[Row, ...]:
-    """The paper's tables of each layer, before and after Huffman coding.
+    """The paper's table: a row for each tensor, and the total in the last one.
 
-    The last row is the total, to which the bits of names and containers are added.
-    Unlike in the paper, a filler takes no index (clause G3), so it is none of the
-    values stored.
+    The total includes the bits of names and containers. In the paper a filler zero
+    counts as a stored weight; here it takes no index (clause G3) and does not count.
     """
     tensors = account.tensors
     rows = [_row(tensor.name, (tensor,), tensor.bits) for tensor in tensors]
@@ -202,10 +208,10 @@ def table(account: Account) -> tuple[Row, ...]:
 
 
 def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
-    size, stored, gaps = (
-        sum(getattr(tensor, count) for tensor in tensors)
-        for count in ("size", "stored", "gaps")
-    )
+    """The row of some tensors, which take so many bits of the file."""
+    size = sum(tensor.size for tensor in tensors)
+    stored = sum(tensor.stored for tensor in tensors)
+    gaps = sum(tensor.gaps for tensor in tensors)
     weight_bits = sum(tensor.stored * _fixed_bits(tensor) for tensor in tensors)
     fixed = all(tensor.gap_bits or not tensor.gaps for tensor in tensors)
     gap_bits = sum(tensor.gaps * tensor.gap_bits for tensor in tensors)
@@ -225,14 +231,14 @@ def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
 
 
 def _fixed_bits(tensor: Tensor) -> int:
-    """Bits of a stored value if all have the same number."""
+    """Bits of a stored value before Huffman coding, when all take as many."""
     if tensor.layout.codebook is None:
         return 8 * tensor.layout.dtype.itemsize
     return max(0, tensor.clusters - 1).bit_length()
 
 
 def to_dict(account: Account) -> dict[str, Any]:
-    """The account as plain dictionaries, lists, numbers and strings, for JSON.
+    """Makes plain dictionaries, lists, numbers and strings of an account, for JSON.
 
     Sizes are in bits unless a name says otherwise.
     """
@@ -263,7 +269,8 @@ def to_dict(account: Account) -> dict[str, Any]:
                 "bits": tensor.parts._asdict() | {"total": tensor.bits},
                 "ideal": tensor.ideal,
                 "body_bytes": tensor.body_bytes,
-                "runner_up": _runner_up(tensor),
+                "runner_up": tensor.runner_up
+                and dict(zip(("coding", "bytes"), tensor.runner_up, strict=True)),
                 "table": {k: v for k, v in row._asdict().items() if k != "name"},
             }
             for tensor, row in rows
@@ -271,14 +278,6 @@ def to_dict(account: Account) -> dict[str, Any]:
     }
 
 
-def _runner_up(tensor: Tensor) -> dict[str, str | int] | None:
-    """The next coding, as JSON."""
-    if tensor.runner_up is None:
-        return None
-    return dict(zip(("coding", "bytes"), tensor.runner_up, strict=True))
-
-
 def format(account: Account) -> str:
-    """The account as text: the bits of each tensor and part, and the sizes in all."""
-    rows = [row._asdict() for row in table(account)]
-    return render(to_dict(account), rows)
+    """Writes an account as text: a line for each tensor, then the sizes of it all."""
+    return render(to_dict(account), table(account))

@@ -11,26 +11,23 @@ from deepcomp_jax.format.file_header import Entry
 from deepcomp_jax.format.leaf_header import CODINGS, Layout
 from deepcomp_jax.streams.counting import bincount
 
-# The parts of a body, which are the first fields of `Measured`.
-_OF_BODY = (
-    *("positions", "indices", "tables", "lanes", "classes", "header", "padding"),
-)
+_BLOCK = 1 << 16  # values counted together
 
 
 class Parts(NamedTuple):
-    """What bits are spent on.
+    """The bits that a tensor, or a whole file, spends on each purpose.
 
     Attributes:
-        positions: Code words of the gaps.
-        indices: Code words of the indices into a codebook, or of labels.
-        values: Values that are stored one by one.
-        codebook: Size and entries of a codebook.
-        tables: Code tables and frequencies.
-        classes: Classes of the grouped coding.
+        positions: The code words of gaps, which say where the weights are.
+        indices: The code words of indices into a codebook, or of labels.
+        values: Values that are stored one by one, without a codebook.
+        codebook: The size and the entries of a codebook.
+        tables: Huffman code tables, and frequencies of symbols.
+        classes: The classes of the grouped coding.
         lanes: Where the lanes of the streams begin, and their states.
-        header: What describes a tensor or the file; the number of gaps.
-        checksum: Checksums.
-        padding: Zero bits that fill bytes.
+        header: The description of a tensor or of the file, and the number of gaps.
+        checksum: Checksums of the header and of the bodies.
+        padding: Zero bits that fill up bytes.
     """
 
     positions: int = 0
@@ -46,27 +43,27 @@ class Parts(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A tensor and its bits.
+    """A tensor of a file, and what its bits are spent on.
 
     Attributes:
-        name: Its path.
-        layout: Shape, dtype and coding.
-        coding: Its name, or "copy" if another tensor is stored in its place.
-        size: Number of values.
-        kept: Values that are not zero.
-        unique: Distinct values among them; NaNs count as one.
-        stored: Values in the file: all if raw, none of a copy, else those kept. A -0.0
-            is stored.
-        gaps: Gap symbols.
-        fillers: Those among them that stand for zeros only.
-        gap_bits: Width of a gap symbol without a code, 0 if the coding has no such.
-        clusters: Entries of the codebook, 0 if there is none.
-        parts: Its bits. A codebook of several tensors is charged to the first.
-        ideal: Bits that gaps and indices need: at their order-0 entropy or, where a
-            stream has models, at the code length of those.
-        body_bytes: Bytes of the body: the tensor without header and checksum.
-        runner_up: The smallest other coding of labels, and the bytes of its body; None
-            for a tensor that has no labels of its own, or if nobody asked.
+        name: The path of the tensor, such as "params/fc1/kernel".
+        layout: How the file describes the tensor: its shape, dtype and coding.
+        coding: Name of the coding, or "copy" if an equal tensor is stored in its place.
+        size: How many values the tensor has.
+        kept: How many of them are not zero.
+        unique: How many distinct values there are among these; all NaNs count as one.
+        stored: How many values the file stores: all of a raw tensor, none of a copy,
+            and else those that are kept and any -0.0.
+        gaps: How many gap symbols there are.
+        fillers: How many of these only bridge a run of zeros.
+        gap_bits: Width of a gap symbol before entropy coding; 0 if it has none.
+        clusters: How many entries the codebook has; 0 if there is none.
+        parts: The bits by purpose. The first tensor that uses a codebook pays for it.
+        ideal: The bits that gaps and indices would need at their order-0 entropy or,
+            where the stream has models, at the code length under those.
+        body_bytes: The size of the body, which is all but the header and the checksum.
+        runner_up: The smallest other coding and the size of its body in bytes; None for
+            a raw tensor or a copy, or where the account was not asked to compare.
     """
 
     name: str
@@ -87,7 +84,7 @@ class Tensor(NamedTuple):
 
     @property
     def bits(self) -> int:
-        """All bits of the tensor."""
+        """All bits that the tensor takes."""
         return sum(self.parts)
 
 
@@ -95,33 +92,38 @@ def count(
     entry: Entry,
     leaf: DenseLeaf | SharedLeaf,
     measured: Measured,
-    codebook: np.ndarray | None,
-    codebook_bytes: int,
+    codebook: np.ndarray = np.empty(0),
+    codebook_bytes: int = 0,
 ) -> Tensor:
-    """Counts a tensor.
+    """Counts the bits of a tensor.
 
     Args:
-        entry: What the header says about it.
-        leaf: What it holds.
-        measured: Of its body.
-        codebook: Its codebook, if it has one.
-        codebook_bytes: What the codebook adds to its bits.
+        entry: What the header of the file says about the tensor.
+        leaf: What the tensor holds.
+        measured: What the bits of its body are spent on.
+        codebook: The codebook of a tensor that has labels.
+        codebook_bytes: What to charge the tensor for its codebook.
     """
-    own: dict[str, int] = {name: getattr(measured, name) for name in _OF_BODY}
+    body = {
+        name: getattr(measured, name)
+        for name in Parts._fields
+        if name in Measured._fields
+    }
     if isinstance(leaf, DenseLeaf):
         kept, unique = distinct(leaf.values.ravel())
-        raw = 8 * entry.size - sum(own.values())
-        stored = raw // (8 * entry.layout.dtype.itemsize)
+        values = 8 * entry.size - sum(body.values())
+        stored = values // (8 * entry.layout.dtype.itemsize)
     else:
-        raw = 0
+        values = 0
         used = bincount(leaf.labels.ravel(), 1)[1:]
-        stored = kept = int(used.sum())
-        unique = int(np.count_nonzero(used))
-        if codebook is not None:  # some have entries of -0.0 and several NaNs
-            counted = used[: codebook.size]
-            kept = int(counted[codebook[: counted.size] != 0].sum())
-            unique = distinct(codebook[: counted.size][counted > 0])[1]
-    parts = Parts(**own, values=raw, codebook=8 * codebook_bytes)._replace(
+        stored = int(used.sum())
+        # Not every entry is another number: some are -0.0, and several may be NaN.
+        entries = codebook[: used.size]
+        kept = int(used[entries != 0].sum())
+        unique = distinct(entries[used > 0])[1]
+    parts = Parts(**body)._replace(
+        values=values,
+        codebook=8 * codebook_bytes,
         header=8 * entry.header_bytes + measured.header,
         checksum=8 * entry.checksum_bytes,
     )
@@ -136,7 +138,7 @@ def count(
         gaps=measured.gaps,
         fillers=measured.fillers,
         gap_bits=measured.gap_bits,
-        clusters=0 if codebook is None else codebook.size,
+        clusters=codebook.size,
         parts=parts,
         ideal=measured.ideal,
         body_bytes=entry.size,
@@ -144,11 +146,11 @@ def count(
 
 
 def copied(entry: Entry, original: Tensor) -> Tensor:
-    """Counts a tensor that is the same as one before and takes a header only.
+    """Counts a tensor that equals an earlier one, and so takes a header only.
 
     Args:
-        entry: What the header says about it.
-        original: The tensor that is stored.
+        entry: What the header of the file says about the copy.
+        original: The tensor that it is a copy of.
     """
     return original._replace(
         name=entry.name,
@@ -167,19 +169,46 @@ def copied(entry: Entry, original: Tensor) -> Tensor:
 
 @functools.cache
 def _header_alone(size: int) -> Parts:
-    """The parts of a copy, of which a small file may hold very many."""
+    """The parts of a copy; cached, as a small file may hold very many copies."""
     return Parts(header=8 * size)
 
 
 def distinct(values: np.ndarray) -> tuple[int, int]:
-    """How many values are not zero, and how many distinct ones there are among them."""
+    """How many values are not zero, and how many distinct ones there are among them.
+
+    Args:
+        values: Flat. They are sorted where they are, if they have more than two bytes:
+            a large tensor is not held twice.
+    """
     with np.errstate(invalid="ignore"):  # signalling NaNs are values like others
-        # NumPy knows the NaNs of its own dtypes only.
-        wide = values.astype(np.float32) if values.dtype.isbuiltin == 2 else values
-        nonzero = wide[wide != 0]
-        return nonzero.size, np.unique(nonzero).size
+        return _by_words(values) if values.dtype.itemsize <= 2 else _by_order(values)
+
+
+def _by_words(values: np.ndarray) -> tuple[int, int]:
+    words = values.view(f"u{values.dtype.itemsize}")
+    counts = bincount(words)
+    present = np.flatnonzero(counts)
+    # NumPy knows the NaNs of its own dtypes only.
+    wide = present.astype(words.dtype).view(values.dtype).astype(np.float32)
+    nonzero = wide != 0
+    return int(counts[present[nonzero]].sum()), np.unique(wide[nonzero]).size
+
+
+def _by_order(values: np.ndarray) -> tuple[int, int]:
+    values.sort()
+    kept = unique = nans = 0
+    last = np.zeros(1, values.dtype)
+    for first in range(0, values.size, _BLOCK):
+        own = values[first : first + _BLOCK]
+        kept += np.count_nonzero(own)
+        numbers = own[own == own]  # NaNs are behind all numbers
+        nans += own.size - numbers.size
+        joined = np.append(last, numbers)
+        unique += np.count_nonzero((numbers != 0) & (numbers != joined[:-1]))
+        last = joined[-1:]
+    return int(kept), int(unique + (nans > 0))
 
 
 def divide(above: int, below: int) -> float | None:
-    """A ratio; None if there is nothing below."""
+    """A ratio, or None instead of dividing by zero."""
     return above / below if below else None

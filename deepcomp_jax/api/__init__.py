@@ -9,5 +9,7 @@ from deepcomp_jax.api.files import load as load
 from deepcomp_jax.api.files import loads as loads
 from deepcomp_jax.api.files import report as report
 from deepcomp_jax.api.files import save as save
+from deepcomp_jax.api.opened import File as File
+from deepcomp_jax.api.opened import Leaf as Leaf
 from deepcomp_jax.api.opened import open as open
 from deepcomp_jax.api.streaming import write as write

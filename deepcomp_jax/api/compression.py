@@ -21,6 +21,8 @@ from deepcomp_jax.share.weights import SharedWeights, share_leaves
 WEIGHT_ERROR = 0.035
 TABLE_ERROR = 0.08  # a row is looked up alone: its errors are not added up in products
 
+_BLOCK = 1 << 16  # labels that are looked up at a time
+
 _Numbered: TypeAlias = dict[object, tuple[int, np.ndarray]]  # codebooks by contents
 
 
@@ -323,12 +325,20 @@ def _canonical(
         old = {name: np.asarray(shared.labels[name]) for name in names}
         used = np.zeros(len(codebook) + 1, bool)
         for array in old.values():
-            used |= np.bincount(array.ravel(), minlength=len(used)).astype(bool)
+            for own in _blocks(array):
+                used |= np.bincount(own, minlength=len(used)) > 0
         values = np.concatenate([np.zeros(1, codebook.dtype), codebook])
         # Fine-tuning may have moved an entry to zero: its weights are zero then.
         used &= values != 0
         entries[group] = np.unique(values[used])
         new = np.zeros(len(used), np.min_scalar_type(len(entries[group])))
         new[used] = np.searchsorted(entries[group], values[used]) + 1
-        labels |= {name: new[array] for name, array in old.items()}
+        for name, array in old.items():
+            taken = [new.take(own) for own in _blocks(array)]
+            labels[name] = np.concatenate(taken).reshape(array.shape)
     return entries, labels
+
+
+def _blocks(labels: np.ndarray) -> list[np.ndarray]:
+    """Labels in parts, of which NumPy makes indices of eight bytes one at a time."""
+    return np.split(labels.ravel(), range(_BLOCK, labels.size, _BLOCK))

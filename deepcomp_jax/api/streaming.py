@@ -30,6 +30,19 @@ from deepcomp_jax.rules import Followed, Rule, resolve
 Progress: TypeAlias = Callable[[int, int, int, int], None]
 _Finished: TypeAlias = tuple[Encoded, np.ndarray | None]  # a leaf and its codebook
 
+
+class TooLarge(ValueError):
+    """A file has more bytes than it may.
+
+    Attributes:
+        size: That it would have.
+    """
+
+    def __init__(self, size: int, max_bytes: int) -> None:
+        super().__init__(f"the file would have {size} bytes, above {max_bytes}")
+        self.size = size
+
+
 _AT_ONCE = 1 << 26  # bytes of small leaves that are worked on at a time
 
 
@@ -40,6 +53,7 @@ def write(
     *,
     metadata: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    max_bytes: int | None = None,
     files: int = 1,
     file: int | None = None,
 ) -> int:
@@ -60,6 +74,7 @@ def write(
         metadata: As for `save`.
         progress: Is called after each leaf with the number of leaves that are done and
             of all leaves, the bytes of those that are done, and those of the file.
+        max_bytes: A file that would be larger is not written.
         files: Of how many files the network is to be a set, "model-00001-of-00004.dcz"
             for path "model.dcz" and so on, with about as many bytes of leaves in each;
             `load` and `open` take the path of the set.
@@ -72,6 +87,7 @@ def write(
         The size of what was written, in bytes.
 
     Raises:
+        TooLarge: The file would have more than `max_bytes`.
         ValueError, OSError: As for `compress` and `save`; nothing on disk is changed,
             but for files of a set that were finished before.
 
@@ -97,7 +113,7 @@ def write(
     names, _ = tree_header.leaf_names(structure)
     batches = _batches(names, followed)
     progress = progress or (lambda *_: None)
-    job = _Job(structure, named, rules, followed, metadata or {}, progress)
+    job = _Job(structure, named, rules, followed, metadata or {}, progress, max_bytes)
     if files == 1:
         return _write_file(path, job, batches)
     total = 0
@@ -118,6 +134,7 @@ class _Job(NamedTuple):
         followed: The rules that they follow.
         metadata: Strings that go with it.
         progress: Who is told of it.
+        max_bytes: Of a file; None for any.
     """
 
     structure: Structure
@@ -126,6 +143,7 @@ class _Job(NamedTuple):
     followed: Mapping[str, Followed]
     metadata: Mapping[str, str]
     progress: Progress
+    max_bytes: int | None
 
 
 def _write_file(
@@ -157,7 +175,10 @@ def _write_file(
                 following = next(order, None)
         if len(here) == len(writer.names):
             check_codings(job.rules if here else (), job.followed, labeled)
-        return writer.finish(out, job.metadata)
+        size = writer.finish(out, job.metadata)
+        if job.max_bytes is not None and size > job.max_bytes:
+            raise TooLarge(size, job.max_bytes)
+        return size
 
 
 def _elsewhere(leaf: Any) -> Layout:

@@ -14,7 +14,9 @@ from typing import Any
 
 from deepcomp_jax.checkpoints import containers, kinds
 from deepcomp_jax.checkpoints.kinds import FORMATS as FORMATS
+from deepcomp_jax.checkpoints.kinds import of_ending as of_ending
 from deepcomp_jax.checkpoints.leaves import Checkpoint as Checkpoint
+from deepcomp_jax.checkpoints.leaves import CheckpointError as CheckpointError
 from deepcomp_jax.checkpoints.leaves import Leaf as Leaf
 
 
@@ -28,9 +30,9 @@ def open(path: str | PathLike[str]) -> Checkpoint:
             index; of a set of `.dcz` files, "model.dcz" or any of them.
 
     Raises:
-        ValueError: The format is none of `FORMATS`, or the file is damaged.
+        CheckpointError: The format is none of `FORMATS` or needs a library that is not
+            installed, or the file is damaged. (It is a ValueError too.)
         OSError: There is no such file.
-        ModuleNotFoundError: A library for the format is not installed; says which.
 
     Examples:
         >>> import os, tempfile, numpy as np
@@ -68,9 +70,8 @@ def write(
             have no ending and need it: "safetensors-sharded" or "orbax".
 
     Raises:
-        ValueError: The format is not known or cannot hold a leaf; says which one.
+        CheckpointError: The format is not known or cannot hold a leaf; says which one.
         OSError: The path cannot be written.
-        ModuleNotFoundError: A library for the format is not installed; says which.
 
     Examples:
         >>> import os, tempfile, numpy as np
@@ -83,12 +84,14 @@ def write(
     if format is None:
         format = kinds.of_ending(path)
     if format is None:
-        raise ValueError(
+        raise CheckpointError(
             f"{fspath(path)!r} has no ending that says its format: give one of "
             f"{', '.join(FORMATS)}"
         )
     if format not in FORMATS:
-        raise ValueError(f"no format {format!r}: choose one of {', '.join(FORMATS)}")
+        raise CheckpointError(
+            f"no format {format!r}: choose one of {', '.join(FORMATS)}"
+        )
     _module(format).write(Path(path), containers.plain(tree), dict(metadata or {}))
 
 

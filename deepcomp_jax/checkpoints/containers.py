@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from deepcomp_jax.checkpoints.leaves import CheckpointError
+
 _NUMBERS = (bool, int, float, complex)
 
 
@@ -65,13 +67,13 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     """The leaves of plain containers by name: the path of keys, joined by "/".
 
     Raises:
-        ValueError: Two leaves have one name, as in `{"a/b": x, "a": {"b": y}}`.
+        CheckpointError: Two leaves have one name, as in `{"a/b": x, "a": {"b": y}}`.
     """
     named: dict[str, Any] = {}
     for path, leaf in paths(tree):
         name = "/".join(map(str, path))
         if name in named:
-            raise ValueError(f"two leaves are named {name!r}: rename a key")
+            raise CheckpointError(f"two leaves are named {name!r}: rename a key")
         named[name] = leaf
     return named
 

@@ -7,6 +7,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from deepcomp_jax.checkpoints import shards
+from deepcomp_jax.checkpoints.leaves import CheckpointError
 
 FORMATS = {  # name: module
     "safetensors": "safetensors",
@@ -43,7 +44,7 @@ def of_content(path: str | PathLike[str]) -> str:
     """The format of a checkpoint.
 
     Raises:
-        ValueError: It is of none that can be read; says what to do.
+        CheckpointError: It is of none that can be read; says what to do.
         OSError: There is no such file.
     """
     given = Path(path)
@@ -55,10 +56,10 @@ def of_content(path: str | PathLike[str]) -> str:
         front = file.read(_FRONT)
     found = _of_front(front, given)
     if found in _WAYS_OUT:
-        raise ValueError(f"{fspath(path)} is {_WAYS_OUT[found]}")
+        raise CheckpointError(f"{fspath(path)} is {_WAYS_OUT[found]}")
     if found is None:
         known = ", ".join(FORMATS)
-        raise ValueError(f"{fspath(path)} has none of the formats {known}")
+        raise CheckpointError(f"{fspath(path)} has none of the formats {known}")
     return found
 
 
@@ -100,9 +101,11 @@ def _of_folder(folder: Path) -> str:
         return "orbax"
     if any((entry / "_METADATA").exists() for entry in folder.iterdir()):
         return "orbax"
-    found = sorted(n for n in names if n.endswith((".safetensors", ".dcz", ".msgpack")))
-    more = f": name the file, such as {folder / found[0]}" if found else ""
-    raise ValueError(
+    # A manager of Orbax keeps steps under their numbers.
+    steps = sorted((n for n in names if n.isdigit()), key=int)
+    within = steps[-1:] or sorted(n for n in names if of_ending(n))[:1]
+    more = f": name what is in it, such as {folder / within[0]}" if within else ""
+    raise CheckpointError(
         f"{folder} is a folder, but of no checkpoint of Orbax or of safetensors with "
         f"an index{more}"
     )

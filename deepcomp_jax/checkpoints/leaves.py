@@ -11,6 +11,10 @@ import numpy as np
 Read = Callable[[slice | None], np.ndarray]
 
 
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read or written; the message says what to do."""
+
+
 class Leaf:
     """A tensor on the disk; nothing of it is read until it is asked for.
 
@@ -124,10 +128,10 @@ def from_bytes(data: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarr
     """The inverse of `bytes_of`: an array in the byte order of this machine.
 
     Raises:
-        ValueError: There are not as many bytes as the array has.
+        CheckpointError: There are not as many bytes as the array has.
     """
     if len(data) != count(shape) * dtype.itemsize:
-        raise ValueError(
+        raise CheckpointError(
             f"the file ends within the values of a tensor: {len(data)} bytes of "
             f"{count(shape) * dtype.itemsize}"
         )

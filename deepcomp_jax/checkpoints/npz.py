@@ -6,7 +6,9 @@ arrays are read as bfloat16, as those do who save checkpoints so.
 
 import contextlib
 import functools
+import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import IO, Any
@@ -15,11 +17,19 @@ import ml_dtypes
 import numpy as np
 
 from deepcomp_jax.checkpoints import containers
-from deepcomp_jax.checkpoints.leaves import Checkpoint, Leaf, count, rows_of
+from deepcomp_jax.checkpoints.leaves import (
+    Checkpoint,
+    CheckpointError,
+    Leaf,
+    count,
+    rows_of,
+)
 from deepcomp_jax.format import files
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _UNTYPED = np.dtype("V2")
+# What the library raises: RuntimeError for encryption and unknown compressions.
+_DAMAGES = ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -30,18 +40,17 @@ def read(path: str | PathLike[str]) -> Checkpoint:
     """Opens an archive; see `checkpoints.open`."""
     stack = contextlib.ExitStack()
     try:
-        file = stack.enter_context(open(path, "rb"))
-        archive = stack.enter_context(zipfile.ZipFile(file))
+        archive = stack.enter_context(zipfile.ZipFile(path))
         leaves: dict[str, Leaf] = {}
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if name == info.filename or name in leaves:
-                raise ValueError(f"{info.filename!r} is no array, or there twice")
+                raise CheckpointError(f"{info.filename!r} is no array, or there twice")
             leaves[name] = _leaf(archive, info, name)
-        size = file.seek(0, 2)
-    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        size = os.stat(path).st_size
+    except _DAMAGES as error:
         stack.close()
-        raise ValueError(f"{fspath(path)} is no .npz file: {error}") from None
+        raise CheckpointError(f"{fspath(path)} is no .npz file: {error}") from None
     except BaseException:
         stack.close()
         raise
@@ -52,19 +61,17 @@ def _leaf(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Leaf:
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)
         if version not in _HEADERS:
-            raise ValueError(f"array {name!r} has version {version}")
+            raise CheckpointError(f"array {name!r} has version {version}")
         shape, by_columns, dtype = _HEADERS[version](member)
         start = member.tell()
     if dtype.hasobject:
-        raise ValueError(
+        raise CheckpointError(
             f"array {name!r} holds pickled objects, which could run any program: save "
             "it as numbers"
         )
     if start + count(shape) * dtype.itemsize != info.file_size:
-        raise ValueError(f"array {name!r} has another size than its header says")
-    read_rows = functools.partial(
-        _rows, archive, info, start, shape, dtype, by_columns
-    )
+        raise CheckpointError(f"array {name!r} has another size than its header says")
+    read_rows = functools.partial(_rows, archive, info, start, shape, dtype, by_columns)
     known = _BFLOAT16 if dtype == _UNTYPED else dtype.newbyteorder("=")
     return Leaf(shape, known, read_rows)
 
@@ -81,11 +88,15 @@ def _rows(
     """The values of an array, or those at some indices of its first axis."""
     wanted = None if by_columns else rows
     first, size, shown = rows_of(shape, dtype.itemsize, wanted)
-    with archive.open(info) as member:
-        member.seek(start + first)
-        raw = bytearray(size)
-        if _fill(member, raw) < size:
-            raise ValueError(f"{info.filename!r} ends within its values")
+    raw = bytearray(size)
+    try:
+        with archive.open(info) as member:
+            member.seek(start + first)
+            done = _fill(member, raw)
+    except _DAMAGES as error:
+        raise CheckpointError(f"{info.filename!r} is damaged: {error}") from None
+    if done < size:
+        raise CheckpointError(f"{info.filename!r} ends within its values")
     order = "F" if by_columns else "C"
     values = np.frombuffer(raw, dtype).reshape(shown, order=order)
     if dtype == _UNTYPED:
@@ -107,12 +118,14 @@ def write(path: str | PathLike[str], tree: Any, metadata: Mapping[str, str]) -> 
     leaves = containers.named_leaves(tree)
     for name, leaf in leaves.items():
         if np.dtype(leaf.dtype).isbuiltin != 1 and leaf.dtype != _BFLOAT16:
-            raise ValueError(
+            raise CheckpointError(
                 f"leaf {name!r} is {leaf.dtype}, which .npz files do not have: choose "
                 "another format, such as .safetensors"
             )
         if "\0" in name or len(name.encode()) > 65000:
-            raise ValueError(f"no .npz file can hold the name {name[:40]!r}: rename it")
+            raise CheckpointError(
+                f"no .npz file can hold the name {name[:40]!r}: rename it"
+            )
     with (
         files.replacing(path) as file,
         zipfile.ZipFile(file, "w", allowZip64=True) as archive,

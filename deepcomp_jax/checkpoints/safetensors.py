@@ -20,6 +20,7 @@ import numpy as np
 from deepcomp_jax.checkpoints import containers
 from deepcomp_jax.checkpoints.leaves import (
     Checkpoint,
+    CheckpointError,
     Leaf,
     bytes_of,
     count,
@@ -90,7 +91,7 @@ def content(file: Source, path: str | PathLike[str]) -> Content:
         path: Its path, for errors.
 
     Raises:
-        ValueError: The header is none, or lies about the file.
+        CheckpointError: The header is none, or lies about the file.
     """
     try:
         start, header = _header(file)
@@ -108,7 +109,9 @@ def content(file: Source, path: str | PathLike[str]) -> Content:
         size = file.size - start
         _require(end == size, f"it describes {end} bytes of values, but has {size}")
     except ValueError as error:
-        raise ValueError(f"{fspath(path)} is no safetensors file: {error}") from None
+        raise CheckpointError(
+            f"{fspath(path)} is no safetensors file: {error}"
+        ) from None
     return Content(leaves, metadata)
 
 
@@ -121,11 +124,11 @@ def _header(file: Source) -> tuple[int, dict[str, Any]]:
     try:
         header = json.loads(raw.decode(), object_pairs_hook=_unique)
     except RecursionError:
-        raise ValueError("its header nests too deep") from None
+        raise CheckpointError("its header nests too deep") from None
     except UnicodeDecodeError:
-        raise ValueError("its header is not UTF-8") from None
+        raise CheckpointError("its header is not UTF-8") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"its header is not JSON: {error}") from None
+        raise CheckpointError(f"its header is not JSON: {error}") from None
     _require(isinstance(header, dict), "its header is not a mapping")
     return 8 + size, header
 
@@ -156,7 +159,7 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
 
 def _require(condition: bool, problem: str) -> None:
     if not condition:
-        raise ValueError(problem)
+        raise CheckpointError(problem)
 
 
 def _is_strings(value: Any) -> bool:
@@ -195,13 +198,13 @@ def check(leaves: Mapping[str, Any]) -> None:
     """Checks that a file can hold some leaves.
 
     Raises:
-        ValueError: It cannot; says which leaf is why.
+        CheckpointError: It cannot; says which leaf is why.
     """
     for name, leaf in leaves.items():
         if name == "__metadata__":
-            raise ValueError("no tensor can be named '__metadata__': rename it")
+            raise CheckpointError("no tensor can be named '__metadata__': rename it")
         if native(leaf) not in _CODES:
-            raise ValueError(
+            raise CheckpointError(
                 f"leaf {name!r} is {leaf.dtype}, which safetensors do not have: "
                 "convert it, or leave it out"
             )
@@ -212,7 +215,9 @@ def native(leaf: Any) -> np.dtype:
     return np.dtype(leaf.dtype).newbyteorder("=")
 
 
-def put(file: IO[bytes], leaves: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+def put(
+    file: IO[bytes], leaves: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
     """Writes the header, and then a leaf after the other.
 
     Values are in the order of the library: dtypes of more bytes first, so that all

@@ -1,7 +1,7 @@
 """Folders of several safetensors files with an index, as those of Transformers.
 
-    model.safetensors.index.json     {"weight_map": {name: file}, "metadata": {...}}
-    model-00001-of-00003.safetensors ...
+model.safetensors.index.json     {"weight_map": {name: file}, "metadata": {...}}
+model-00001-of-00003.safetensors ...
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepcomp_jax.checkpoints import containers, folders, safetensors
-from deepcomp_jax.checkpoints.leaves import Checkpoint, Leaf, count
+from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf, count
 from deepcomp_jax.format import source
 
 INDEX = "model.safetensors.index.json"
@@ -34,12 +34,12 @@ def read(path: str | PathLike[str]) -> Checkpoint:
             file = stack.enter_context(source.opened(index.with_name(shard)))
             content = safetensors.content(file, index.with_name(shard))
             if twice := leaves.keys() & content.leaves.keys():
-                raise ValueError(f"{index}: two files hold {min(twice)!r}")
+                raise CheckpointError(f"{index}: two files hold {min(twice)!r}")
             leaves |= content.leaves
             metadata |= content.metadata
             size += file.size
         if missing := placed.keys() - leaves.keys():
-            raise ValueError(f"{index}: no file holds {min(missing)!r}")
+            raise CheckpointError(f"{index}: no file holds {min(missing)!r}")
     except BaseException:
         stack.close()
         raise
@@ -53,10 +53,12 @@ def _weight_map(index: Path) -> dict[str, str]:
         placed = json.loads(index.read_bytes())["weight_map"]
         names = set(placed.values())
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise ValueError(f"{index} is no index of safetensors files") from None
+        raise CheckpointError(f"{index} is no index of safetensors files") from None
     strange = [n for n in names if not isinstance(n, str) or Path(n).name != n]
     if strange:
-        raise ValueError(f"{index} names {strange[0]!r}, which is no file beside it")
+        raise CheckpointError(
+            f"{index} names {strange[0]!r}, which is no file beside it"
+        )
     return placed
 
 

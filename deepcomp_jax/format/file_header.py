@@ -18,6 +18,7 @@ Format notes:
 - Strings and tree are written in `tree_header`, layouts and codebooks in `leaf_header`.
 """
 
+import itertools
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -142,7 +143,9 @@ def put(
         metadata: Strings that go with the network.
 
     Raises:
-        ValueError: The codebooks have too many entries together.
+        ValueError: The codebooks have too many entries together, or UTF-8 cannot hold
+            the metadata.
+        TypeError: The metadata are no strings.
     """
     entries = sum(codebook.size for codebook in codebooks)
     if entries > MAX_ENTRIES:
@@ -168,11 +171,13 @@ def put(
 def _put_metadata(metadata: Mapping[str, str]) -> bytes:
     if not metadata:
         return b""
+    for text in itertools.chain(*metadata.items()):
+        if not isinstance(text, str):
+            raise TypeError(f"metadata must be strings, got {text!r}: convert it")
     out = [bits.put_varint(len(metadata))]
-    for pair in sorted(metadata.items()):
-        for text in pair:
-            raw = tree_header.utf8(text)
-            out += [bits.put_varint(len(raw)), raw]
+    for text in itertools.chain(*sorted(metadata.items())):
+        raw = tree_header.utf8(text)
+        out += [bits.put_varint(len(raw)), raw]
     return b"".join(out)
 
 

@@ -217,13 +217,15 @@ def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | Share
         return DenseLeaf(read_values(source, header, entry))
     codebook = header.codebooks[layout.codebook]
     known = leaf_body.described(layout.shape, codebook)
-    labels, gap_bits = np.zeros(layout.size, known.dtype), None
+    labels = np.zeros(layout.size, known.dtype)
+    widths: set[int | None] = set()
     for part in range(layout.parts.number):
         with located(entry, part):
             body = read_body(source, entry, part)
             own = leaf_body.get_labels(layout, part, body, codebook, rans.take)
-            gap_bits = leaf_body.gap_bits(layout, body)
+            widths.add(leaf_body.gap_bits(layout, body))
         labels[layout.parts.span(part)] = own
+    gap_bits = widths.pop() if len(widths) == 1 else None  # of all parts, if they agree
     shaped, coding = labels.reshape(layout.shape), CODINGS[layout.coding]
     return SharedLeaf(shaped, layout.codebook, coding, gap_bits)
 

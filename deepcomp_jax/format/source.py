@@ -7,7 +7,9 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from os import PathLike
-from typing import NamedTuple
+from typing import IO, NamedTuple
+
+from deepcomp_jax.format import file_header
 
 _LOCK = threading.Lock()  # for Windows, where all threads have one position in a file
 
@@ -36,18 +38,24 @@ def opened(path: str | PathLike[str]) -> Iterator[Source]:
 
     Bytes are read where they are asked for and not mapped into memory: a mapped file
     that somebody cuts short ends the process, a read one ends in a `FormatError`.
+
+    Raises:
+        FormatError: C1 to C3, of a file without a size.
     """
     with open(path, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            yield of_bytes(file.read())
+            front = file.read(file_header.PREFIX_BYTES)
+            file_header.end(front)  # other devices and pipes may never end
+            yield of_bytes(front + file.read())
             return
-        yield Source(functools.partial(_whole, file.fileno()), status.st_size)
+        yield Source(functools.partial(_whole, file), status.st_size)
 
 
-def _whole(number: int, offset: int, size: int) -> bytes:
+def _whole(file: IO[bytes], offset: int, size: int) -> bytes:
     """So many bytes: the system may give fewer than were asked for at a time."""
     pieces: list[bytes] = []
+    number = file.fileno()  # of a file that was closed there is none
     while size > 0 and (piece := _piece(number, offset, size)):
         pieces.append(piece)
         offset, size = offset + len(piece), size - len(piece)

@@ -113,12 +113,17 @@ def put(structure: Structure) -> bytes:
     return b"".join(out)
 
 
-def utf8(key: str) -> bytes:
+def utf8(text: str) -> bytes:
+    """A string as bytes.
+
+    Raises:
+        ValueError: It has a surrogate alone.
+    """
     try:
-        return key.encode()
+        return text.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"key {key!r} holds a lone surrogate, which UTF-8 cannot: rename it"
+            f"{text!r} holds a lone surrogate, which UTF-8 cannot: change it"
         ) from None
 
 

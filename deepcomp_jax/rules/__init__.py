@@ -18,7 +18,7 @@ PruneMethod: TypeAlias = Callable[[Sequence[jax.Array]], list[jax.Array]]
 # Maps non-zero values `[n]` and their importance `[n]` (or None) to centroids `[k]`.
 ShareMethod: TypeAlias = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
-# How many arguments a method takes, and an example of one.
+# How many arguments each kind of method takes, and an example of one.
 _METHODS = {
     "prune": (1, "prune.by_magnitude(0.8)"),
     "share": (2, "share.kmeans(bits=4)"),
@@ -28,30 +28,31 @@ _KEYSTR = re.compile(r"\[['\"]")  # how `jax.tree_util.keystr` writes a key
 
 @dataclass(frozen=True)
 class Rule:
-    """How the leaves are compressed whose names match a pattern.
+    """Says how to compress the leaves whose names match a pattern.
 
-    A leaf follows the first rule that matches it, and is left as it is where none does.
-    Every function that chooses leaves takes a list of rules and reads the parts that it
-    acts on, so that one list serves `prune.masks`, `share.share`, `compress`, `pack`,
-    `rate.quantize` and `budget.within_bytes`.
+    A leaf follows the first rule that matches its name. If none does, it is left as it
+    is. Every function that chooses leaves takes a list of rules and reads the parts
+    that concern it, so that one list serves `prune.masks`, `share.share`, `compress`,
+    `pack`, `rate.quantize` and `budget.within_bytes`.
 
     Attributes:
-        pattern: Regular expression, searched in the leaf's name ("params/fc1/kernel").
+        pattern: Regular expression that is searched anywhere in the name of a leaf,
+            such as "params/fc1/kernel".
         prune: Pruning method, such as `prune.by_std(0.5)`; None keeps every weight.
         share: Sharing method, such as `share.kmeans(bits=5)`; None keeps every value.
-        group: Name of the group of leaves that share one codebook, in which `\\1`
-            stands for the pattern's first group; None makes each leaf a group.
+        group: Name of a group of leaves that share one codebook, in which `\\1` stands
+            for the first group of the pattern; None gives each leaf its own codebook.
         coding: How labels are written: "packed", "relative" (the paper's), "order0" or
-            "grouped"; None takes what makes the smallest file.
+            "grouped"; None takes the one that makes the smallest file.
         gap_bits: Width of the symbols that code positions in the relative coding, 1 to
-            16; None takes the paper's 8 for convolutions (over two dimensions) and 5
-            for dense layers.
+            16; None takes the paper's 8 for convolutions (leaves of more than two
+            dimensions) and 5 for dense layers.
 
     Raises:
-        ValueError: The pattern is no regular expression or was written like `keystr`,
-            there is no such coding, `gap_bits` are out of range or come without the
-            relative coding, or there is a group without a sharing method.
-        TypeError: A method is none, or was not called with its settings.
+        ValueError: The pattern is not a regular expression or was written like
+            `keystr`; there is no such coding; `gap_bits` is out of range or comes
+            without the relative coding; or there is a group without a sharing method.
+        TypeError: What is given is not a method, or was not called with its settings.
 
     Examples:
         >>> import deepcomp_jax as dc
@@ -71,7 +72,7 @@ it returns: call it with its settings
     gap_bits: int | None = None
 
     def __post_init__(self) -> None:
-        """Finds mistakes where they are made."""
+        """Rejects mistakes where they are made."""
         check_pattern(self.pattern)
         for part in ("prune", "share"):
             self._check_method(part, getattr(self, part))
@@ -85,9 +86,9 @@ it returns: call it with its settings
                 f"rule {self.pattern!r}: group={self.group!r} has no effect without a "
                 "sharing method: give `share` too, or leave the group out"
             )
-        if self.gap_bits is None:
-            return
-        if self.coding != "relative" or not 1 <= self.gap_bits <= gaps.MAX_BITS:
+        if self.gap_bits is not None and not (
+            self.coding == "relative" and 1 <= self.gap_bits <= gaps.MAX_BITS
+        ):
             raise ValueError(
                 f"rule {self.pattern!r}: gap_bits={self.gap_bits} must be 1 to "
                 f"{gaps.MAX_BITS}, with coding='relative'"
@@ -101,7 +102,7 @@ it returns: call it with its settings
                 f"rule {self.pattern!r}: {part}={method!r} is no method: give one such "
                 f"as {_METHODS[part][1]}"
             )
-        # What makes methods says so in its annotations.
+        # A function that makes methods is known by the annotation of what it returns.
         returned = getattr(method, "__annotations__", {}).get("return")
         if returned in (PruneMethod, ShareMethod):
             raise TypeError(
@@ -115,16 +116,16 @@ it returns: call it with its settings
                 f"rule {self.pattern!r}: what is given as {part} does not take the "
                 f"arguments of such a method: give one such as {_METHODS[part][1]}"
             ) from None
-        except ValueError:  # of functions in C nothing is known
-            return
+        except ValueError:
+            return  # the signature of a function in C is not known
 
 
 class Followed(NamedTuple):
     """The rule that a leaf follows.
 
     Attributes:
-        rule: The first one that matches its name.
-        group: Name of the group of leaves that it shares a codebook with.
+        rule: The first rule that matches the name of the leaf.
+        group: Name of the group of leaves that it would share a codebook with.
     """
 
     rule: Rule
@@ -135,17 +136,17 @@ def resolve(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Followed
     """Finds the rule that each leaf follows.
 
     Args:
-        rules: The first match wins.
-        names: Of all leaves.
+        rules: The rules, of which the first match wins.
+        names: The names of all leaves.
 
     Returns:
-        By name, in the order of `names`, without those that no rule matches.
+        The rule of each leaf by its name, in the order of `names`, without the leaves
+        that no rule matches.
 
     Raises:
-        TypeError: There is something else than a list of rules.
-        ValueError: There are leaves and a rule matches none of them, or none that no
-            rule before it matches; or the pattern of a rule has not the groups that its
-            `group` speaks of.
+        TypeError: `rules` is not a list of rules.
+        ValueError: No leaf follows one of the rules although there are leaves, or
+            the `group` of a rule refers to a group that its pattern does not have.
     """
     _check_rules(rules)
     patterns = [re.compile(rule.pattern) for rule in rules]
@@ -153,10 +154,11 @@ def resolve(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Followed
     used: set[int] = set()
     for name in names:
         if first := first_match(patterns, name):
-            rule = rules[first[0]]
-            group = name if rule.group is None else expanded(first[1], rule.group)
+            number, match = first
+            rule = rules[number]
+            group = name if rule.group is None else expanded(match, rule.group)
             followed[name] = Followed(rule, group)
-            used.add(first[0])
+            used.add(number)
     for i, pattern in enumerate(patterns):
         if i in used or not names:
             continue
@@ -175,33 +177,35 @@ def resolve(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Followed
 def first_match(
     patterns: Iterable[str | re.Pattern[str]], name: str
 ) -> tuple[int, re.Match[str]] | None:
-    """Which of the patterns is the first that a name matches anywhere, and where."""
+    """The number of the first pattern that occurs in a name, and the match."""
     for i, pattern in enumerate(patterns):
-        if found := re.search(pattern, name):
-            return i, found
+        # `re` would look a compiled pattern up by its text, which may be long.
+        own = pattern if isinstance(pattern, re.Pattern) else re.compile(pattern)
+        if match := own.search(name):
+            return i, match
     return None
 
 
-def expanded(found: re.Match[str], template: str) -> str:
-    """A template in which `\\1` stands for the first group of a match and so on.
+def expanded(match: re.Match[str], template: str) -> str:
+    """Fills a template, in which `\\1` stands for the first group of a match and so on.
 
     Raises:
         ValueError: The pattern has no such group.
     """
     try:
-        return found.expand(template)
+        return match.expand(template)
     except (re.error, IndexError) as error:
         raise ValueError(
-            f"template {template!r} does not fit pattern {found.re.pattern!r}: {error}"
+            f"template {template!r} does not fit pattern {match.re.pattern!r}: {error}"
         ) from None
 
 
 def check_pattern(pattern: Any) -> None:
-    """Rejects what is no pattern of names.
+    """Rejects what cannot be a pattern of names.
 
     Raises:
-        TypeError: It is no string.
-        ValueError: It is no regular expression, or was written like `keystr`.
+        TypeError: The pattern is not a string.
+        ValueError: It is not a regular expression, or was written like `keystr`.
     """
     if not isinstance(pattern, str):
         raise TypeError(f"the pattern of a rule is a string, got {pattern!r}")

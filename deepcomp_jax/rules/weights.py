@@ -1,8 +1,8 @@
-"""Which leaves of any pytree are weights: of products, or rows of tables.
+"""Recognizes which leaves of any pytree are weights, by their names and shapes.
 
-Name and shape decide. Leaves are chosen by what they are called, never by what they are
-not called: no list of names of statistics, biases and scales is ever complete, and a
-variance that is rounded ruins a network.
+A leaf is chosen if its name says that it is a weight, and not because nothing says that
+it is something else: no list of the names of statistics, biases and scales is ever
+complete, and one rounded variance ruins a network.
 """
 
 import re
@@ -17,44 +17,47 @@ from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax.trees import mixed_keys
 
-# Last parts of names: Linen and NNX (kernel, embedding), PyTorch and Equinox (weight,
-# weight_ih_l0, in_proj_weight), Haiku (w, embeddings), ONNX (MatMul_12), Paddle (w_0),
-# MaxText and Gemma (wi_0, gating_einsum, linear), adapters (lora_a).
+# The last parts of the names of weights: Linen and NNX (kernel, embedding), PyTorch and
+# Equinox (weight, weight_ih_l0, in_proj_weight), Haiku (w, embeddings), ONNX
+# (MatMul_12), Paddle (w_0), MaxText and Gemma (wi_0, gating_einsum, linear), and
+# adapters (lora_a).
 _WEIGHT = re.compile(
     r"(?:.*_)?(?:kernels?|weights?|embeddings?|embed|tables?|einsum|linear|matmul|gemm"
     r"|lora|w[a-z]?)\d*(?:_.*)?"
 )
-# Rows that are looked up rather than multiplied, by any part of the name.
+# Tables, whose rows are looked up rather than multiplied, by any part of the name.
 _TABLE = re.compile(r".*embed.*|w[tp]e|(?:.*_)?(?:lookup|tables?)(?:_.*)?")
-# What is no weight whatever else it is called, by the last part of the name.
+# What is no weight, whatever else its name contains, by the last part of the name.
 _NO_WEIGHT = re.compile(
     r"weight_g|(?:.*_)?(?:bias(?:es)?|b|scales?|gains?|norm|mean|var|variance|std|average|count"
     r"|mask|zeros?|zero_points?|offset)\d*(?:_.*)?"
 )
-# Containers of statistics, of normalizations and of the state of optimizers.
+# Containers of statistics, of normalizations and of the states of optimizers.
 _NO_WEIGHTS = re.compile(
     r"batch_stats|(?:.*_)?stats|.*norm(?!al$|al_).*|(?:.*_)?(?:ln|bn|gn|rms)\d*(?:_.*)?"
     r"|opt|optim|opt(?:im)?_?states?|optimizer(?:_states?)?"
     r"|mu|nu|trace|momentums?|momentum_buffer|exp_avg(?:_sq)?|sum_of_squares|v_row|v_col"
 )
-_MANY = 0.5  # fraction of the floating values that is not left out without a word
+_MANY = 0.5  # there is a warning if more of the floating values than this are left out
 
 
 def find_weights(tree: Any) -> dict[str, bool]:
-    """The leaves that are weights, by name, and whether each is a table.
+    """Finds the leaves that are weights.
 
-    A weight is a floating leaf with at least two axes longer than one, whose name says
-    so, outside of normalizations, statistics and the state of optimizers (what optax
-    made is known by its type, the rest by names).
+    A weight is a floating leaf that has at least two axes longer than one and the name
+    of a weight. It is not in a normalization, in statistics or in the state of an
+    optimizer. States made by optax are recognized by their type, others by names.
 
     Args:
         tree: Any pytree of arrays.
+
+    Returns:
+        The names of the weights, and whether each of them is a table.
     """
     of_optimizer = trees.named_leaves(_optimizer_state(tree))
-    named = trees.named_leaves(tree)
     return {
         name: any(map(_TABLE.fullmatch, _parts(name)))
-        for name, leaf in named.items()
+        for name, leaf in trees.named_leaves(tree).items()
         if is_floating(leaf) and not of_optimizer[name] and _is_weight(name, leaf)
     }
 
@@ -67,11 +70,11 @@ def is_floating(leaf: Any) -> bool:
 
 
 def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
-    """Says so where most values of a network could be weights but were not chosen.
+    """Warns if most values of a network could be weights but were not chosen.
 
     Args:
         tree: Any pytree of arrays.
-        chosen: Names of the leaves that were.
+        chosen: The names of the leaves that were chosen.
     """
     named = trees.named_leaves(tree)
     sizes = {n: int(leaf.size) for n, leaf in named.items() if is_floating(leaf)}
@@ -88,7 +91,7 @@ def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
 
 
 def _parts(name: str) -> list[str]:
-    """What a name is made of, here or in the framework that made the checkpoint."""
+    """The parts of a name, which frameworks separate in different ways."""
     return [part for part in re.split(r"[/.:]+", name.lower()) if part]
 
 
@@ -106,7 +109,7 @@ def _is_weight(name: str, leaf: Any) -> bool:
 
 
 def _optimizer_state(tree: Any) -> Any:
-    """In the structure of a tree, whether each leaf is within a state of optax."""
+    """Tells of each leaf of a tree whether it is within a state of optax."""
 
     def is_state(node: Any) -> bool:
         return type(node).__module__.partition(".")[0] == "optax"

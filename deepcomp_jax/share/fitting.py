@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from deepcomp_jax import trees
@@ -18,28 +18,31 @@ def fit(
     importance: Mapping[str, np.ndarray] | None,
 ) -> np.ndarray:
     """The codebook of a group, strictly ascending, in the dtype of its leaves."""
-    dtypes = {str(leaf.dtype) for leaf in leaves.values()}
+    dtypes = {leaf.dtype for leaf in leaves.values()}
     if len(dtypes) > 1:
         raise ValueError(
-            f"group {group!r} has leaves of dtypes {sorted(dtypes)}: a codebook has "
-            "one dtype; give the rules different groups"
+            f"group {group!r} has leaves of dtypes {sorted(map(str, dtypes))}: a "
+            "codebook has one dtype; give the rules different groups"
         )
-    values = np.concatenate([np.asarray(leaf).ravel() for leaf in leaves.values()])
+    parts = [np.asarray(leaf).ravel() for leaf in leaves.values()]
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
     kept = values != 0
     weights = None
     if importance is not None:
         weights = np.concatenate([importance[name].ravel() for name in leaves])[kept]
         if not weights.any():
             weights = None  # all importances are zero: weight values equally
-    if not kept.any():
+    if not kept.all():
+        values = values[kept]
+    if not values.size:
         return np.zeros(0, values.dtype)
     # A method may go beyond the range of half precision.
-    limits = jnp.finfo(values.dtype)
-    found = np.asarray(method(values[kept], weights), np.float64)
+    limits = ml_dtypes.finfo(values.dtype)
+    found = np.asarray(method(values, weights), np.float64)
     if not found.size or np.isnan(found).any():
         raise ValueError(
             f"the method of group {group!r} returned "
-            f"{'NaN' if found.size else 'no centroids'} for {kept.sum()} weights: a "
+            f"{'NaN' if found.size else 'no centroids'} for {values.size} weights: a "
             "sharing method must return one number or more"
         )
     found = found.clip(float(limits.min), float(limits.max))

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 from jax.core import Tracer
 
 from deepcomp_jax import trees
+from deepcomp_jax.share import nearest
 
 
 def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
@@ -29,26 +29,34 @@ def assign(weights: jax.Array, codebook: np.ndarray) -> jax.Array:
         >>> share.assign(jnp.array([0.0, 0.9, -3.0]), np.array([-2.0, 1.0], np.float32))
         Array([0, 2, 1], dtype=uint8)
     """
-    if len(codebook) == 0:
-        return jnp.zeros(weights.shape, jnp.uint8)
-    boundaries = _boundaries(codebook)
-    # So codebooks of most sizes share a compiled program.
-    size = max(256, 1 << boundaries.size.bit_length())
-    padded = np.full(size, _greatest(boundaries.dtype))
-    padded[: boundaries.size] = boundaries
-    find = partial(_assign, boundaries=jnp.asarray(padded), wide=len(codebook) > 255)
-    if (
+    return jax.device_put(find(weights, codebook))
+
+
+def find(weights: Any, codebook: np.ndarray) -> Any:
+    """The labels of `assign`, of NumPy where the host can see the weights.
+
+    Args:
+        weights: As for `assign`, or an array of NumPy.
+        codebook: As for `assign`.
+
+    Returns:
+        On the devices of the weights where those were put somewhere.
+    """
+    on_host = not isinstance(weights, jax.Array) or not (
         isinstance(weights, Tracer)
         or weights.committed
         or trees.on_accelerator(weights)
-    ):
-        return find(weights)
-    # So do leaves of most shapes: a network has hundreds, and a program takes longer
-    # to compile than to run. Where there are no copies to make, arrays are NumPy's.
-    flat = np.asarray(weights).ravel()
-    quarter = 1 << max(flat.size.bit_length() - 3, 8)
-    filled = np.pad(flat, (0, -flat.size % quarter))
-    return jax.device_put(np.asarray(find(filled))[: flat.size].reshape(weights.shape))
+    )
+    if on_host:
+        return nearest.labels(np.asarray(weights), codebook)
+    if len(codebook) == 0:
+        return jnp.zeros_like(weights, jnp.uint8)
+    boundaries = nearest.boundaries(codebook)
+    # So codebooks of most sizes share a compiled program.
+    size = max(256, 1 << boundaries.size.bit_length())
+    padded = np.full(size, nearest.greatest(boundaries.dtype))
+    padded[: boundaries.size] = boundaries
+    return _assign(weights, jnp.asarray(padded), wide=len(codebook) > 255)
 
 
 @partial(jax.jit, static_argnames="wide")
@@ -66,21 +74,3 @@ def _ranks(values: jax.Array) -> jax.Array:
     """
     bits = jax.lax.bitcast_convert_type(values, f"int{8 * values.dtype.itemsize}")
     return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
-
-
-def _boundaries(codebook: np.ndarray) -> np.ndarray:
-    """The largest value of the dtype that is no further from the lower neighbor."""
-    wide = codebook.astype(np.float64)
-    middle = wide[:-1] + (wide[1:] - wide[:-1]) / 2
-    rounded = middle.astype(codebook.dtype)
-    too_high = rounded.astype(np.float64) > middle
-    below = np.nextafter(rounded, -_greatest(codebook.dtype))
-    return np.where(too_high, below, rounded)
-
-
-def _greatest(dtype: np.dtype) -> np.ndarray:
-    """Infinity, or the greatest finite value of a dtype that has none, as of float8."""
-    infinity = np.array(np.inf).astype(dtype)
-    if np.isinf(infinity):
-        return infinity
-    return np.array(ml_dtypes.finfo(dtype).max, dtype)

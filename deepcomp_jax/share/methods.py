@@ -1,11 +1,15 @@
 """Sharing methods: what maps the weights of a group to its codebook."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
 from deepcomp_jax import kmeans as _kmeans
+from deepcomp_jax._float_histogram import histogram
 from deepcomp_jax.rules import ShareMethod
+
+_BLOCK = 1 << 16  # values that are worked on at a time
 
 PRECISE = 2.0**-11  # relative error of half precision, but of very small numbers
 
@@ -127,13 +131,45 @@ def uniform(max_error: float) -> ShareMethod:
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         del importance
-        wide = values.astype(np.float64)
-        greatest = np.abs(wide).max()  # squares of small weights would vanish
-        rms = greatest * np.sqrt(np.square(wide / greatest).mean())
+        counts = None
+        if values.dtype.itemsize <= 2 and values.size > _BLOCK:
+            bins = histogram(values, None, bits=1)  # which tell all values apart
+            values, counts = (bins.values, bins.weight) if bins else (values, None)
+        greatest = max(np.abs(own).max() for own in _blocks(values))
+        # Squares of small weights would vanish.
+        squares = (np.square(own / greatest) for own in _blocks(values))
+        if counts is None:
+            mean = sum(own.sum() for own in squares) / values.size
+        else:
+            mean = sum(map(np.dot, squares, _blocks(counts))) / counts.sum()
+        rms = greatest * np.sqrt(mean)
         step = short_step(2 * max_error * rms * (1 - PRECISE))  # which may round it up
-        return step * np.unique(np.rint(wide / step).astype(np.int64))
+        return step * _multiples(values, step, np.rint(greatest / step))
 
     return method
+
+
+def _blocks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Values in float64, a part after another."""
+    for at in range(0, values.size, _BLOCK):
+        yield values[at : at + _BLOCK].astype(np.float64)
+
+
+def _multiples(values: np.ndarray, step: float, most: float) -> np.ndarray:
+    """The whole numbers of steps that values are nearest to, ascending.
+
+    Args:
+        values: `[n]`, finite.
+        step: Above 0.
+        most: The greatest of them in magnitude.
+    """
+    whole = (np.rint(own / step).astype(np.int64) for own in _blocks(values))
+    if most > max(values.size, _BLOCK):
+        return np.unique(np.concatenate([np.unique(own) for own in whole]))
+    seen = np.zeros(2 * int(most) + 1, bool)
+    for own in whole:
+        seen[own + int(most)] = True
+    return np.flatnonzero(seen) - int(most)
 
 
 def short_step(step: float) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from deepcomp_jax import trees
 from deepcomp_jax.rules import Followed, Rule, ShareMethod, resolve
 from deepcomp_jax.share.fitting import fit, weighted
-from deepcomp_jax.share.labels import assign
+from deepcomp_jax.share.labels import find
 from deepcomp_jax.trees import placement
 
 
@@ -72,7 +72,9 @@ def share(
     """
     named = trees.named_leaves(variables)
     followed = resolve(rules, named)
-    return share_leaves(named, followed, trees.treedef(variables), importance)
+    shared = share_leaves(named, followed, trees.treedef(variables), importance)
+    codebooks, labels = jax.device_put((shared.codebooks, shared.labels))
+    return replace(shared, codebooks=codebooks, labels=labels)
 
 
 def share_leaves(
@@ -83,6 +85,8 @@ def share_leaves(
 ) -> SharedWeights:
     """Does what `share` does, with names and rules that are known.
 
+    Codebooks, and the labels of leaves that the host can see, are arrays of NumPy.
+
     Args:
         named: All leaves, by name.
         followed: The rules that they follow, from `rules.resolve`.
@@ -90,15 +94,14 @@ def share_leaves(
         importance: As for `share`.
     """
     members, methods = _groups(followed)
-    codebooks: dict[str, jax.Array] = {}
-    labels: dict[str, jax.Array] = {}
+    codebooks: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
     for group, names in members.items():
         leaves = {name: trees.check_weights(name, named[name]) for name in names}
         counts = weighted(leaves, importance)
         codebook = fit(group, leaves, methods[group], counts)
-        codebooks[group] = jax.device_put(codebook)
-        for name in names:
-            labels[name] = assign(jax.device_put(named[name]), codebook)
+        codebooks[group] = codebook
+        labels |= {name: find(leaf, codebook) for name, leaf in leaves.items()}
     rest = {name: leaf for name, leaf in named.items() if name not in labels}
     groups = tuple((name, group) for group, ns in members.items() for name in ns)
     return SharedWeights(codebooks, labels, rest, groups, treedef)

@@ -1,7 +1,4 @@
-"""Leaves of a pytree and their names; its containers.
-
-The containers are taken apart here as the file keeps them.
-"""
+"""Pytrees: the names of their leaves, and their containers as a file keeps them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,12 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import (
-    DictKey,
-    GetAttrKey,
-    KeyPath,
-    SequenceKey,
-)
+from jax.tree_util import DictKey, GetAttrKey, KeyPath, SequenceKey
 
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Structure
@@ -24,12 +16,12 @@ from deepcomp_jax.trees import mixed_keys
 def named_leaves(tree: Any) -> dict[str, Any]:
     """Maps the name of each leaf to the leaf, in the order of `jax.tree.leaves`.
 
-    A name is the path of keys joined by "/", such as `"params/conv1_1/kernel"`; indices
-    are decimal, and keys that are numbers or strings of a type of their own (booleans,
-    members of an enumeration) are named as what they equal. Flax NNX wraps each array
-    in a variable, whose only attribute, `value`, is left out of the name, so that a
-    model has the same names in Linen and in NNX. Arrays of another byte order than that
-    of this machine are copied to its own.
+    A name is the path of keys joined by "/", such as `"params/conv1_1/kernel"`. Indices
+    are decimal. Keys of a type derived from a number or a string, such as booleans and
+    members of an enumeration, are named as what they equal. Flax NNX wraps each array
+    in a variable whose only attribute, `value`, is left out of the name, so that a
+    model has the same names in Linen and in NNX. Arrays in a foreign byte order are
+    copied to that of this machine.
 
     Args:
         tree: Any pytree.
@@ -64,40 +56,40 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def _native(leaf: Any) -> Any:
-    """A leaf in the byte order of this machine, the only one that JAX takes."""
+    """A leaf in the byte order of this machine, since JAX takes no other."""
     if isinstance(leaf, np.ndarray) and not leaf.dtype.isnative:
         return leaf.astype(leaf.dtype.newbyteorder("="))
     return leaf
 
 
 def names(treedef: Any) -> list[str]:
-    """Names of the leaves of a tree of which only the structure is at hand."""
+    """The names of the leaves of a tree, from its structure alone."""
     leaves = range(treedef.num_leaves)
     return list(named_leaves(jax.tree.unflatten(treedef, leaves)))
 
 
 def treedef(tree: Any) -> Any:
-    """The structure of a pytree for JAX, whatever the keys of its dictionaries."""
+    """The structure of a pytree as JAX sees it, even if JAX cannot sort its keys."""
     return jax.tree.structure(mixed_keys.sortable(tree))
 
 
 def rebuild(tree: Any, leaves: Mapping[str, Any]) -> Any:
-    """Replaces every leaf of `tree` by the one of its name in `leaves`."""
-    own = treedef(tree)
-    return jax.tree.unflatten(own, [leaves[name] for name in names(own)])
+    """Replaces every leaf of `tree` by the one of the same name in `leaves`."""
+    structure = treedef(tree)
+    return jax.tree.unflatten(structure, [leaves[name] for name in names(structure)])
 
 
 def widened(array: jax.Array) -> jax.Array:
-    """The array in float32 at least; JAX does not promote float8 by itself."""
+    """An array in float32 at least, since JAX does not promote float8 by itself."""
     return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
 
 
 def check_weights(name: str, leaf: Any) -> Any:
-    """Returns a leaf that can be pruned and shared.
+    """Returns the leaf if it can be pruned and shared.
 
     Raises:
-        ValueError: It is not of a floating type that JAX computes with, or holds NaN
-            or infinity.
+        ValueError: The leaf is not of a floating type that JAX computes with, or it
+            holds NaN or infinity. The message says what to do.
     """
     dtype = np.dtype(getattr(leaf, "dtype", type(leaf)))
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -123,10 +115,11 @@ def check_like(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
     Args:
         expected: The leaves of the tree, by name.
-        found: Shape and dtype of those in the file, by name.
+        found: The shapes and dtypes of the leaves in the file, by name.
 
     Raises:
-        ValueError: They differ in names, shapes or dtypes; says which leaves do.
+        ValueError: They differ in names, shapes or dtypes. The message says which
+            leaves do.
     """
     problems = [f"{name}: not in the file" for name in expected if name not in found]
     problems += [f"{name}: only in the file" for name in found if name not in expected]
@@ -135,8 +128,9 @@ def check_like(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
         weak = _is_weak(want)
         if not hasattr(want, "dtype"):
             want = np.asarray(want)
-        same = _kind(want.dtype) == _kind(have.dtype) if weak else False
-        if want.shape != have.shape or not (same or want.dtype == have.dtype):
+        same = want.dtype == have.dtype
+        same = same or weak and _kind(want.dtype) == _kind(have.dtype)
+        if want.shape != have.shape or not same:
             problems.append(
                 f"{name}: {have.dtype}{list(have.shape)} in the file, "
                 f"{want.dtype}{list(want.shape)} in `like`"
@@ -148,30 +142,30 @@ def check_like(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
 
 
 def _is_weak(leaf: Any) -> bool:
-    """Whether JAX gives a leaf the width of what it meets.
+    """Whether JAX gives a leaf the width of whatever it is combined with.
 
-    So it does with numbers of Python, such as the step of a new training state, and
-    with what comes of them: after a step that was compiled, the same leaf is an array.
+    JAX does so with numbers of Python, such as the step of a new training state, and
+    with arrays computed from them alone, which the same leaf is after a compiled step.
     """
     return not hasattr(leaf, "dtype") or getattr(leaf, "weak_type", False)
 
 
 def _kind(dtype: Any) -> Any:
-    """What numbers are, but for their width; other dtypes are of no kind but theirs."""
+    """What a dtype of numbers is apart from its width; any other is its own kind."""
     kinds = jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating
     return next((kind for kind in kinds if jnp.issubdtype(dtype, kind)), dtype)
 
 
 def on_accelerator(array: jax.Array) -> bool:
-    """Whether an array, which is not traced, is where the host cannot see it."""
+    """Whether an array, which may not be traced, is in memory the host cannot read."""
     return any(device.platform != "cpu" for device in array.devices())
 
 
 def _all_finite(leaf: Any) -> bool:
-    """Whether no value is NaN or infinite, found where the leaf is.
+    """Whether no value is NaN or infinite.
 
-    What the host can see it looks at without a program, which is compiled anew for each
-    shape.
+    Arrays on an accelerator are checked there. All others are checked by NumPy, which
+    unlike JAX compiles no program for each shape.
     """
     if isinstance(leaf, jax.Array) and on_accelerator(leaf):
         return bool(jnp.isfinite(leaf).all())
@@ -183,13 +177,13 @@ def structure(tree: Any) -> tuple[Structure, list[Any]]:
 
     Dictionaries, lists, tuples and None are kept as they are. Any other container (a
     Flax `FrozenDict` or NNX `State`, a named tuple, a dataclass) becomes a dictionary
-    of its keys: to get it back, load into a `like` tree.
+    of its keys; to get it back, load into a `like` tree.
 
     Args:
         tree: Any pytree.
 
     Returns:
-        The containers with the index of each leaf in its place, and the leaves.
+        The containers, in which each leaf is replaced by its index, and the leaves.
 
     Raises:
         ValueError: A key is neither a string nor a non-negative integer.
@@ -218,7 +212,6 @@ def structure(tree: Any) -> tuple[Structure, list[Any]]:
 
 def _children(node: Any) -> tuple[list[tuple[Any, Any]], bool]:
     """The children one level down with their keys, and whether `node` is a leaf."""
-    # None is a container without leaves and so is lost by flattening: ask for it.
     if isinstance(node, dict):
         return [(DictKey(key), child) for key, child in node.items()], False
     if type(node) in (list, tuple):
@@ -231,5 +224,5 @@ def _children(node: Any) -> tuple[list[tuple[Any, Any]], bool]:
 
 
 def _is_variable(keys: set[Any]) -> bool:
-    """Whether a container with these keys is one of NNX's variables."""
+    """Whether a container with these keys is a variable of NNX."""
     return keys == {GetAttrKey("value")}

@@ -1,4 +1,4 @@
-"""Keys of pytrees, as a file has them, and dictionaries that JAX cannot sort."""
+"""Keys of pytrees as a file stores them, and dictionaries that JAX cannot sort."""
 
 import operator
 from collections import defaultdict
@@ -21,7 +21,7 @@ def normal(key: Any) -> Any:
     """A key of a path, as a plain string or integer if it equals one."""
     value = _key(key)
     if isinstance(value, str):
-        return str.__str__(value)  # of a member of an enumeration: its value
+        return str.__str__(value)  # turns a member of an enumeration into its value
     try:
         return operator.index(value)
     except TypeError:
@@ -29,15 +29,15 @@ def normal(key: Any) -> Any:
 
 
 def rank(key: str | int) -> tuple[bool, str | int]:
-    """By what keys are sorted in a file: integers first."""
+    """What a file sorts keys by, so that integers come before strings."""
     return isinstance(key, str), key
 
 
 def plain(key: Any) -> str | int:
-    """A key of a path as it is in a file.
+    """A key of a path as a file stores it.
 
     Raises:
-        ValueError: It is neither a string nor a non-negative integer.
+        ValueError: The key is neither a string nor a non-negative integer.
     """
     value = normal(key)
     if not isinstance(value, (str, int)) or isinstance(value, int) and value < 0:
@@ -49,16 +49,16 @@ def plain(key: Any) -> str | int:
 
 
 class _Mixed(NamedTuple):
-    """A dictionary whose keys Python cannot sort; a node of its own for JAX."""
+    """A dictionary whose keys Python cannot sort, wrapped as a pytree node for JAX."""
 
     content: dict[Any, Any]
 
 
 class _Kind(NamedTuple):
-    """What makes the dictionary again from its children."""
+    """What it takes to make the dictionary again from its children."""
 
     of: type
-    factory: Any
+    factory: Any  # of a `defaultdict`, and else None
     keys: tuple[Any, ...]
 
 
@@ -82,17 +82,17 @@ jax.tree_util.register_pytree_with_keys(_Mixed, _flatten, _unflatten)
 
 
 def sortable(tree: Any) -> Any:
-    """A pytree that JAX can flatten, though dictionaries have keys of several types.
+    """Makes a pytree that JAX can flatten, even if dictionaries mix types of keys.
 
     JAX sorts the keys of a dictionary, which fails where some are numbers and some are
     strings. Such dictionaries become nodes that sort numbers first, as files do, and
-    that are dictionaries again as soon as JAX rebuilds them.
+    that turn into dictionaries again as soon as JAX rebuilds them.
 
     Args:
-        tree: Any pytree; is given back as it is if JAX can flatten it.
+        tree: Any pytree. It is returned as it is if JAX can flatten it.
 
     Raises:
-        ValueError: A key of such a dictionary is one that no file can hold.
+        ValueError: A key of such a dictionary cannot be stored in a file.
     """
     try:
         jax.tree.structure(tree)

@@ -13,46 +13,48 @@ from deepcomp_jax._errors import listed
 
 
 def together(leaves: Sequence[jax.Array], beside: Sequence[Any] = ()) -> list[Any]:
-    """Leaves where one program can have them: on the first one's if devices differ.
+    """Brings leaves to where one program can use them all.
+
+    They stay where they are unless they are on different devices; then all of them go
+    to a device of the first one.
 
     Args:
         leaves: Any arrays.
-        beside: An array on the devices of each leaf. A leaf that is differentiated does
-            not say where it is.
+        beside: Arrays on the same devices as the leaves, one for each, which are asked
+            where they are if the leaves are being differentiated and do not tell.
     """
     placed = beside if any(isinstance(leaf, Tracer) for leaf in leaves) else leaves
     if any(isinstance(x, Tracer) or not isinstance(x, jax.Array) for x in placed):
-        return list(leaves)  # within a program, which has one place for all
+        return list(leaves)  # they are in a program, which has one place for all
     sets = [x.sharding.device_set for x in placed]
     if all(devices == sets[0] for devices in sets):
         return list(leaves)
-    first = sets[0]
-    one = min(first, key=lambda device: device.id)
-    return [jax.device_put(leaf, one) for leaf in leaves]
+    device = min(sets[0], key=lambda device: device.id)
+    return [jax.device_put(leaf, device) for leaf in leaves]
 
 
 def beside(array: jax.Array, leaf: jax.Array) -> jax.Array:
-    """An array in the shape of a leaf, placed as that is."""
+    """Puts an array where a leaf of the same shape was put, divided as that is."""
     if isinstance(leaf, Tracer) or not leaf.committed:
         return array
     return jax.device_put(array, leaf.sharding)
 
 
 def near(array: jax.Array, leaf: Any) -> jax.Array:
-    """A small array on every device of a leaf that was put somewhere."""
+    """Puts a small array, whole, on every device that a leaf was put on."""
     if isinstance(leaf, Tracer) or not getattr(leaf, "committed", False):
         return array
     if isinstance(leaf.sharding, NamedSharding):
-        return jax.device_put(array, NamedSharding(leaf.sharding.mesh, PartitionSpec()))
+        return jax.device_put(array, _whole(leaf.sharding))
     if len(leaf.devices()) > 1:
         return array
     return jax.device_put(array, leaf.sharding)
 
 
 def copied(array: Any) -> Any:
-    """Another array in memory of its own: programs that are given both may free both.
+    """Copies an array to new memory, so that a program may consume one of the two.
 
-    JAX would compile a program for each shape to copy by itself.
+    Unlike `jnp.copy`, this compiles no program for each shape.
     """
     if not isinstance(array, jax.Array):
         return np.copy(array)
@@ -63,9 +65,9 @@ def place(named: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
     """Puts leaves onto devices.
 
     Args:
-        named: Leaves by name.
-        where: Device or sharding of some or all of them, by name; None leaves a leaf
-            as it is.
+        named: The leaves by name.
+        where: A device or sharding for some or all of them, by name. None leaves a leaf
+            where it is.
     """
     return {
         name: leaf if where.get(name) is None else jax.device_put(leaf, where[name])
@@ -74,30 +76,33 @@ def place(named: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def places(named: Mapping[str, Any], device: Any) -> dict[str, Any]:
-    """Where each leaf goes.
+    """Decides where each leaf goes.
 
     Args:
-        named: Leaves by name.
-        device: A device; a sharding, which leaves that it cannot divide (scalars,
-            axes of other lengths) have whole on each of its devices; or a pytree of
-            them in the structure of the network.
+        named: The leaves by name.
+        device: One device or sharding for all leaves, or a pytree of them in the
+            structure of the network. Where one sharding cannot divide a leaf, such as a
+            scalar, each of its devices gets the whole leaf.
+
+    Returns:
+        A device or sharding for each leaf, by name.
 
     Raises:
-        ValueError: There is a pytree, and its names are not those of the leaves.
+        ValueError: The names in the pytree are not those of the leaves.
     """
     if isinstance(device, (jax.Device, Sharding)):
         return {name: _divided(leaf, device) for name, leaf in named.items()}
-    found = trees.named_leaves(device)
-    if strange := sorted(found.keys() ^ named.keys()):
+    devices = trees.named_leaves(device)
+    if strange := sorted(devices.keys() ^ named.keys()):
         raise ValueError(
             f"`device` and the network differ in {listed(strange)}: give one "
             "device or sharding, or one for each leaf"
         )
-    return found
+    return devices
 
 
 def places_of(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Where leaves were put: their shardings, None for those that nobody placed."""
+    """The shardings of leaves that were put somewhere, and None for all others."""
     return {
         name: leaf.sharding
         if isinstance(leaf, jax.ShapeDtypeStruct) or getattr(leaf, "committed", False)
@@ -107,14 +112,18 @@ def places_of(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _divided(leaf: Any, place: Any) -> Any:
-    """A place, or all its devices alike if it cannot divide the leaf."""
+    """A place, or the whole leaf on all of its devices if it cannot divide it."""
     if not isinstance(place, NamedSharding):
         return place
-    whole = NamedSharding(place.mesh, PartitionSpec())
     if len(place.spec) > np.ndim(leaf):
-        return whole
+        return _whole(place)
     try:
         place.shard_shape(np.shape(leaf))
     except ValueError:
-        return whole
+        return _whole(place)
     return place
+
+
+def _whole(sharding: NamedSharding) -> NamedSharding:
+    """The sharding that puts a whole array on each of the same devices."""
+    return NamedSharding(sharding.mesh, PartitionSpec())

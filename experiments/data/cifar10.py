@@ -2,7 +2,7 @@
 
 It comes from `tensorflow-datasets`, or from a folder that holds the official archive or
 its unpacked batches, in the binary or the Python version. Batches of the Python version
-are pickles: they are read by an unpickler that can make arrays, strings, numbers and
+are pickles. They are read by an unpickler that can make arrays, strings, numbers and
 containers, and nothing else. Every batch is checked against its published digest before
 it is used.
 """
@@ -57,11 +57,11 @@ MD5 = dict(
 
 
 class Digests(NamedTuple):
-    """Published digests of the batches, by name of the file.
+    """The published digests of the batches, by the names of their files.
 
     Attributes:
-        binary: SHA-256 of the batches of the binary version.
-        python: MD5 of the batches of the Python version.
+        binary: The SHA-256 of the batches of the binary version.
+        python: The MD5 of the batches of the Python version.
     """
 
     binary: Mapping[str, str] = SHA256
@@ -69,12 +69,12 @@ class Digests(NamedTuple):
 
 
 def cifar10(data_dir: Path | None, *, digests: Digests = Digests()) -> Dataset:
-    """CIFAR-10: 50,000 images to train and 10,000 to test on.
+    """Reads CIFAR-10: 50,000 images to train and 10,000 to test on.
 
     Args:
-        data_dir: Folder with the official archive or its unpacked batches, or that of
-            the batches itself. None asks `tensorflow-datasets`, which may download.
-        digests: What each batch must have.
+        data_dir: A folder with the official archive, or with its batches or the folder
+            that they unpack to. None asks `tensorflow-datasets`, which may download.
+        digests: The digests that the batches must have.
 
     Raises:
         FileNotFoundError: The folder holds no version of the data, or a batch is
@@ -83,10 +83,9 @@ def cifar10(data_dir: Path | None, *, digests: Digests = Digests()) -> Dataset:
             unpack to much more than the published ones.
         RuntimeError: `tensorflow-datasets` could not provide the data.
     """
-    found = _downloaded() if data_dir is None else _find(data_dir)
-    batches = [_read_batch(found, name, digests) for name in BATCHES]
-    images = [images for images, _ in batches]
-    labels = [labels for _, labels in batches]
+    source = _downloaded() if data_dir is None else _find(data_dir)
+    batches = (_read_batch(source, name, digests) for name in BATCHES)
+    images, labels = zip(*batches, strict=True)
     return Dataset(
         "CIFAR-10",
         np.concatenate(images[:-1]),
@@ -98,7 +97,7 @@ def cifar10(data_dir: Path | None, *, digests: Digests = Digests()) -> Dataset:
 
 
 class _Source(NamedTuple):
-    """Where batches are: their version, and how the bytes of one are had by name."""
+    """Where the batches are, their version, and what reads one by its name."""
 
     binary: bool
     where: str
@@ -106,7 +105,7 @@ class _Source(NamedTuple):
 
 
 def _find(data_dir: Path) -> _Source:
-    """The binary version before the Python version, folders before archives."""
+    """Looks for the binary version first, and for folders before archives."""
     for binary in (True, False):
         kind = "bin" if binary else "py"
         first = f"{BATCHES[0]}.bin" if binary else BATCHES[0]
@@ -125,7 +124,7 @@ def _find(data_dir: Path) -> _Source:
 
 
 def _reader(folder: Path) -> Callable[[str], bytes | None]:
-    """Reads files of a folder; None for one that is missing."""
+    """A function that reads a file of a folder, or returns None if it is missing."""
 
     def read(name: str) -> bytes | None:
         path = folder / name
@@ -138,30 +137,30 @@ def _reader(folder: Path) -> Callable[[str], bytes | None]:
 
 
 def _members(archive: Path) -> dict[str, bytes]:
-    """Batches of an archive by their last name, read in memory.
+    """Reads the batches of an archive into memory, by the names of their files.
 
-    An archive is unpacked as a stream and no further than `UNPACKED`; what is no batch
+    An archive is unpacked as a stream and no further than `UNPACKED`. What is no batch
     is skipped.
     """
-    found: dict[str, bytes] = {}
+    batches: dict[str, bytes] = {}
     try:
         with (
             gzip.open(archive) as unpacked,
             tarfile.open(fileobj=_Limited(unpacked, archive), mode="r|") as tar,
         ):
             while (member := tar.next()) is not None:
-                vars(tar)["members"].clear()  # or millions of empty ones would be kept
+                vars(tar)["members"].clear()  # or millions of empty ones would pile up
                 name = Path(member.name).name
                 if member.size > LARGEST:
                     raise _too_large(archive)
                 file = tar.extractfile(member) if member.isfile() else None
                 if file is not None and name.removesuffix(".bin") in BATCHES:
-                    found[name] = file.read()
+                    batches[name] = file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise ValueError(
             f"{archive} is truncated or damaged ({error}): get it again from {URL}"
         ) from error
-    return found
+    return batches
 
 
 class _Limited(io.RawIOBase):
@@ -189,7 +188,7 @@ def _too_large(archive: Path) -> ValueError:
 def _read_batch(
     source: _Source, name: str, digests: Digests
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images `[n, 32, 32, 3]` and labels `[n]` of one batch, after a check."""
+    """Checks a batch, and reads its images `[n, 32, 32, 3]` and labels `[n]`."""
     file = f"{name}.bin" if source.binary else name
     data = source.read(file)
     if data is None:
@@ -219,14 +218,14 @@ def _read_batch(
 def load_pickled_batch(data: bytes) -> dict[bytes, Any]:
     """Reads a pickled batch without running anything that it names.
 
-    It does not bound memory: check the digest first, as `cifar10` does.
+    This does not limit memory: check the digest first, as `cifar10` does.
 
     Returns:
-        The batch; its array is under `b"data"`, as an `_Array`.
+        The batch. Its array is under `b"data"`, as an `_Array`.
 
     Raises:
-        ValueError: It asks for anything but what a NumPy array of bytes is made of, or
-            is no pickle.
+        ValueError: The batch is no pickle, or it asks for anything but what a NumPy
+            array of bytes is made of.
     """
     try:
         return _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
@@ -242,13 +241,13 @@ def load_pickled_batch(data: bytes) -> dict[bytes, Any]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that knows three harmless names and no other."""
+    """An unpickler that knows three harmless names and no others."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         allowed = {
-            ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+            ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
             ("numpy", "ndarray"): _Array,
-            ("numpy", "dtype"): _dtype,
+            ("numpy", "dtype"): lambda *_: _Dtype(),
         }
         if (module_name, global_name) not in allowed:
             raise ValueError(
@@ -259,7 +258,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 class _Array:
-    """Stands for an array of bytes while it is read: takes its state, runs no code."""
+    """Stands for an array of bytes while it is read; runs no code."""
 
     values: np.ndarray
 
@@ -270,18 +269,10 @@ class _Array:
 
 
 class _Dtype:
-    """Stands for the dtype of an array; only bytes are ever read."""
+    """Stands for the dtype of an array, which is always that of bytes."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         del state
-
-
-def _empty_array(*_: Any) -> _Array:
-    return _Array()
-
-
-def _dtype(*_: Any) -> _Dtype:
-    return _Dtype()
 
 
 def _downloaded() -> _Source:

@@ -11,12 +11,12 @@ class Dataset(NamedTuple):
     """Images to train and to test on.
 
     Attributes:
-        name: For reports.
-        train_images: uint8 `[n, height, width, channels]`.
-        train_labels: int32 `[n]`.
-        test_images: As `train_images`.
-        test_labels: As `train_labels`.
-        classes: Number of classes.
+        name: The name of the data in reports.
+        train_images: The images to train on, uint8 `[n, height, width, channels]`.
+        train_labels: Their labels, int32 `[n]`.
+        test_images: The images to test on, like `train_images`.
+        test_labels: Their labels, like `train_labels`.
+        classes: How many classes there are.
     """
 
     name: str
@@ -28,9 +28,9 @@ class Dataset(NamedTuple):
 
 
 def digits() -> Dataset:
-    """The 1,797 digits of scikit-learn, 8x8 pixels enlarged to 32x32x3.
+    """Reads the 1,797 digits of scikit-learn, enlarged from 8x8 pixels to 32x32x3.
 
-    1,437 to train and 360 to test on, in a fixed random order.
+    There are 1,437 to train and 360 to test on, in a fixed random order.
     """
     from sklearn.datasets import load_digits
 
@@ -47,17 +47,17 @@ def digits() -> Dataset:
 
 
 def download(url: str, *, name: str, remedy: str) -> Path:
-    """A file as `tensorflow-datasets` downloads and keeps it.
+    """Downloads a file by `tensorflow-datasets`, which keeps it.
 
     Its `load` would need TensorFlow to prepare a data set; its download does not.
 
     Args:
-        url: Of the file.
-        name: Of the data set, for the error.
+        url: Where the file is.
+        name: The name of the data set, for the error.
         remedy: How to get the file by hand, for the error.
 
     Raises:
-        RuntimeError: It could not be had.
+        RuntimeError: The file could not be downloaded.
     """
     try:
         import tensorflow_datasets as tfds
@@ -82,15 +82,15 @@ class Readable(Protocol):
 
 
 def read_at_most(file: Readable, limit: int, name: str) -> bytes:
-    """All of a file that may unpack to much more than the data can be.
+    """Reads a file that might unpack to much more than the data can be.
 
     Args:
-        file: Is read to its end, or to one byte more than allowed.
-        limit: In bytes.
-        name: Of the file, for the error.
+        file: The file, which is read to its end or to one byte more than allowed.
+        limit: How many bytes are allowed.
+        name: The name of the file, for the error.
 
     Raises:
-        ValueError: There are more bytes.
+        ValueError: The file has more bytes.
     """
     content = file.read(limit + 1)
     if len(content) > limit:

@@ -28,12 +28,12 @@ MD5 = {
 
 
 def mnist(data_dir: Path | None, *, digests: Mapping[str, str] = MD5) -> Dataset:
-    """MNIST: 60,000 images to train and 10,000 to test on, 28x28x1 pixels.
+    """Reads MNIST: 60,000 images of 28x28x1 pixels to train and 10,000 to test on.
 
     Args:
-        data_dir: Folder with the four files, gzipped or not. None asks
+        data_dir: A folder with the four files, gzipped or not. None asks
             `tensorflow-datasets`, which may download.
-        digests: MD5 that each file must have once unpacked, by its name.
+        digests: The MD5 that each file must have when it is unpacked, by its name.
 
     Raises:
         FileNotFoundError: The folder lacks a file.
@@ -54,7 +54,7 @@ def mnist(data_dir: Path | None, *, digests: Mapping[str, str] = MD5) -> Dataset
 
 
 def _read(name: str, data_dir: Path | None, expected: str) -> bytes:
-    """The unpacked bytes of a file, after a check."""
+    """Reads, unpacks and checks a file."""
     path = _find(name, data_dir)
     with path.open("rb") as file:
         content = read_at_most(file, LARGEST, str(path))
@@ -88,6 +88,6 @@ def _find(name: str, data_dir: Path | None) -> Path:
 
 
 def _array(content: bytes, *, rank: int) -> np.ndarray:
-    """The array of an IDX file of bytes: a magic number, the shape, the values."""
+    """Reads an IDX file of bytes: a magic number, then the shape, then the values."""
     shape = np.frombuffer(content, ">u4", count=rank, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)

@@ -18,9 +18,9 @@ class Conv(nn.Module):
     Attributes:
         features: Channels of the result.
         size: Height and width of the kernel.
-        padding: Zeros put around the images.
-        pool: Whether the maximum of each 2x2 places follows. Without `padding` only.
-        dtype: Of the computation.
+        padding: How many zeros are put around the images.
+        pool: Whether a maximum over each 2x2 pixels follows; only without `padding`.
+        dtype: The dtype to compute in.
     """
 
     features: int
@@ -44,7 +44,7 @@ class Conv(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Halves height and width; as a reshape, whose derivative is fast everywhere."""
+    """Halves height and width, by a reshape, whose derivative is fast everywhere."""
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
 
@@ -146,10 +146,10 @@ _conv_on_cpu.defvjp(_conv_on_cpu_fwd, _conv_on_cpu_bwd)
 
 
 def _image_gradient(padding: int, grad: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A forward convolution on large maps; on others, one matrix product for each row.
+    """Convolves on large maps, and multiplies matrices for each kernel row on others.
 
-    The product gives what each place of `grad` adds to its surroundings, which then is
-    moved there. That is a quarter of the work that 5x5 kernels make otherwise.
+    The product is what each place of `grad` adds to its surroundings, and is then moved
+    there. For 5x5 kernels that is a quarter of the work of a convolution.
     """
     size = kernel.shape[0]
     if grad.shape[1] > _LARGEST_MAP:

@@ -16,7 +16,7 @@ class Dense(nn.Module):
     common, such as neighboring pixels, makes short gaps.
 
     Attributes:
-        features: Units.
+        features: How many units there are.
     """
 
     features: int
@@ -35,7 +35,7 @@ class LeNet300(nn.Module):
 
     Attributes:
         hidden: Units of the layers but the last.
-        classes: Outputs.
+        classes: How many outputs there are.
         dropout: Rate of dropout in front of each layer but the first.
     """
 
@@ -71,9 +71,9 @@ class LeNet5(nn.Module):
     As in Caffe's, no ReLU follows the convolutions.
 
     Attributes:
-        channels: Of the convolutions.
+        channels: Channels of the convolutions.
         hidden: Units of the first dense layer.
-        classes: Outputs.
+        classes: How many outputs there are.
         dropout: Rate of dropout in front of the last layer.
     """
 
@@ -98,7 +98,7 @@ class LeNet5(nn.Module):
 
 
 def rebuild(variables: Mapping[str, Any]) -> nn.Module:
-    """The LeNet of any width that the variables are of, such as those of a file."""
+    """Makes the LeNet that fits variables of any width, such as those of a file."""
     sizes = {name: layer["bias"].size for name, layer in variables["params"].items()}
     if "conv1" in sizes:
         return LeNet5((sizes["conv1"], sizes["conv2"]), sizes["ip1"], sizes["ip2"])
@@ -106,8 +106,8 @@ def rebuild(variables: Mapping[str, Any]) -> nn.Module:
 
 
 def _from_black(x: jax.Array) -> jax.Array:
-    """Shifts and scales pixels to [0, 1), as in Caffe, black becoming exactly 0.
+    """Shifts and scales pixels to [0, 1), as in Caffe, so that black is exactly 0.
 
-    So pixels that are always black teach their weights nothing, and these are pruned.
+    Pixels that are always black then teach their weights nothing, and these are pruned.
     """
     return x / 4 + 127.5 / 256

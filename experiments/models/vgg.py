@@ -20,9 +20,9 @@ class VGG19(nn.Module):
     Attributes:
         blocks: Channels of the convolutions between two poolings.
         hidden: Units of the dense layers but the last.
-        classes: Outputs.
+        classes: How many outputs there are.
         dropout: Rate of dropout in front of each dense layer but the first.
-        dtype: Of the computation; parameters and BatchNorm statistics are float32.
+        dtype: The dtype to compute in; parameters and statistics are float32.
     """
 
     blocks: tuple[tuple[int, ...], ...] = BLOCKS
@@ -67,12 +67,12 @@ class VGG19(nn.Module):
 
 
 def of_width(width: float, classes: int = 10, **others: Any) -> VGG19:
-    """VGG19 with a part of the channels and units of every layer, one at least.
+    """Makes a VGG19 with a fraction of the channels and units of every layer.
 
     Args:
-        width: That part. At 1 the network has the slides' 38,969,930 variables.
-        classes: Outputs.
-        others: Of the fields of `VGG19`.
+        width: The fraction. At 1 the network has the slides' 38,969,930 variables.
+        classes: How many outputs there are.
+        others: Other fields of `VGG19`.
     """
 
     def scaled(count: int) -> int:
@@ -84,7 +84,7 @@ def of_width(width: float, classes: int = 10, **others: Any) -> VGG19:
 
 
 def rebuild(variables: Mapping[str, Any]) -> VGG19:
-    """The VGG19 that variables are of, such as those of a file; without dropout."""
+    """Makes the VGG19 that fits variables, such as those of a file, without dropout."""
     sizes = {name: layer["bias"].size for name, layer in variables["params"].items()}
     blocks = tuple(
         tuple(sizes[f"conv{i}_{j}"] for j in range(1, len(block) + 1))

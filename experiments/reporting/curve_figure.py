@@ -1,32 +1,25 @@
 """The curve of size and error, drawn from the rows that `curve` logged."""
 
-from collections.abc import Sequence
-
 from matplotlib.figure import Figure
 
 from experiments.reporting import plotting
+from experiments.reporting.log import Log
 from experiments.reporting.plotting import BLUE, GREY, ORANGE
-from experiments.training.runs import Row
 
 _TITLE = """Error against size of the file, {} data
 the pruned network on uniform grids, not trained again"""
-_HIGHEST = 10.0  # percentage points above the dense network: more is cut off
+_HIGHEST = 10.0  # percentage points above the dense network, where the axis ends
 
 
-def size_error(rows: Sequence[Row], watched_on: str) -> Figure | None:
-    """Error against size at several prices of a bit, beside the file of the run.
-
-    Args:
-        rows: Of `metrics.jsonl`.
-        watched_on: "validation" or "test": what `watch_error` was measured on.
-    """
-    dense = next((r["watch_error"] for r in rows if r["phase"] == "dense-end"), None)
-    points = [r for r in rows if r["phase"].startswith("curve-") and "penalty" in r]
-    ours = next((r for r in rows if r["phase"] == "curve-study"), None)
-    if dense is None or ours is None or not points:
+def size_error(log: Log) -> Figure | None:
+    """Draws error against size at several prices of a bit, beside the run's file."""
+    trained, ours = log.result("dense-end"), log.result("curve-study")
+    points = [r for r in log.rows if r["phase"].startswith("curve-") and "penalty" in r]
+    if trained is None or ours is None or not points:
         return None
+    dense = trained["watch_error"]
     points.sort(key=lambda point: point["bytes"])
-    made = plotting.figure(_TITLE.format(watched_on), (8, 5.6))
+    made = plotting.figure(_TITLE.format(log.watched_on), (8, 5.6))
     ax = made.subplots()
     x = [point["bytes"] / 1000 for point in points]
     y = [point["watch_error"] for point in points]

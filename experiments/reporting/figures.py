@@ -1,9 +1,9 @@
 """The figures of a run, drawn from what it logged, its weights and its file.
 
-Figures 1 to 5 answer to those of the slides, whose Figures 1 and 2 have one caption and
-are one figure here. Errors are logged in percent; the figures
-show accuracy, 100 - error. The functions that make a figure return None where what they
-show is not logged, such as a method of sharing that was not run.
+Figures 1 to 5 correspond to those of the slides, whose Figures 1 and 2 have the same
+caption and are one figure here. Errors are logged in percent; the figures show the
+accuracy, 100 - error. A function that makes a figure returns None if what it shows is
+not logged, such as a method of sharing that was not run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +19,12 @@ from matplotlib.ticker import MaxNLocator
 from experiments.reporting import layer_figures, plotting
 from experiments.reporting.curve_figure import size_error
 from experiments.reporting.layer_figures import TensorRow
+from experiments.reporting.log import Log
 from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
 from experiments.reporting.tradeoff_figure import tradeoff
 from experiments.training.runs import Row
 
-# Part of Figure 4, name, color and marker of each method of sharing.
+# The part of Figure 4, the name, color and marker of each method of sharing.
 METHODS = {
     "kmeans": ("(a)", "k-means", ORANGE, "P"),
     "nonparametric": ("(b)", "non-parametric", GREEN, "D"),
@@ -32,38 +33,12 @@ METHODS = {
 }
 
 
-class Log(NamedTuple):
-    """What a run logged.
-
-    Attributes:
-        rows: All rows of `metrics.jsonl`, in order.
-        parameters: Values in all leaves of the network.
-        watched_on: Name of the data that `watch_error` was measured on.
-    """
-
-    rows: Sequence[Row]
-    parameters: int
-    watched_on: str
-
-    def epochs(self, phase: str) -> list[Row]:
-        """The rows of a phase's epochs."""
-        return [r for r in self.rows if r["phase"] == phase and "epoch" in r]
-
-    def result(self, phase: str) -> Row | None:
-        """The row of a result."""
-        return next((r for r in self.rows if r["phase"] == phase), None)
-
-    def iterations(self) -> list[Row]:
-        """The results of the iterations of pruning that left any weight."""
-        return [r for r in self.rows if "iteration" in r and r["nonzero"]]
-
-
 class Measure(NamedTuple):
     """One of the slides' measures of compression.
 
     Attributes:
-        title: Of its figure.
-        label: Of its axis.
+        title: The title of its figure.
+        label: The label of its axis.
         of: Maps the counts of unique non-zero values, of non-zero weights and of all
             parameters to the measure.
     """
@@ -105,11 +80,11 @@ def draw(
 
     Args:
         directory: Where the files go.
-        rows: Of `metrics.jsonl`.
+        rows: The rows of `metrics.jsonl`.
         weights: The leaves by name of the network "trained", "pruned" and "clustered".
         tensors: What the file holds of each leaf.
-        parameters: Values in all leaves of the network.
-        watched_on: "validation" or "test": what `watch_error` was measured on.
+        parameters: How many values the leaves of the network have.
+        watched_on: What `watch_error` was measured on: "validation" or "test".
 
     Returns:
         The files written. A figure whose rows are missing is not drawn.
@@ -117,13 +92,13 @@ def draw(
     log = Log(rows, parameters, watched_on)
     drawn = {name: accuracy_against(log, m) for name, m in MEASURES.items()}
     drawn |= {
-        "fig4a_fine_tuning_kmeans": fine_tuning(log, "kmeans"),
-        "fig4b_fine_tuning_nonparametric": fine_tuning(log, "nonparametric"),
-        "fig4a_fine_tuning_paper": fine_tuning(log, "paper"),
-        "fig4a_fine_tuning_grid": fine_tuning(log, "grid"),
+        f"fig4{part[1]}_fine_tuning_{method}": fine_tuning(log, method)
+        for method, (part, *_) in METHODS.items()
+    }
+    drawn |= {
         "fig5_compression_by_layer": layer_figures.compression(weights, tensors),
-        "fig6_tradeoff": tradeoff(rows, parameters=parameters, watched_on=watched_on),
-        "fig7_size_error": size_error(rows, watched_on),
+        "fig6_tradeoff": tradeoff(log),
+        "fig7_size_error": size_error(log),
         "fig_weights": layer_figures.distributions(weights),
         "fig_training": training(log),
         "fig_pruning": pruning(log),
@@ -137,11 +112,11 @@ def draw(
 
 
 def accuracy_against(log: Log, measure: Measure) -> Figure | None:
-    """Accuracy after sharing against a measure of compression, as Figures 1 to 3.
+    """Draws accuracy after sharing against a measure of compression (Figures 1 to 3).
 
-    Codebooks of fixed sizes have as many distinct values after each iteration: where
-    the measure does not vary over the iterations, or over the fine-tuned networks if
-    there are none, nothing depends on it, and no figure is made.
+    Codebooks of fixed sizes have equally many distinct values after each iteration. No
+    figure is made if the measure is the same for all iterations or, if there are none,
+    for all fine-tuned networks.
     """
     shared = [
         (r["shared_unique"], r["nonzero"], r["shared_watch_error"])
@@ -181,7 +156,7 @@ def accuracy_against(log: Log, measure: Measure) -> Figure | None:
 
 
 def fine_tuning(log: Log, method: str) -> Figure | None:
-    """Figure 4: accuracy over the epochs of fine-tuning the shared values."""
+    """Draws Figure 4: accuracy over the epochs of fine-tuning the shared values."""
     start = log.result(f"{method}-start")
     if start is None:
         return None
@@ -211,7 +186,7 @@ def fine_tuning(log: Log, method: str) -> Figure | None:
 
 
 def pruning(log: Log) -> Figure | None:
-    """Accuracy against kept weights along the iterations of pruning."""
+    """Draws accuracy against kept weights along the iterations of pruning."""
     rows = log.iterations()
     if not rows:
         return None
@@ -235,7 +210,7 @@ def pruning(log: Log) -> Figure | None:
 
 
 def training(log: Log) -> Figure | None:
-    """Error and learning rate over all epochs of a run, its phases shaded."""
+    """Draws error and learning rate over all epochs of a run, with shaded phases."""
     rows = [r for r in log.rows if "epoch" in r]
     if not rows:
         return None
@@ -292,7 +267,7 @@ def _accuracy(log: Log) -> str:
 
 
 def _horizontal(ax: Axes, row: Row | None, name: str, color: str, style: str) -> None:
-    """A line at the accuracy of a network, which the legend tells in figures."""
+    """Draws a line at the accuracy of a network, and puts the number in the legend."""
     if row is not None:
         accuracy = 100 - row["watch_error"]
         label = f"{name}: {accuracy:.2f} %"

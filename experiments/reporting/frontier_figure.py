@@ -35,14 +35,14 @@ _NEAR = _MOVES[: len(_ANGLES)]
 
 
 class _Point(NamedTuple):
-    """What has a number in the figure and a line in the list.
+    """A point, which has a number in the figure and a line in the list.
 
     Attributes:
-        size: In bytes; a mean over seeds.
-        error: In percent, likewise.
-        cells: Of the line, without the number.
-        measured: How the size was, as in `published.Size`, or "ours".
-        corners: Lowest and highest size and error of all that is drawn for it.
+        size: The size in bytes, which may be a mean over seeds.
+        error: The error in percent, which may be a mean over seeds.
+        cells: The texts in the line, without the number.
+        measured: How the size was measured, as in `published.Size`, or "ours".
+        corners: The lowest and the highest size and error of all that is drawn for it.
     """
 
     size: float
@@ -97,7 +97,7 @@ def _of_size(reported: Size, size: int, error: float) -> _Point:
 
 
 def _of_preset(preset: Preset, dense_bytes: int) -> _Point:
-    """The mean over seeds; says of which size the dense network is, if of another."""
+    """The mean over seeds, with the size of the dense network if it is another one."""
     size, width = mean_and_deviation(preset.sizes)
     error, height = mean_and_deviation(preset.errors)
     method = preset.name
@@ -112,11 +112,11 @@ def _of_preset(preset: Preset, dense_bytes: int) -> _Point:
 
 
 def _best(ax: Axes, points: Sequence[_Point]) -> None:
-    """Steps along the published points that no other is both smaller and better than.
+    """Draws steps along the published points with the least error up to their size.
 
     Args:
         ax: Where to draw.
-        points: By size.
+        points: The points, sorted by size.
     """
     best: list[_Point] = []
     for point in points:
@@ -129,7 +129,7 @@ def _best(ax: Axes, points: Sequence[_Point]) -> None:
 
 
 def _published(ax: Axes, points: Sequence[_Point]) -> None:
-    """Filled where bytes were written, hollow where they were computed."""
+    """Draws points: filled if bytes were written, hollow if they were computed."""
     for label, fill, written in (
         ("published: a file or coded bytes", BLUE, True),
         ("published: computed or estimated", "white", False),
@@ -142,7 +142,7 @@ def _published(ax: Axes, points: Sequence[_Point]) -> None:
 
 
 def _ours(ax: Axes, presets: Sequence[Preset]) -> None:
-    """All files, and the mean of each preset with bars of a standard deviation."""
+    """Draws all files, and the mean of each preset with its standard deviations."""
     ax.plot(
         [s for p in presets for s in p.sizes], [e for p in presets for e in p.errors],
         "o", color=ORANGE, markersize=3, alpha=0.7, zorder=3,
@@ -160,7 +160,7 @@ def _ours(ax: Axes, presets: Sequence[Preset]) -> None:
 
 
 def _list(ax: Axes, points: Sequence[_Point]) -> None:
-    """A line for each point, in the order of their numbers; ours stand out."""
+    """Writes a line for each point, in the order of their numbers; ours stand out."""
     ax.set_axis_off()
     _line(ax, 0, ("", "bytes", "error %", "method"), color=GREY)
     for number, point in enumerate(points, 1):

@@ -21,9 +21,9 @@ class TensorRow(NamedTuple):
     """What the file holds of one leaf.
 
     Attributes:
-        name: Of the leaf: its path, as in "params/conv1_1/kernel".
-        size: Weights.
-        kept: Non-zero weights.
+        name: The path of the leaf, such as "params/conv1_1/kernel".
+        size: How many weights the leaf has.
+        kept: How many of them are not zero.
         bits: All bits of the file that are charged to the leaf.
     """
 
@@ -64,10 +64,9 @@ def compression(weights: Weights, tensors: Sequence[TensorRow]) -> Figure | None
         for ax in column:
             ax.grid(visible=False, axis="x")
     whole = _sum(tensors)
-    for ax in grid[0]:
-        ax.axhline(_kept(whole), color=GREY, linestyle="--", linewidth=1)
-    for ax in grid[1]:
-        ax.axhline(_ratio(whole), color=GREY, linestyle="--", linewidth=1)
+    for axes, height in zip(grid, (_kept(whole), _ratio(whole)), strict=True):
+        for ax in axes:
+            ax.axhline(height, color=GREY, linestyle="--", linewidth=1)
     grid[0, 0].set_ylabel("kept (non-zero) weights (%)")
     grid[1, 0].set_ylabel("bits as dense float32\n/ bits in the file")
     ratios = [_ratio(layer) for layers in panels.values() for layer in layers.values()]
@@ -142,7 +141,7 @@ def _panels(
 
 
 def _layer(name: str) -> str:
-    """Name of a leaf's layer, without the collection that the leaf is in."""
+    """The name of a leaf's layer, without the collection that the leaf is in."""
     return "/".join(name.split("/")[1:-1]) or name
 
 
@@ -169,25 +168,25 @@ def _bars(ax: Axes, heights: Mapping[str, float], base: float, color: str) -> No
 
 
 def _representative(leaves: Mapping[str, np.ndarray]) -> list[str]:
-    """Names of the first, a middle, the last convolution and the largest dense."""
+    """The first, a middle and the last convolution, and the largest dense layer."""
     convolutions = [name for name, leaf in leaves.items() if np.ndim(leaf) > 2]
     dense = [name for name, leaf in leaves.items() if np.ndim(leaf) == 2]
-    chosen = convolutions[:1] + convolutions[len(convolutions) // 2 :][:1]
-    chosen += convolutions[-1:]
-    chosen += [max(dense, key=lambda name: leaves[name].size)] if dense else []
+    middle = len(convolutions) // 2
+    largest = sorted(dense, key=lambda name: -leaves[name].size)[:1]
+    chosen = convolutions[:1] + convolutions[middle:][:1] + convolutions[-1:] + largest
     return [name for name in dict.fromkeys(chosen) if leaves[name].size]
 
 
 def _histogram(
     ax: Axes, values: np.ndarray, limits: tuple[float, float], color: str
 ) -> int:
-    """Counts of the values but zero: of each one where they are shared, else of bins.
+    """Draws how often non-zero values occur: each one if they are shared, else bins.
 
     Args:
         ax: Where to draw.
-        values: `[n]`.
-        limits: Of the bins; equal in a row of panels.
-        color: Of the bars.
+        values: The weights, `[n]`.
+        limits: The range of the bins, which is the same in a row of panels.
+        color: The color of the bars.
 
     Returns:
         The highest count.
@@ -200,7 +199,7 @@ def _histogram(
     else:
         counts, _, _ = ax.hist(kept, bins=101, range=limits, color=color)
         text = f"{kept.size:,} weights"
-    # Rounded down: 100 % is said only where nothing is left.
+    # Rounded down, so that it says 100 % only where nothing is left.
     zeros = math.floor(10000 * (1 - kept.size / values.size)) / 100
     text += f"\n{zeros:g} % zeros, left out"
     ax.text(0.02, 0.96, text, transform=ax.transAxes, va="top", fontsize=8)

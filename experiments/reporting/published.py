@@ -1,4 +1,4 @@
-"""What others report: the paper of its two LeNets, and everybody of sizes and errors.
+"""What others report: the paper about its two LeNets, and all about sizes and errors.
 
 S. Han, H. Mao and W. J. Dally, "Deep Compression", ICLR 2016, arXiv 1510.00149: Table 1
 (errors and sizes), Table 2 (layers of LeNet-300-100) and Table 3 (layers of LeNet-5).
@@ -21,7 +21,7 @@ class Published(NamedTuple):
         dense_bytes: Size before compression; printed in KB, here of 1000 bytes.
         file_bytes: The same after it. The paper counts weights, positions and
             codebooks; it writes no file.
-        rows: Of the kernels of its layers, and the last of the total.
+        rows: A row for the kernel of each layer, and the total in the last one.
     """
 
     dense_error: float
@@ -67,7 +67,7 @@ class Size(NamedTuple):
     """A size and an error that somebody reports.
 
     Attributes:
-        method: And which of its results, if there are several.
+        method: The method, and which of its results if there are several.
         source: Where it is reported: arXiv number, conference or repository.
         size: Bytes of the compressed network; None if only weights were counted.
         ratio: Bytes of the dense fp32 network / `size`; None if none is reported.
@@ -98,7 +98,7 @@ class Frontier(NamedTuple):
         key: Short name, for files.
         network: Its name, or what the names of all its variants begin with.
         dataset: Name of the data.
-        dense_bytes: Of the fp32 network that ratios refer to.
+        dense_bytes: The size of the fp32 network that ratios refer to.
         sizes: All that is reported.
     """
 

@@ -1,4 +1,4 @@
-"""The end of a run: the file, what the network decoded from it can do, the report."""
+"""The end of a run: its file, the errors of the network decoded from it, its report."""
 
 import json
 import re
@@ -27,9 +27,9 @@ class Networks(NamedTuple):
     """What the phases of a run left behind.
 
     Attributes:
-        trained: Variables before any pruning.
-        pruned: Variables after the last iteration.
-        files: The network that goes into each file, by the phase it was made in.
+        trained: The variables before any pruning.
+        pruned: The variables after the last iteration of pruning.
+        files: The network that goes into each file, by the phase that made it.
     """
 
     trained: Any
@@ -42,15 +42,15 @@ def finish(
 ) -> dict[str, Any]:
     """Writes `model.dcz`, loads it back, and writes the report and the figures.
 
-    Those of the first file are in the directory of the run, those of each further one
-    in a directory of their own there, named as its phase.
+    They go to the directory of the run for the first file of a run, and for each
+    further one to a directory in there that has the name of its phase.
 
     Args:
         study: The run.
-        dataset: Its test set is read here, and nowhere else in a run that has a
-            validation set.
-        networks: Of the run.
-        phase: In which the network of the file was made.
+        dataset: The data, whose test set is read here and, in a run that has a
+            validation set, nowhere else.
+        networks: What the phases of the run left behind.
+        phase: The phase that made the network in the file.
 
     Returns:
         What `report.json` holds.
@@ -95,7 +95,7 @@ def finish(
 def _facts(
     study: Study, dataset: str, rows: Iterable[Row], measured: Row
 ) -> dict[str, Any]:
-    """What a report says of the run."""
+    """What a report says about the run itself."""
     network, width = study.roles.network, study.config.width
     return {
         "network": network if width == 1 else f"{network} of width {width:g}",
@@ -114,13 +114,13 @@ def _facts(
 def write_model(
     path: Path, study: Study, shared: SharedWeights, images: np.ndarray
 ) -> Any:
-    """Writes the file, loads it back and compares the two networks.
+    """Writes the file, loads it back, and compares the answers of both networks.
 
     Args:
-        path: Of the file.
+        path: Where the file goes.
         study: The run.
-        shared: The network.
-        images: uint8 images whose logits are compared.
+        shared: The network to write.
+        images: The uint8 images whose logits are compared.
 
     Returns:
         The variables decoded from the file.
@@ -143,7 +143,7 @@ def write_model(
 def _lines(
     report: dict[str, Any], shared: SharedWeights, accounted: account.Account
 ) -> Iterator[str]:
-    """The report in the style of the slides' results page."""
+    """Writes the report in the style of the slides' results page."""
     yield f"{report['network']} on {report['dataset']}, preset {report['preset']}"
     yield ""
     yield "Weight sharing, a line for each group:"
@@ -167,38 +167,44 @@ def _lines(
 
 
 def clusters(shared: SharedWeights) -> list[tuple[str, int, int, int]]:
-    """Of each group: name, non-zero weights, entries at first, distinct at the end."""
+    """Counts the clusters of each group of leaves.
+
+    Returns:
+        The name of the group, its non-zero weights, the entries of its codebook and the
+        distinct values that are used in the end.
+    """
     labels: dict[str, list[np.ndarray]] = {}
     for name, group in shared.groups:
         labels.setdefault(group, []).append(np.asarray(shared.labels[name]).ravel())
-    found = []
+    rows = []
     for group, parts in labels.items():
         codebook = np.asarray(shared.codebooks[group])
         kept = np.concatenate(parts)
         kept = kept[kept != 0]
         distinct = np.unique(codebook[np.unique(kept) - 1])
-        found.append((group, kept.size, codebook.size, distinct.size))
-    return found
+        rows.append((group, kept.size, codebook.size, distinct.size))
+    return rows
 
 
 def _history(
     rows: Iterable[Row], phases: list[str], phase: str, method: str
 ) -> list[Row]:
-    """What was logged on the way to a network, its own phase named as the method.
+    """Selects what was logged on the way to the network of one file.
 
     Args:
-        rows: Of the run.
-        phases: In which the networks of all files were made, in order.
-        phase: The network's own. Those before are numbered, those after left out.
-        method: Of sharing.
+        rows: The rows of the run.
+        phases: The phases that made the networks of all files, in order.
+        phase: The phase that made this network. It is renamed to the method; those
+            before it are numbered, and those after it are left out.
+        method: The method of sharing.
     """
-    own = phases.index(phase)
-    names = {name: f"{method}-{i}" for i, name in enumerate(phases[:own], start=1)}
+    last = phases.index(phase)
+    names = {name: f"{method}-{i}" for i, name in enumerate(phases[:last], start=1)}
     names[phase] = method
     history: list[Row] = []
     for row in rows:
         name = re.sub("-(start|end|test)$", "", row["phase"])
-        if name not in phases[own + 1 :]:
+        if name not in phases[last + 1 :]:
             end = row["phase"].removeprefix(name)
             history.append(row | {"phase": names.get(name, name) + end})
     return history
@@ -212,12 +218,13 @@ def _draw(
     decoded: Any,
     accounted: account.Account,
 ) -> None:
+    """Draws the figures of a file."""
     weights = {
-        name: {k: np.asarray(v) for k, v in trees.named_leaves(variables).items()}
-        for name, variables in (
-            ("trained", networks.trained),
-            ("pruned", networks.pruned),
-            ("clustered", decoded),
+        state: {k: np.asarray(v) for k, v in trees.named_leaves(variables).items()}
+        for state, variables in zip(
+            ("trained", "pruned", "clustered"),
+            (networks.trained, networks.pruned, decoded),
+            strict=True,
         )
     }
     figures.draw(

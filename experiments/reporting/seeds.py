@@ -12,12 +12,12 @@ class Preset(NamedTuple):
     """Runs that differ in nothing but their seeds.
 
     Attributes:
-        name: Of the directory of the first seed.
-        network: Its name.
-        dataset: Name of the data.
-        dense_bytes: Of the fp32 variables.
-        sizes: Of the file of each run, in bytes.
-        errors: Test errors of the networks decoded from them, in percent.
+        name: The name of the directory of the first seed.
+        network: The name of the network.
+        dataset: The name of the data.
+        dense_bytes: The size of the fp32 variables.
+        sizes: The size of the file of each run, in bytes.
+        errors: The test errors of the networks decoded from the files, in percent.
     """
 
     name: str
@@ -32,8 +32,8 @@ def read(results: Path) -> list[Preset]:
     """Reads all `report.json` under a directory.
 
     Args:
-        results: Holds a directory for each run, at any depth. One whose name ends in
-            "-seed" and a number is a further seed of the one without that ending.
+        results: A directory that holds one for each run, at any depth. A name that ends
+            in "-seed" and a number is a further seed of the run without that ending.
 
     Returns:
         The presets, by name.
@@ -62,13 +62,13 @@ def read(results: Path) -> list[Preset]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and standard deviation of the sample: 0 of a single value."""
+    """The mean, and the standard deviation of the sample, which is 0 for one value."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
     return statistics.fmean(values), deviation
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
-    """Mean ± standard deviation; a single value has none."""
+    """Writes mean ± standard deviation, or just the value if there is only one."""
     mean, deviation = mean_and_deviation(values)
     text = f"{mean:,.{digits}f}"
     return f"{text} ± {deviation:,.{digits}f}" if len(values) > 1 else text

@@ -12,65 +12,66 @@ class Config:
     """What a run depends on, besides the data and the versions of the packages.
 
     Attributes:
-        preset: Name of the preset that the run began from.
+        preset: Name of the preset that the settings began from.
         dataset: "digits" (embedded in scikit-learn), "cifar10" or "mnist".
         width: Factor on the channels of every layer.
-        dropout: Rate, in front of the dense layers.
-        seed: Of initial weights, order of the images, augmentation and dropout.
-        validation: Training images held out, on which everything but the test errors of
-            the report is measured. 0 trains on all and measures on the test set.
-        batch: Images a step.
+        dropout: Rate of the dropout in front of the dense layers.
+        seed: Seed of the initial weights, the order of images, augmentation, dropout.
+        validation: How many training images are held out, on which everything but the
+            test errors of the report is measured. With 0, all are trained on, and the
+            test set is measured on.
+        batch: How many images a step takes.
         compute: Dtype of what is computed in training, for networks that have a
             `dtype`; weights, statistics, losses and all measurements are float32.
         augment: Whether images are changed at random: shifted, and flipped if a mirror
             image means the same.
-        cut_out: Pixels of the side of a square that each image loses, at random, in the
-            training before any pruning; 0 for none.
+        cut_out: Side in pixels of a random square that each image loses in the training
+            before any pruning; 0 for none.
         l2: Weight of half the sum of squares of the kernels in the loss.
-        schedule: Of the learning rate within a phase after the dense training, which
-            has a cosine: "cosine" to zero, or "steps", a tenth after each part in
-            `drops`.
-        drops: Parts of a phase, of any length, after which the rate drops: 3, 12 and
-            18 of 25 epochs are 0.12, 0.48 and 0.72.
-        dense_epochs: Of the training before any pruning.
-        dense_rate: Initial learning rate of that training.
-        dense_optimizer: Of that training: "sgd" (Nesterov's method) or "adam".
+        schedule: How the learning rate falls within a phase after the dense training,
+            which has a cosine: by a "cosine" to zero, or in "steps", to a tenth after
+            each part in `drops`.
+        drops: Parts of a phase after which the rate drops, whatever its length: 3, 12
+            and 18 of 25 epochs are 0.12, 0.48 and 0.72.
+        dense_epochs: Epochs of the dense training, before any pruning.
+        dense_rate: Initial learning rate of the dense training.
+        dense_optimizer: Its optimizer: "sgd" (Nesterov's method) or "adam".
         pruning: "std" (quality x standard deviation, every parameter); "erk", "global"
             or "magnitude" (a cubic schedule up to `sparsity`, kernels only); "paper"
-            (likewise, each layer to what the paper keeps of it); or "rate" (bits have
+            (the same, each layer to what the paper keeps of it); or "rate" (bits have
             a price in the loss, and weights that are not worth it vanish).
-        quality: For "std".
-        sparsity: Of the kernels after the last iteration, for "erk", "global" and
-            "magnitude".
-        iterations: Of pruning and retraining; "rate" has one.
-        epochs: Of each iteration's retraining; the last value holds for the rest.
-        rates: Initial learning rate of each iteration; likewise. For "rate" in steps of
-            the grids.
+        quality: The quality parameter, for "std".
+        sparsity: Sparsity of the kernels after the last iteration, for "erk", "global"
+            and "magnitude".
+        iterations: How often the network is pruned and retrained; "rate" does so once.
+        epochs: Epochs of the retraining in each iteration; the last value holds for
+            the rest.
+        rates: Initial learning rate of each iteration; again the last value holds for
+            the rest. For "rate" it is in steps of the grids.
         sharing: What ends up in the file: "kmeans" or "nonparametric", which are
             compared; "paper" (k-means from a linear start, bits by layer); or "grid"
             (uniform grids that the network is trained on, for the pruning "rate").
-        kernel_bits: Codebook of each kernel: 2 ** bits entries, by k-means.
-        other_bits: Codebook of each group of biases and BatchNorm values, likewise; for
-            "paper" too.
-        penalty: Of the non-parametric method: what a further entry must save in squared
-            error, in variances of its group.
-        tune_epochs: Of the fine-tuning of the codebooks, for each method compared; for
-            "grid" of the training on grids, for each size.
-        tune_rate: Initial learning rate of the fine-tuning, by Adam; for "grid" in
-            steps of the grids.
-        steps: Of the grids of the curve of size and error, over the root mean square of
-            the weights; a point for each.
-        target_bytes: Of "rate": sizes that files shall have, about, in falling order;
-            there is a file for each.
-        measurements: Of "rate": how often the file is written in memory while weights
-            are trained on their grids, to see its size.
-        bit_price: Of "rate": what a bit costs in the loss of the sparse phase, in nats;
-            it sets the size to begin with.
-        distilled: Of "rate": how much the answers of the dense network count in the
-            loss, the labels counting the rest; 0 to 1.
-        grid_step: Of "grid": step of a kernel's grid, in root mean squares of the
-            dense kernel.
-        vector_grid_step: Of "grid": step of all other grids, such as those of biases.
+        kernel_bits: The codebook of each kernel has 2 ** bits entries, by k-means.
+        other_bits: The same for each group of biases and BatchNorm values, for "paper"
+            too.
+        penalty: What a further entry must save in squared error, in variances of its
+            group, for "nonparametric".
+        tune_epochs: Epochs of the fine-tuning of the codebooks, for each method that is
+            compared; for "grid" epochs of the training on grids, for each size.
+        tune_rate: Initial learning rate of the fine-tuning by Adam; for "grid" in steps
+            of the grids.
+        steps: Steps of the grids for the curve of size and error, over the root mean
+            square of the weights; there is a point for each.
+        target_bytes: About what sizes the files should have, in falling order; there is
+            a file for each. For "rate", like the settings below.
+        measurements: How often the file is written in memory while the weights are
+            trained on their grids, to see its size.
+        bit_price: What a bit costs in the loss of the sparse phase, in nats; it sets
+            the size to begin with.
+        distilled: Weight of the answers of the dense network in the loss, 0 to 1; the
+            labels have the rest.
+        grid_step: Step of a kernel's grid, in root mean squares of the dense kernel.
+        vector_grid_step: Step of all other grids, such as those of biases.
     """
 
     preset: Annotated[str, tyro.conf.Suppress]
@@ -110,7 +111,7 @@ class Config:
     vector_grid_step: float = 0.6
 
     def __post_init__(self) -> None:
-        """Rejects what only the end of a run would show."""
+        """Rejects mistakes that only the end of a run would show."""
         if not self.target_bytes:
             raise ValueError("target_bytes is empty: give one size at least")
         if not all(0 < drop < 1 for drop in self.drops):
@@ -125,27 +126,27 @@ class Config:
             )
 
     def epochs_of(self, iteration: int) -> int:
-        """Epochs of an iteration, counted from 0."""
+        """How many epochs an iteration has, counted from 0."""
         return self.epochs[min(iteration, len(self.epochs) - 1)]
 
     def rate_of(self, iteration: int) -> float:
-        """Initial learning rate of an iteration, counted from 0."""
+        """The initial learning rate of an iteration, counted from 0."""
         return self.rates[min(iteration, len(self.rates) - 1)]
 
     def total_epochs(self) -> int:
-        """Epochs of all phases."""
+        """How many epochs all phases have."""
         retraining = sum(self.epochs_of(i) for i in range(self.iterations))
         tuning = len(self.tuning_phases()) * self.tune_epochs
         return self.dense_epochs + retraining + tuning
 
     def methods(self) -> tuple[str, ...]:
-        """Methods of sharing that the run tries; the first after each iteration too."""
+        """Methods of sharing to try; the first is measured after each iteration too."""
         if self.sharing in ("paper", "grid"):
             return (self.sharing,)
         return ("kmeans", "nonparametric")
 
     def tuning_phases(self) -> tuple[str, ...]:
-        """Names of the phases after pruning: methods of sharing, or sizes of files."""
+        """Names of the phases after pruning: one for each method, or size of a file."""
         if self.sharing != "grid":
             return self.methods()
         further = range(2, len(self.target_bytes) + 1)
@@ -154,19 +155,19 @@ class Config:
     def learning_rates(
         self, rate: float, *, epoch: int, epochs: int, steps: int
     ) -> np.ndarray:
-        """Learning rate of each step of an epoch, float32 `[steps]`.
+        """Computes the learning rate of each step of an epoch, float32 `[steps]`.
 
         Args:
-            rate: At the start of the phase.
-            epoch: Counted from 0.
-            epochs: Of the phase.
-            steps: Of an epoch.
+            rate: The learning rate at the start of the phase.
+            epoch: The number of the epoch, from 0.
+            epochs: How many epochs the phase has.
+            steps: How many steps an epoch has.
         """
         done = (epoch + np.arange(steps) / steps) / epochs
         if self.schedule == "steps":
             dropped = np.sum(done[:, None] >= np.array(self.drops), axis=1)
             return (rate * 0.1**dropped).astype(np.float32)
-        # The first steps of a phase, when moments are empty, are taken more gently.
+        # The first steps of a phase are smaller, since its moments are still empty.
         gentle = min(100, epochs * steps // 10 + 1)
         warm = np.minimum(1.0, (epoch * steps + np.arange(steps) + 1) / gentle)
         return (rate * warm * (1 + np.cos(np.pi * done)) / 2).astype(np.float32)

@@ -16,9 +16,9 @@ from experiments.study.stages import Study, folded
 from experiments.training.runs import Row
 from experiments.training.train import normalize, split
 
-BATCHES = 64  # of which gradients are squared
-BATCH = 16
-SMOOTHING = 0.2  # of the mean importance of its leaf is added to that of each weight
+BATCHES = 64  # whose gradients are squared
+BATCH = 16  # images in each of them
+SMOOTHING = 0.2  # this part of a leaf's mean importance is added to that of each weight
 
 
 def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
@@ -26,8 +26,8 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
 
     Args:
         study: The run.
-        variables: Of the pruned network.
-        shared: What the study itself made of it.
+        variables: The pruned network.
+        shared: What the study itself made of the network.
     """
     steps = study.config.steps
     if not steps:
@@ -37,17 +37,17 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
     squares: list[Any] = []
 
     def look(step: float) -> Row:
-        if not squares:  # what is there already needs no gradients
+        if not squares:  # a run that has all points already needs no gradients
             squares.append(importance(study, weights))
         scale = mean_square(weights["params"], squares[0]["params"])
         rd_lambda = rate.lambda_for_step(step, scale)
-        found = budget.point(
+        point = budget.point(
             weights, [Rule("^params/")], rd_lambda=rd_lambda, importance=squares[0]
         )
         return {
             "penalty": rd_lambda,
-            "bytes": found.file_bytes,
-            "watch_error": study.error(api.decompress(found.compressed)),
+            "bytes": point.file_bytes,
+            "watch_error": study.error(api.decompress(point.compressed)),
         }
 
     for step in steps:
@@ -59,25 +59,26 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
 
 
 def mean_square(weights: Any, importance: Any) -> float:
-    """Mean of importance times square over the weights that are kept."""
+    """The mean of importance times square over the weights that are not zero."""
     kept = sum(jnp.count_nonzero(w) for w in jax.tree.leaves(weights))
     products = jax.tree.map(lambda w, i: (i * w**2).sum(), weights, importance)
     return float(sum(jax.tree.leaves(products)) / kept)
 
 
 def importance(study: Study, variables: Any) -> Any:
-    """How much the logits change with each weight: smoothed mean squares.
+    """Measures how much the logits change with each weight, as smoothed mean squares.
 
-    Gradients of the loss would vanish for a network that has learnt its images by
-    heart. These are of the logits, with random signs, so that on average the squares
-    are those of the Jacobian.
+    The gradients of the loss would vanish for a network that has learnt its images by
+    heart. So these are gradients of the logits, added up with random signs, whose
+    squares are on average those of the Jacobian.
 
     Args:
-        study: Whose network and data they are.
-        variables: Of the network.
+        study: The run, for its network and data.
+        variables: The variables of the network.
 
     Returns:
-        In the structure of `variables`; zeros for what is not trained.
+        The importance of each weight, in the structure of `variables`, and zeros for
+        what is not trained.
     """
     weights, rest = split(variables)
 

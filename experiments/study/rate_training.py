@@ -25,6 +25,7 @@ from experiments.study.stages import Study, folded, measure_shared, train_phase
 from experiments.training.runs import Row
 from experiments.training.train import (
     Seen,
+    Trainer,
     TrainState,
     adam,
     cross_entropy,
@@ -47,11 +48,11 @@ class Rest(NamedTuple):
     """What a step looks at besides the weights.
 
     Attributes:
-        statistics: Other collections of the network, such as what is left of the
+        statistics: The other collections of the network, such as what is left of the
             statistics of BatchNorm.
-        steps: Of the grid of each leaf.
-        prices: Of positions, of the epoch.
-        bit: Price of a bit in the loss, in nats.
+        steps: The step of the grid of each leaf.
+        prices: The prices of positions during the epoch.
+        bit: The price of a bit in the loss, in nats.
         each: Bytes of the file for each weight that is not zero, as last measured.
     """
 
@@ -63,7 +64,7 @@ class Rest(NamedTuple):
 
 
 class Fall(NamedTuple):
-    """From which size of the file to which, in bytes, a phase on grids shall go."""
+    """The sizes of the file, in bytes, where a phase on grids begins and should end."""
 
     first: int
     to: int
@@ -71,10 +72,10 @@ class Fall(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RateLoss:
-    """Cross entropy with labels and with the answers of a teacher, and the rate.
+    """Cross entropy with the labels and with the answers of a teacher, plus the rate.
 
     Attributes:
-        distilled: How much the teacher's answers count, the labels counting the rest.
+        distilled: The weight of the teacher's answers, 0 to 1; labels have the rest.
     """
 
     distilled: float
@@ -83,34 +84,33 @@ class RateLoss:
         """The loss of a batch, in nats."""
         if seen.answers is None:
             raise ValueError("this loss needs the answers of a teacher")
-        wanted = jax.nn.log_softmax(seen.answers / _TEMPERATURE)
-        found = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
-        apart = jnp.sum(jnp.exp(wanted) * (wanted - found), axis=-1).mean()
+        teacher = jax.nn.log_softmax(seen.answers / _TEMPERATURE)
+        student = jax.nn.log_softmax(seen.logits / _TEMPERATURE)
+        divergence = jnp.sum(jnp.exp(teacher) * (teacher - student), axis=-1).mean()
         bits = rate_loss.expected_bits(params, rest.steps, rest.prices)
-        own = cross_entropy(seen, params, rest)
         return (
-            (1 - self.distilled) * own
-            + self.distilled * _TEMPERATURE**2 * apart
+            (1 - self.distilled) * cross_entropy(seen, params, rest)
+            + self.distilled * _TEMPERATURE**2 * divergence
             + rest.bit * bits
         )
 
 
 def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]]:
-    """The two phases.
+    """Runs the two phases.
 
     Args:
         study: The run.
-        trained: Variables of the dense network: where the first phase begins, and the
+        trained: The dense network, where the first phase begins and which is the
             teacher of both.
 
     Returns:
-        The sparse network's variables, and for each size that is asked for the network
-        on grids, by the name of its phase.
+        The variables of the sparse network and, by the name of its phase, the network
+        on grids for each size that is asked for.
     """
     config = study.config
-    # BatchNorm is trained as it will be stored. Else no weight would be worth its bits:
-    # what a BatchNorm divides by its deviation can shrink to nothing and do the same.
-    # The scales go into the kernels: what a weight does is then in its size alone.
+    # BatchNorm is trained as it will be stored. Else no weight would be worth its bits,
+    # since what a BatchNorm divides by its deviation can shrink and do the same. The
+    # scales go into the kernels, so that the effect of a weight is in its size alone.
     params, statistics = split(folded(study, trained, kernels=True))
     steps = rate_loss.step_sizes(
         params, config.grid_step, of_vectors=config.vector_grid_step
@@ -119,22 +119,17 @@ def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]
     bit = jnp.float32(config.bit_price)
     rest = Rest(statistics, steps, prices, bit, each=jnp.float32(0))
     answers = logits(study.model, trained, study.train.images)
-    loss = RateLoss(config.distilled)
-    optimizer = rate_loss.scale_by_step_size(adam(), steps)
     full = _of_units(study, trained)
-    trainer = full.trainer(optimizer, expand=_sparse, move=None, loss=loss, l2=0.0)
-    state = TrainState(params, rest, trainer.optimizer.init(params))
-
+    trainer = _trainer(full, steps, _sparse)
     epochs = config.epochs_of(0)
-    rising = partial(_rising, config.bit_price, epochs)
     state = train_phase(
         full,
         "sparsify",
         trainer,
-        state,
+        TrainState(params, rest, trainer.optimizer.init(params)),
         epochs,
         config.rate_of(0),
-        prepare=rising,
+        prepare=partial(_rising, config.bit_price, epochs),
         answers=answers,
     )
     sparse = _sparse(_without_small(state.params, steps), state.rest)
@@ -145,16 +140,16 @@ def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]
 def train_on_grids(
     study: Study, sparse: Any, rest: Rest, answers: jax.Array
 ) -> dict[str, share.SharedWeights]:
-    """The second phase: idle units left out, the weights of all others on grids.
+    """Runs the second phase: leaves idle units out, and trains all others on grids.
 
-    It is gone through once for each size that is asked for, and begins where the one
+    There is one such phase for each size that is asked for, which begins where the one
     before ended.
 
     Args:
         study: The run.
-        sparse: Variables after the first phase.
-        rest: As in the first phase.
-        answers: Of the teacher, for the images of `study.train`.
+        sparse: The variables after the first phase.
+        rest: What a step of the first phase looked at.
+        answers: The logits of the teacher for the images of `study.train`.
 
     Returns:
         The networks by the names of the phases.
@@ -163,19 +158,16 @@ def train_on_grids(
     kept = narrowing.busy(sparse, kinds)
     variables = narrowing.narrow(sparse, kinds, kept)
     slim = _of_units(study, variables)
-    loss = RateLoss(config.distilled)
-    optimizer = rate_loss.scale_by_step_size(adam(), rest.steps)
-    trainer = slim.trainer(optimizer, expand=_on_grids, move=None, loss=loss, l2=0.0)
+    trainer = _trainer(slim, rest.steps, _on_grids)
     params, statistics = split(variables)
     rest = rest._replace(
         statistics=statistics, prices=rate_loss.position_bits(params, rest.steps)
     )
 
     def wide(state: TrainState) -> share.SharedWeights:
-        found = _on_grids(state.params, state.rest)
-        found = narrowing.widen(found, sparse, kinds, kept)
-        found = narrowing.sort(found, kinds)
-        return shared_weights(study, found)
+        narrow = _on_grids(state.params, state.rest)
+        whole = narrowing.widen(narrow, sparse, kinds, kept)
+        return shared_weights(study, narrowing.sort(whole, kinds))
 
     networks: dict[str, share.SharedWeights] = {}
     for name, target in zip(config.tuning_phases(), config.target_bytes, strict=True):
@@ -200,7 +192,7 @@ def train_on_grids(
 
 
 def shared_weights(study: Study, variables: Any) -> share.SharedWeights:
-    """The network on its grids; what is not trained is shared as always.
+    """Labels the weights of a network on its grids, and shares all other leaves.
 
     All vectors have the same step, and so one codebook.
     """
@@ -222,6 +214,15 @@ def shared_weights(study: Study, variables: Any) -> share.SharedWeights:
     return share.share(variables, [*rules, *others])
 
 
+def _trainer(study: Study, steps: Any, expand: Callable[[Any, Rest], Any]) -> Trainer:
+    """Makes a trainer by steps of the grids, with the rate in the loss."""
+    optimizer = rate_loss.scale_by_step_size(adam(), steps)
+    loss = RateLoss(study.config.distilled)
+    return study.trainer(
+        optimizer, expand=expand, batch_statistics=False, loss=loss, l2=0.0
+    )
+
+
 def _of_units(study: Study, variables: Any) -> Study:
     """The study of the network that has these variables, and no dropout."""
     if study.roles.rebuild is None:
@@ -234,16 +235,13 @@ def _sparse(params: Any, rest: Rest) -> Any:
 
 
 def _on_grids(params: Any, rest: Rest) -> Any:
-    return {
-        "params": rate_loss.fake_quant(params, rest.steps),
-        **rest.statistics,
-    }
+    return _sparse(rate_loss.fake_quant(params, rest.steps), rest)
 
 
 def _rising(
     price: float, epochs: int, state: TrainState, epoch: int
 ) -> tuple[TrainState, Row]:
-    """The state with the prices of an epoch of `sparsify`, which has so many."""
+    """Sets the prices for one of the epochs of `sparsify`, and says what to log."""
     bit = price * min(1.0, (epoch + 1) / (_RISE * epochs))
     kept = _nonzero(_on_grids(state.params, state.rest))
     return _priced(state, bit), {"nonzero": kept, "bit_price": bit}
@@ -256,19 +254,22 @@ def _adapted(
     state: TrainState,
     epoch: int,
 ) -> tuple[TrainState, Row]:
-    """The state with the prices of an epoch of `grid`, dearer for a file too big.
+    """Sets the prices for an epoch of `grid`: bits cost more if the file is too big.
 
     Args:
-        config: Of the run.
-        shared: The network that goes into a file.
-        fall: From which size to which.
-        state: Before the epoch.
-        epoch: Counted from 0.
+        config: The settings of the run.
+        shared: Makes the network that goes into a file.
+        fall: The sizes that the phase goes from and to.
+        state: The state before the epoch.
+        epoch: The number of the epoch, from 0.
+
+    Returns:
+        The state with the new prices, and what to log.
     """
     kept = _nonzero(_on_grids(state.params, state.rest))
     noted: Row = {}
-    # In between the size follows from the number of weights: to write the file of a
-    # large network takes longer than an epoch on an accelerator.
+    # In between, the size is estimated from the number of weights: writing the file of
+    # a large network takes longer than an epoch on an accelerator.
     if epoch % max(1, config.tune_epochs // config.measurements) == 0:
         size = noted["bytes"] = sharing.file_bytes(config, shared(state))
         each = jnp.float32(size / max(1, kept))

@@ -10,11 +10,11 @@ from experiments.training.train import Augmentation, crop_and_flip
 
 
 class Layer(NamedTuple):
-    """What the paper's recipe asks of a layer's kernel.
+    """What the recipe of the paper asks of the kernel of a layer.
 
     Attributes:
-        kept: Fraction of its weights.
-        bits: Of its codebook.
+        kept: The fraction of its weights that is kept.
+        bits: Its codebook has 2 ** bits entries.
     """
 
     kept: float
@@ -22,12 +22,13 @@ class Layer(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """An axis along which a leaf has a part for each unit of a kind.
+    """An axis along which a leaf has a part for each unit of a layer.
 
     Attributes:
-        leaf: Its name among the variables.
-        axis: Counted from 0. An axis that is several times as long as there are units
-            is several rounds through all units, as of flattened channels.
+        leaf: The name of the leaf among the variables.
+        axis: The number of the axis, from 0. It may be several times as long as there
+            are units, and then goes through all units as often, as flattened channels
+            do.
     """
 
     leaf: str
@@ -35,14 +36,14 @@ class Axis(NamedTuple):
 
 
 class Units(NamedTuple):
-    """Units of a layer, which can be left out if nothing reads them.
+    """The units of a layer, which can be left out if nothing reads them.
 
     Attributes:
-        made: By what their outputs are made: they are zero if all of this is zero. The
-            first is of the kernel, whose axis has the length of their number.
-        read: By what their outputs are read.
-        carried: What else has a part for each, such as variances. It makes nothing of a
-            unit, and is the same for all units that make nothing.
+        made: What the outputs are made by; they are zero where all of it is zero. The
+            first is the kernel, whose axis is as long as there are units.
+        read: What reads the outputs.
+        carried: What else has a part for each unit, such as variances. It adds nothing
+            to an output, and is the same for all units whose outputs are zero.
     """
 
     made: tuple[Axis, ...]
@@ -54,19 +55,19 @@ class Roles(NamedTuple):
     """What the parameters of a network are for, and what its images allow.
 
     Attributes:
-        network: Name of the architecture, for the report.
-        groups: Which biases and BatchNorm values share a codebook: pairs of a pattern
-            and the name of the group.
-        idle: Pattern of parameters that change nothing, such as biases that BatchNorm
-            subtracts again: they are pruned with the kernels. None if there are none.
-        norms: Which biases BatchNorms take over when they are folded, as in
-            `fold.batchnorm`. Empty if the network has none.
+        network: The name of the architecture, for the report.
+        groups: Which biases and BatchNorm values share a codebook, as pairs of a
+            pattern and the name of the group.
+        idle: A pattern of parameters that have no effect, such as biases that BatchNorm
+            subtracts again. They are pruned with the kernels. None if there are none.
+        norms: Which biases BatchNorms take over when they are folded, as for `bias_of`
+            of `fold.batchnorm`. Empty if the network has no BatchNorm.
         augment: Changes images at random without changing what they show.
-        layers: By name of the layer, for the recipe of the paper.
-        published: What the paper reports, to be compared with.
-        units: By name of the layer, so that idle units can be left out of training.
-        rebuild: Makes the network of fewer units that variables are of, without
-            dropout. None where idle units stay in.
+        layers: What the recipe of the paper asks of each layer, by name.
+        published: What the paper reports of the network, to compare with.
+        units: The units of each layer by name, so that idle ones can be left out.
+        rebuild: Makes the network, with fewer units and no dropout, that variables
+            belong to. None if idle units are never left out.
     """
 
     network: str

@@ -8,11 +8,11 @@ from experiments.study.roles import Roles
 
 
 def rules(config: Config, roles: Roles, method: str) -> list[Rule]:
-    """Which leaves share a codebook, and how it is found.
+    """Makes the rules that say which leaves share a codebook, and how it is computed.
 
     Args:
-        config: For bits and penalties.
-        roles: For the groups.
+        config: The settings, of which bits and penalties are read.
+        roles: What the parameters are for, of which the groups are read.
         method: "kmeans", "nonparametric" or "paper".
     """
     others = share.kmeans(bits=config.other_bits)
@@ -30,29 +30,29 @@ def rules(config: Config, roles: Roles, method: str) -> list[Rule]:
 
 
 def group_rules(roles: Roles, method: ShareMethod) -> list[Rule]:
-    """The rules of the groups that share a codebook: biases and BatchNorm values."""
-    return [Rule(p, share=method, group=group) for p, group in roles.groups]
+    """Makes the rules of biases and BatchNorm values, which share in groups."""
+    return [Rule(pattern, share=method, group=group) for pattern, group in roles.groups]
 
 
 def coding_rules(config: Config) -> list[Rule]:
-    """How labels are written: as the paper does, or in whatever is smallest."""
+    """Says how labels are written: as in the paper, or in whatever is smallest."""
     return [Rule(".", coding="relative")] if config.sharing == "paper" else []
 
 
 def file_bytes(config: Config, shared: share.SharedWeights) -> int:
-    """Size of the file that a network would have, whether any weights are shared."""
-    rules = coding_rules(config) if shared.labels else []
+    """The size of the file that a network would have."""
+    rules = coding_rules(config) if shared.labels else []  # there may be no labels
     return len(container.dumps(api.pack(shared, rules)))
 
 
 def linear_kmeans(bits: int) -> ShareMethod:
-    """Ten steps of k-means from centroids spaced evenly, as section 3.2 of the paper.
+    """K-means as in section 3.2 of the paper: ten steps from evenly spaced centroids.
 
     The paper does not say how many steps it takes. The first clusters differ most in
     size, which Huffman coding profits from: the file of a LeNet-5 is 42.8 KB after ten
     steps and 45.0 KB after 300, and fine-tuning lowers the error of either.
 
     Args:
-        bits: Of the codebook, which has `2 ** bits` entries.
+        bits: The codebook has `2 ** bits` entries.
     """
     return share.lloyd(2**bits, init="linear", iterations=10)

@@ -39,7 +39,7 @@ from experiments.training.train import (
 
 
 class Split(NamedTuple):
-    """Images and labels of one part of the data."""
+    """The images and labels of one part of the data."""
 
     images: Array
     labels: Array
@@ -49,11 +49,11 @@ class Study(NamedTuple):
     """A run in progress.
 
     Attributes:
-        config: Its settings.
-        run: Where it is saved.
+        config: The settings of the run.
+        run: Where the run is saved.
         model: The network.
-        train: What is trained on.
-        watch: What is measured on while training and choosing.
+        train: The data to train on.
+        watch: The data that errors are measured on while training and choosing.
         roles: What the parameters of the network are for.
     """
 
@@ -65,48 +65,41 @@ class Study(NamedTuple):
     roles: Roles
 
     def error(self, variables: Any, *, exact: bool = True) -> float:
-        """Error on `watch`, in percent; `exact` as in `train.logits`."""
+        """The error on `watch`, in percent; `exact` is as in `train.logits`."""
         return evaluate(self.model, variables, *self.watch, exact=exact)[0]
 
-    def trainer(
-        self,
-        optimizer: optax.GradientTransformation,
-        **parts: Any,
-    ) -> Trainer:
-        """Trains the network by an optimizer, as the settings say.
+    def trainer(self, optimizer: optax.GradientTransformation, **parts: Any) -> Trainer:
+        """Makes a trainer of the network, as the settings say.
 
         Args:
-            optimizer: Of `train`.
-            parts: Fields of `Trainer`, in place of what the settings say.
+            optimizer: An optimizer of `train`.
+            parts: Fields of `Trainer` that replace what the settings say.
         """
-        config = self.config
-        augment = self.roles.augment if config.augment else None
-        model = self.model
+        config, model = self.config, self.model
         if config.compute != "float32":
             model = model.clone(dtype=jnp.dtype(config.compute))
+        augment = self.roles.augment if config.augment else None
         settings = {"augment": augment, "l2": config.l2}
         return Trainer(model, optimizer, config.batch, **settings | parts)
 
 
 def splits(dataset: Dataset, config: Config) -> tuple[Split, Split]:
-    """What is trained on, and what is measured on along the way."""
-    images, labels = dataset.train_images, dataset.train_labels
+    """The data to train on, and those that are measured on along the way."""
+    train = Split(dataset.train_images, dataset.train_labels)
     if config.validation == 0:
-        test = dataset.test_images, dataset.test_labels
-        return replicate((Split(images, labels), Split(*test)))
-    order = np.random.default_rng(config.seed).permutation(len(labels))
+        return replicate((train, Split(dataset.test_images, dataset.test_labels)))
+    order = np.random.default_rng(config.seed).permutation(len(train.labels))
     held, used = order[: config.validation], order[config.validation :]
-    parts = tuple(Split(images[part], labels[part]) for part in (used, held))
-    return replicate(parts)
+    parts = (Split(*(array[part] for array in train)) for part in (used, held))
+    return replicate(tuple(parts))
 
 
 def train_dense(study: Study) -> Any:
-    """Trains all weights, on a cosine; returns the network's variables."""
+    """Trains all weights by a cosine schedule, and returns the network's variables."""
     config = dataclasses.replace(study.config, schedule="cosine")
     study = study._replace(config=config)
-    shape = (1, *study.train.images.shape[1:])
-    init = jax.jit(study.model.init)
-    variables = init(jax.random.key(config.seed), jnp.zeros(shape))
+    image = jnp.zeros((1, *study.train.images.shape[1:]))
+    variables = jax.jit(study.model.init)(jax.random.key(config.seed), image)
     optimizer = {"sgd": sgd, "adam": adam}[config.dense_optimizer]()
     trainer = study.trainer(optimizer)
     if config.cut_out:
@@ -122,7 +115,7 @@ def train_dense(study: Study) -> Any:
 
 
 def _then_cut_out(augment: Augmentation | None, side: int) -> Augmentation:
-    """Augments as before, and then cuts squares out of the images."""
+    """An augmentation that also cuts squares out of the images."""
 
     def both(key: jax.Array, images: jax.Array) -> jax.Array:
         keys = jax.random.split(key)
@@ -133,7 +126,7 @@ def _then_cut_out(augment: Augmentation | None, side: int) -> Augmentation:
 
 
 def prune_and_retrain(study: Study, variables: Any) -> Any:
-    """Prunes and retrains in iterations; returns the network's variables."""
+    """Prunes and retrains in iterations, and returns the network's variables."""
     config = study.config
     masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
     trainer = masked_trainer(study, variables)
@@ -153,7 +146,7 @@ def prune_and_retrain(study: Study, variables: Any) -> Any:
 
 
 def pruning_rules(study: Study, iteration: int) -> list[Rule]:
-    """Which parameters are pruned and how, in one iteration, counted from 0."""
+    """Says which parameters an iteration prunes, and how; the first is number 0."""
     config = study.config
     if config.pruning == "std":
         return [Rule(".", prune=prune.by_std(config.quality))]
@@ -179,71 +172,74 @@ def pruning_rules(study: Study, iteration: int) -> list[Rule]:
 
 
 def masked_trainer(study: Study, variables: Any) -> Trainer:
-    """Trains what masks keep, by one program for all masks of `pruned_state`."""
+    """Makes a trainer of what masks keep; one program serves all masks.
+
+    Its masks keep everything, until `pruned_state` replaces them.
+    """
     masks = jax.tree.map(lambda _: jnp.array(True), variables["params"])
     return study.trainer(retrain.keep_pruned(sgd(), masks))
 
 
 def pruned_state(variables: Any, masks: Any, trainer: Trainer) -> TrainState:
-    """Where the retraining of what the masks keep begins.
+    """Applies masks to a network, and makes the state where its retraining begins.
 
     Args:
-        variables: Of the network, before the masks are applied.
-        masks: Of its parameters. True = kept.
-        trainer: Of `masked_trainer`.
+        variables: The network before the masks are applied.
+        masks: The masks of its parameters. True = kept.
+        trainer: What `masked_trainer` returned.
     """
     pruned = variables | {"params": prune.apply(variables["params"], masks)}
     state = _state(pruned, trainer)
-    opt_state: Any = state.opt_state
-    masked = retrain.set_masks(trainer.optimizer, opt_state, masks)
-    return state._replace(opt_state=masked)
+    opt_state = retrain.set_masks(trainer.optimizer, state.opt_state, masks)
+    return state._replace(opt_state=opt_state)
 
 
 def folded(study: Study, variables: Any, *, kernels: bool = False) -> Any:
-    """BatchNorm as constants, which is how it is shared and stored.
+    """Turns BatchNorm into constants, which is how it is shared and stored.
 
     Running statistics cannot be shared as they are: a channel that nothing reaches any
-    more has hardly a variance, and a rounded mean is many such deviations off. Nor can
-    its folded scale, hundreds of times as large as others: it becomes zero where it
-    multiplies nothing.
+    more has almost no variance, and a rounded mean is many such deviations off. Nor can
+    the folded scale of such a channel, which is hundreds of times as large as others.
+    It becomes zero, since it multiplies nothing.
 
-    The bias of a convolution goes into that of the BatchNorm behind it, with which it
-    is one number in use: a group has it once, in its effect on the output. Shared as a
-    value of its own it would be rounded before the scale multiplies it, and its error
-    with it; and where the scale becomes zero it would be lost.
+    The bias of a convolution goes into that of the BatchNorm behind it, since only
+    their sum has an effect. If it were shared by itself, it would be rounded before the
+    scale multiplies it, and its error with it; and where the scale becomes zero it
+    would be lost.
 
     Args:
         study: The run.
-        variables: Of the network, which may be without BatchNorm.
-        kernels: As for `fold.batchnorm`.
+        variables: The network, which may be without BatchNorm.
+        kernels: Whether the scales go on into the kernels, as in `fold.batchnorm`.
     """
     if "batch_stats" not in variables:
         return variables
     norms = study.roles.norms
-    found = fold.batchnorm(variables, bias_of=norms, kernels=kernels)
+    constant = fold.batchnorm(variables, bias_of=norms, kernels=kernels)
     if kernels:
-        return found
-    leaves = trees.named_leaves(found)
+        return constant
+    leaves = trees.named_leaves(constant)
     for units in study.roles.units.values():
-        name, own = units.made[0]
-        others = tuple(axis for axis in range(leaves[name].ndim) if axis != own)
-        idle = ~jnp.any(leaves[name] != 0, axis=others)
-        for name in (axis.leaf for axis in units.made if axis.leaf.endswith("scale")):
-            leaves[name] = jnp.where(idle, 0, leaves[name])
-    return trees.rebuild(found, leaves)
+        kernel, outputs = units.made[0]
+        others = tuple(axis for axis in range(leaves[kernel].ndim) if axis != outputs)
+        idle = ~jnp.any(leaves[kernel] != 0, axis=others)
+        for name, _ in units.made:
+            if name.endswith("scale"):
+                leaves[name] = jnp.where(idle, 0, leaves[name])
+    return trees.rebuild(constant, leaves)
 
 
 def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
-    """Shares the weights, trains the codebooks of the kernels and rounds them all.
+    """Shares the weights, trains the codebooks of the kernels and rounds all codebooks.
 
-    The codebooks of biases and BatchNorm values stay as they are.
+    The codebooks of biases and BatchNorm values are not trained.
 
     Raises:
         runs.OutOfTime: Sharing may not end before the deadline of the run.
     """
     config = study.config
     study.run.check_time()
-    rules = sharing.rules(study.config, study.roles, method)
+    rules = sharing.rules(config, study.roles, method)
     shared = share.share(folded(study, variables), rules)
     study.run.measure(f"{method}-start", partial(measure_shared, study, shared))
     trainer, state = codebook_training(study, shared)
@@ -251,7 +247,7 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
         study, method, trainer, state, config.tune_epochs, config.tune_rate
     )
     shared = share.replace_codebooks(shared, state.params)
-    # Eleven bits of an entry are more than its accuracy; a file needs half the bytes.
+    # The eleven bits of float16 are more than enough for an entry, in half the bytes.
     shared = share.cast_codebooks(shared, "float16")
     study.run.measure(f"{method}-end", partial(measure_shared, study, shared))
     return shared
@@ -260,19 +256,14 @@ def fine_tune(study: Study, variables: Any, method: str) -> share.SharedWeights:
 def codebook_training(
     study: Study, shared: share.SharedWeights
 ) -> tuple[Trainer, TrainState]:
-    """Trains the codebooks of the kernels; the state where that begins."""
-    trainer = study.trainer(adam(), expand=_with_codebooks, move=None)
+    """A trainer of the codebooks of the kernels, and the state where it begins."""
+    trainer = study.trainer(adam(), expand=_with_codebooks, batch_statistics=False)
     kernels = {g: c for g, c in shared.codebooks.items() if g.endswith("kernel")}
     return trainer, TrainState(kernels, shared, trainer.optimizer.init(kernels))
 
 
 def _with_codebooks(params: Any, rest: share.SharedWeights) -> Any:
     return share.lookup(share.replace_codebooks(rest, params))
-
-
-def _as_it_is(state: TrainState, epoch: int) -> tuple[TrainState, Row]:
-    del epoch
-    return state, {}
 
 
 def train_phase(
@@ -283,21 +274,22 @@ def train_phase(
     epochs: int,
     rate: float,
     *,
-    prepare: Callable[[TrainState, int], tuple[TrainState, Row]] = _as_it_is,
+    prepare: Callable[[TrainState, int], tuple[TrainState, Row]] | None = None,
     answers: jax.Array | None = None,
 ) -> TrainState:
     """Trains one phase of a run, or what is left of it.
 
     Args:
         study: The run.
-        name: Of the phase.
-        trainer: Makes its steps.
-        state: Where it begins.
-        epochs: Of the phase.
-        rate: Initial learning rate.
-        prepare: Changes the state before an epoch, counted from 0, and says what is
-            worth noting. The epoch consumes what it returns.
-        answers: Logits of a teacher for the images of `study.train`, if the loss asks.
+        name: The name of the phase, unique in the run.
+        trainer: Makes the steps.
+        state: The state where the phase begins.
+        epochs: How many epochs the phase has.
+        rate: Its initial learning rate.
+        prepare: Maps the state before an epoch, and the number of the epoch from 0, to
+            the state that the epoch begins with and consumes, and what to log of it.
+        answers: The logits of a teacher for the images of `study.train`, for a loss
+            that needs them.
     """
     config = study.config
     steps = study.train.images.shape[0] // config.batch
@@ -306,7 +298,7 @@ def train_phase(
     def train_epoch(state: TrainState, epoch: int) -> tuple[TrainState, Row]:
         rates = config.learning_rates(rate, epoch=epoch, epochs=epochs, steps=steps)
         key = jax.random.fold_in(base, epoch)
-        state, noted = prepare(state, epoch)
+        state, noted = prepare(state, epoch) if prepare else (state, {})
         state, rates, key = place((state, rates, key))
         state, metrics = trainer.epoch(state, *study.train, key, rates, answers)
         row = {
@@ -329,7 +321,7 @@ def _state(variables: Any, trainer: Trainer) -> TrainState:
 
 
 def trained_variables(state: TrainState) -> Any:
-    """The variables of a network whose weights were trained."""
+    """The variables of a network after the training of its weights."""
     return with_statistics(state.params, state.rest)
 
 
@@ -349,11 +341,11 @@ def _measure_pruned(study: Study, iteration: int, variables: Any) -> Row:
 
 
 def measure_shared(study: Study, shared: share.SharedWeights) -> Row:
-    """Weights kept, distinct values and error of a network, as a file would have it."""
+    """The weights kept, distinct values and error of a network, as in its file."""
     packed = api.pack(shared)
     labels = [leaf.labels for leaf in packed.leaves if isinstance(leaf, SharedLeaf)]
     return {
-        "nonzero": sum(int(np.count_nonzero(own)) for own in labels),
+        "nonzero": sum(int(np.count_nonzero(array)) for array in labels),
         "unique": sum(codebook.size for codebook in packed.codebooks),
         "watch_error": study.error(share.lookup(shared)),
     }

@@ -18,18 +18,18 @@ from experiments.study.stages import Study
 from experiments.training.runs import Row
 from experiments.training.train import Trainer, TrainState, replicate
 
-STEPS = 200  # of training after pruning, and after sharing
-FACTORS = (0.3, 0.5, 1.0, 1.5, 2.5, 4.0)  # on what the paper keeps
-BITS = (1, 2, 3, 4, 6)  # of all codebooks where nothing is pruned
+STEPS = 200  # how long a network is trained after pruning, and after sharing
+FACTORS = (0.3, 0.5, 1.0, 1.5, 2.5, 4.0)  # on the fraction of weights the paper keeps
+BITS = (1, 2, 3, 4, 6)  # sizes of all codebooks where nothing is pruned
 
 
 def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
     """Logs a row for each point: compressed bytes, and the error on `watch`.
 
     Args:
-        study: The run; its roles tell what the paper keeps of each layer.
-        variables: Of the dense network.
-        shared: What the study itself made of it.
+        study: The run, whose roles tell what the paper keeps of each layer.
+        variables: The dense network.
+        shared: What the study itself made of the network.
     """
     trainer = stages.masked_trainer(study, variables)
     for factor in FACTORS:
@@ -42,7 +42,7 @@ def measure(study: Study, variables: Any, shared: share.SharedWeights) -> None:
 
 
 def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Row:
-    """A point of pruning alone, and one of both."""
+    """Measures a point of pruning alone, and one of pruning and sharing."""
     pruning = [
         Rule(
             f"{name}/kernel$",
@@ -61,7 +61,7 @@ def _pruned(study: Study, trainer: Trainer, variables: Any, factor: float) -> Ro
 
 
 def _shared(study: Study, variables: Any, bits: int) -> Row:
-    """A point of sharing alone."""
+    """Measures a point of sharing alone."""
     others = share.kmeans(bits=study.config.other_bits)
     rules = [
         Rule("kernel$", share=sharing.linear_kmeans(bits)),
@@ -87,10 +87,10 @@ def _measure(study: Study, shared: share.SharedWeights) -> Row:
 def _train(
     study: Study, trainer: Trainer, state: TrainState, rate: float
 ) -> TrainState:
-    """A few steps at a rate that falls to zero along half a cosine."""
+    """Trains for a few steps, at a rate that falls to zero along half a cosine."""
     config = study.config
     steps = min(STEPS, study.train.images.shape[0] // config.batch)
-    rates = study.config.learning_rates(rate, epoch=0, epochs=1, steps=steps)
+    rates = config.learning_rates(rate, epoch=0, epochs=1, steps=steps)
     key = jax.random.fold_in(jax.random.key(config.seed), zlib.crc32(b"tradeoff"))
     state, rates, key = replicate((state, rates, key))
     return trainer.epoch(state, *study.train, key, rates)[0]

@@ -1,16 +1,16 @@
-"""A run on disk: its configuration, its phases, its metrics; killed and resumed freely.
+"""Runs on disk, which may be killed at any moment and then go on where they were.
 
-A run is a row of phases. Each phase trains for some epochs and is saved whole and in
-place, at its end and, once `SAVE_EVERY` seconds have passed since the last time, after
-an epoch; less often if saving takes more than a thirtieth of the time. So a run that is
-killed goes on about that many seconds and one epoch back.
-What happens between two phases (pruning, sharing) is a pure function of what the phase
-before left behind and is simply done again.
+A run is a row of phases, each of which trains for some epochs. Its state is saved at
+the end of a phase, and after an epoch once `SAVE_EVERY` seconds have passed since the
+last time, or more seconds if saving would take more than a thirtieth of the time. So a
+run that is killed loses about that many seconds and one epoch. What happens between two
+phases, such as pruning and sharing, is a pure function of what the phase before left
+behind, and is simply done again.
 
 Whatever a run reads again is sealed by a digest (`states`), and a directory is used by
 one process at a time.
 
-A run with a deadline stops by itself before it: it begins nothing that may not end in
+A run with a deadline stops by itself before it: it begins nothing that might not end in
 time, judged by what took longest so far.
 """
 
@@ -32,14 +32,12 @@ from experiments.training import states
 
 Row = dict[str, Any]
 
-SAVE_EVERY = 60.0  # seconds; a wide VGG19 trains an epoch in what saving it takes
-_SAVING = 1 / 30  # of the time, at most
+SAVE_EVERY = 60.0  # seconds; to save a wide VGG19 takes as long as to train an epoch
+_SAVING = 1 / 30  # the largest part of the time that saving may take
 
-# In seconds, what is expected of a step when nothing like it was seen in this run, and
-# what is kept for saving the state and ending the process.
-_UNSEEN = 30.0
-_RESERVE = 10.0
-_MARGIN = 1.2  # on how long a step took before
+_UNSEEN = 30.0  # seconds that a step is expected to take if none like it was seen yet
+_RESERVE = 10.0  # seconds to be left for saving the state and ending the process
+_MARGIN = 1.2  # a step may take so many times as long as those before
 
 
 class OutOfTime(Exception):
@@ -57,15 +55,15 @@ class Run:
         epochs: int,
         deadline: float = math.inf,
     ) -> None:
-        """Opens a run, new or begun.
+        """Opens a new run, or one that was begun.
 
         Args:
-            directory: Of the run; is made if missing.
-            config: A frozen dataclass. One that differs from that of a run begun in
-                the same directory is an error.
-            epochs: Of all phases, for the progress bar.
-            deadline: On the clock of `time.monotonic`, in seconds. One step is taken
-                however late it is, so that every start gets further.
+            directory: The directory of the run, which is made if it is missing.
+            config: The settings, a frozen dataclass. They must be those of the run that
+                was begun in the directory.
+            epochs: How many epochs all phases have, for the progress bar.
+            deadline: When to stop, on the clock of `time.monotonic`, in seconds. One
+                step is taken however late it is, so that every start gets further.
 
         Raises:
             ValueError: The directory holds a run of another configuration.
@@ -76,7 +74,7 @@ class Run:
         self._phases.mkdir(parents=True, exist_ok=True)
         self._rows: list[Row] = []
         self._deadline = deadline
-        self._further = False  # than where this process began
+        self._further = False  # whether this process has done anything new
         self._lock = states.lock(directory)
         try:
             self._check_config(config)
@@ -95,11 +93,11 @@ class Run:
         """Trains a phase to its end, from wherever it was left.
 
         Args:
-            name: Of the phase; also of its file.
-            state: Where a new phase begins: a pytree of arrays.
-            epochs: Of this phase.
+            name: The name of the phase and of its file.
+            state: The state in which a new phase begins, a pytree of arrays.
+            epochs: How many epochs the phase has.
             train_epoch: Maps a state and the number of the epoch, from 0, to the next
-                state and what is to be logged. It must depend on nothing else.
+                state and what to log. It must depend on nothing else.
 
         Returns:
             The state after the last epoch.
@@ -130,7 +128,7 @@ class Run:
             rows.append(row)
             self._log(row)
             self._bar.update()
-            # The first epoch of a process compiles and so tells little of the others.
+            # The first epoch of a process compiles, and so tells little of the others.
             first = epoch <= start + 1
             expected = row["seconds"] if first else max(expected, row["seconds"])
             if epoch + 1 == epochs or now - when >= wait:
@@ -140,14 +138,14 @@ class Run:
         return state
 
     def measure(self, name: str, compute: Callable[[], Row]) -> Row:
-        """Computes a row of results once; a run that goes on reads it back.
+        """Computes a row of results, or reads it back if it was computed before.
 
         Args:
-            name: Of the row, unique in the run.
-            compute: Returns what JSON can hold.
+            name: The name of the row, unique in the run.
+            compute: Computes the row, which JSON must be able to hold.
 
         Raises:
-            OutOfTime: It may not end before the deadline.
+            OutOfTime: The computation may not end before the deadline.
             ValueError: The file of the row is damaged.
         """
         path = self._phases / f"{name}.json"
@@ -166,10 +164,10 @@ class Run:
         return row
 
     def check_time(self) -> None:
-        """Stops before a step that leaves no row, such as sharing.
+        """Stops the run if a step that leaves no row, such as sharing, might be late.
 
         Raises:
-            OutOfTime: It may not end before the deadline.
+            OutOfTime: The step may not end before the deadline.
         """
         if self._too_late(_UNSEEN):
             raise self._stopped()
@@ -203,7 +201,7 @@ class Run:
         container.write(path, text.encode())
 
     def _longest(self, field: str, pattern: str) -> float:
-        """Seconds of the longest step whose row has a field that looks as asked."""
+        """The seconds of the longest step with a field that matches a pattern."""
         seconds = [
             row["seconds"]
             for row in self._rows
@@ -223,22 +221,18 @@ class Run:
         )
 
     def _log(self, row: Row) -> None:
+        """Writes all rows to disk, and the numbers of this one above the bar."""
         self._rows.append(row)
-        self._write_metrics()
-        self._show(row)
-
-    def _show(self, row: Row) -> None:
-        shown = {k: v for k, v in row.items() if isinstance(v, (int, float))}
-        parts = [f"{k} {v:.5g}" for k, v in shown.items()]
-        self.say(f"{row['phase']:<12} " + "  ".join(parts))
-
-    def _write_metrics(self) -> None:
         lines = "".join(json.dumps(row) + "\n" for row in self._rows)
         container.write(self.directory / "metrics.jsonl", lines.encode())
+        numbers = (
+            f"{k} {v:.5g}" for k, v in row.items() if isinstance(v, (int, float))
+        )
+        self.say(f"{row['phase']:<12} " + "  ".join(numbers))
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result can depend on."""
+    """The versions of Python and of the packages that a result can depend on."""
     names = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {"python": platform.python_version()} | {
         name: metadata.version(name) for name in names

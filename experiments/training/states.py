@@ -5,9 +5,9 @@
 
 Notes:
 
-- A file whose digest is another's is refused, so that a flipped bit, a truncation or an
-  older version never trains on.
-- The lock of a directory goes with its process, however that ends.
+- A file that does not fit its digest is refused, so that nothing is trained on from a
+  damaged file or one of an older version.
+- The lock of a directory ends with its process, however that ends.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ class Saved(NamedTuple):
     """A phase as it was left.
 
     Attributes:
-        epoch: Epochs done.
-        rows: Logged by them.
-        state: After them.
+        epoch: How many epochs are done.
+        rows: What these epochs logged.
+        state: The state after them.
     """
 
     epoch: int
@@ -47,10 +47,10 @@ class Saved(NamedTuple):
 
 
 def lock(directory: Path) -> BinaryIO:
-    """Takes a directory for this process and removes what killed ones left there.
+    """Takes a directory for this process, and removes what killed ones left there.
 
     Args:
-        directory: Of a run.
+        directory: The directory of a run.
 
     Returns:
         An open file; closing it gives the directory back.
@@ -99,7 +99,7 @@ def read(path: Path) -> bytes:
 
 
 def save(path: Path, saved: Saved) -> None:
-    """Writes what a phase goes on from."""
+    """Writes a phase, so that it can go on later."""
     leaves = jax.tree.leaves(saved.state)
     fields = {
         "epoch": saved.epoch,
@@ -111,14 +111,15 @@ def save(path: Path, saved: Saved) -> None:
 
 
 def restore(path: Path, like: Any) -> Saved:
-    """Reads what a phase goes on from.
+    """Reads a phase that is to go on.
 
     Args:
-        path: Of a file of `save`.
-        like: The state where the phase began: its containers and devices are taken.
+        path: A file that `save` wrote.
+        like: The state where the phase began, whose containers and devices the result
+            gets.
 
     Raises:
-        ValueError: The file is damaged, or is of a state of other leaves, shapes or
+        ValueError: The file is damaged, or the state in it has other leaves, shapes or
             dtypes.
     """
     fields: Any = flax.serialization.msgpack_restore(read(path))
@@ -135,8 +136,8 @@ def restore(path: Path, like: Any) -> Saved:
                 "command does that phase again"
             )
     placed = [
-        jax.device_put(leaf, own.sharding)
-        for leaf, own in zip(leaves, now, strict=True)
+        jax.device_put(leaf, old.sharding)
+        for leaf, old in zip(leaves, now, strict=True)
     ]
     rows = json.loads(fields["rows"])
     return Saved(int(fields["epoch"]), rows, jax.tree.unflatten(treedef, placed))

@@ -28,11 +28,12 @@ class Seen(NamedTuple):
     """What a loss may look at, besides the state.
 
     Attributes:
-        images: As the network sees them, float32 `[batch, height, width, channels]`.
-        labels: int32 `[batch]`.
-        logits: float32 `[batch, classes]`.
-        answers: Logits of a teacher for the images as they were before `augment`, like
-            `logits`; None if there is no teacher.
+        images: The images of a batch as the network sees them, float32
+            `[batch, height, width, channels]`.
+        labels: Their labels, int32 `[batch]`.
+        logits: What the network answers, float32 `[batch, classes]`.
+        answers: What a teacher answers for the images as they were before `augment`,
+            like `logits`; None if there is no teacher.
     """
 
     images: jax.Array
@@ -41,18 +42,18 @@ class Seen(NamedTuple):
     answers: jax.Array | None = None
 
 
-# Maps what a step has seen, `params` and `rest` to a scalar.
+# A function of what a step has seen, and of `params` and `rest`, to a scalar.
 Loss: TypeAlias = Callable[[Seen, Any, Any], jax.Array]
 
 
 class TrainState(NamedTuple):
-    """What changes from step to step: a pytree.
+    """What changes from step to step, as a pytree.
 
     Attributes:
         params: What is trained.
-        rest: What else the network consists of: its other collections, such as moving
-            statistics, by name; or all but the codebooks that are trained.
-        opt_state: State of the optimizer, made by `optax.inject_hyperparams`.
+        rest: What else the network consists of: its other collections by name, such as
+            moving statistics, or all but the codebooks that are trained.
+        opt_state: The state of an optimizer made by `optax.inject_hyperparams`.
     """
 
     params: Any
@@ -71,12 +72,6 @@ def with_statistics(params: Any, rest: Any) -> Any:
     return {"params": params, **rest}
 
 
-def moved_statistics(rest: Any, updated: Any) -> Any:
-    """The other collections of an ordinary network after a step."""
-    del rest
-    return updated
-
-
 def cross_entropy(seen: Seen, params: Any, rest: Any) -> jax.Array:
     """Mean cross entropy, in nats."""
     del params, rest
@@ -91,15 +86,15 @@ class Trainer:
     Attributes:
         model: Maps images to logits; may have BatchNorm and dropout.
         optimizer: Has `learning_rate` as an injected hyperparameter.
-        batch: Images a step.
+        batch: How many images a step takes.
         augment: Changes uint8 images `[batch, height, width, channels]` at random, by a
             key; None leaves them as they are.
         l2: Weight of half the sum of squares of all kernels in the loss.
         expand: Maps `params` and `rest` of the state to the variables of `model`.
-        move: Puts moving statistics after a step into `rest`. None stops them:
-            BatchNorm then works as in inference, and the derivatives are those of the
-            network as it is stored.
-        loss: Of a batch, before `l2`.
+        batch_statistics: Whether BatchNorm uses the statistics of the batch and updates
+            those in `rest`. Else it works as in inference, and the derivatives are
+            those of the network as it is stored.
+        loss: The loss of a batch, without `l2`.
     """
 
     model: nn.Module
@@ -108,7 +103,7 @@ class Trainer:
     augment: Augmentation | None = None
     l2: float = 0.0
     expand: Callable[[Any, Any], Any] = with_statistics
-    move: Callable[[Any, Any], Any] | None = moved_statistics
+    batch_statistics: bool = True
     loss: Loss = cross_entropy
 
     @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -121,15 +116,16 @@ class Trainer:
         rates: jax.Array,
         answers: jax.Array | None = None,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """Trains on every image once, in a random order; a last part batch is left out.
+        """Trains on every image once, in a random order, but for an incomplete batch.
 
         Args:
-            state: Is consumed.
-            images: uint8 `[n, height, width, channels]`.
-            labels: int32 `[n]`.
-            key: Of the order, the augmentation and dropout.
-            rates: Learning rate of each step, float32 `[n // batch]`.
-            answers: Logits of a teacher, float32 `[n, classes]`, if the loss asks.
+            state: The state before the epoch, which is consumed.
+            images: The images, uint8 `[n, height, width, channels]`.
+            labels: Their labels, int32 `[n]`.
+            key: For the order of the images, the augmentation and dropout.
+            rates: The learning rate of each step, float32 `[n // batch]`.
+            answers: The logits of a teacher, float32 `[n, classes]`, for a loss that
+                needs them.
 
         Returns:
             The new state, and the mean `loss` and `error` (percent) over the epoch.
@@ -170,7 +166,7 @@ class Trainer:
                 variables,
                 inputs,
                 train=True,
-                batch_statistics=self.move is not None,
+                batch_statistics=self.batch_statistics,
                 rngs={"dropout": dropout_key},
                 mutable=["batch_stats"],
             )
@@ -186,21 +182,21 @@ class Trainer:
         params = optax.apply_updates(state.params, updates)
         wrong = jnp.argmax(logits, axis=-1) != labels
         metrics = {"loss": loss, "error": 100.0 * wrong.mean()}
-        rest = self.move(state.rest, updated) if self.move else state.rest
+        rest = updated if self.batch_statistics else state.rest
         return TrainState(params, rest, opt_state), metrics
 
 
 @cache
-def sgd(momentum: float = 0.9) -> optax.GradientTransformation:
-    """Nesterov's method; its learning rate is set anew at every step."""
+def sgd() -> optax.GradientTransformation:
+    """Nesterov's method, with a learning rate that is set anew at every step."""
     return optax.inject_hyperparams(optax.sgd, static_args=("momentum", "nesterov"))(
-        learning_rate=0.0, momentum=momentum, nesterov=True
+        learning_rate=0.0, momentum=0.9, nesterov=True
     )
 
 
 @cache
 def adam() -> optax.GradientTransformation:
-    """Adam, for codebooks; its learning rate is set anew at every step.
+    """Adam, for codebooks, with a learning rate that is set anew at every step.
 
     The derivative of an entry is a sum over its members, so that entries of large and
     small clusters differ by orders of magnitude; Adam makes their steps alike.
@@ -217,7 +213,7 @@ def crop_and_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     """Shifts each image by up to 4 pixels, black coming in, and flips half of them.
 
     Args:
-        key: Of the shifts and flips.
+        key: For the shifts and flips.
         images: `[batch, height, width, channels]`, any dtype.
 
     Returns:
@@ -233,9 +229,9 @@ def crop(key: jax.Array, images: jax.Array, *, by: int = 2) -> jax.Array:
     """Shifts each image by up to `by` pixels each way, black coming in.
 
     Args:
-        key: Of the shifts.
+        key: For the shifts.
         images: `[batch, height, width, channels]`, any dtype.
-        by: In pixels.
+        by: The largest shift, in pixels.
 
     Returns:
         Images of the same shape and dtype.
@@ -251,14 +247,14 @@ def crop(key: jax.Array, images: jax.Array, *, by: int = 2) -> jax.Array:
 
 
 def cut_out(key: jax.Array, images: jax.Array, *, side: int) -> jax.Array:
-    """Makes a square of each image grey, part of which may lie outside of it.
+    """Makes a square of each image gray, part of which may lie outside of the image.
 
-    (DeVries and Taylor 2017, arXiv 1708.04552.)
+    The method is that of DeVries and Taylor 2017 (arXiv 1708.04552).
 
     Args:
-        key: Of where the squares are.
+        key: For the places of the squares.
         images: uint8 `[batch, height, width, channels]`.
-        side: Of the squares, in pixels.
+        side: The side of the squares, in pixels.
 
     Returns:
         Images of the same shape and dtype.
@@ -283,11 +279,11 @@ def logits(
         model: The network.
         variables: Its `params` and, if it has BatchNorm, `batch_stats`.
         images: uint8 `[n, height, width, channels]`.
-        exact: Whether an accelerator may not multiply float32 with fewer bits, as it
-            does by default.
+        exact: Whether float32 is multiplied in full precision. By default accelerators
+            use fewer bits.
     """
     count = images.shape[0]
-    # One program for any number of images, of variables from anywhere.
+    # One program serves any number of images, and variables from anywhere.
     size = min(_EVALUATED, count + -count % _EVALUATION_BATCH)
     variables = place(variables)
     parts = [
@@ -324,7 +320,7 @@ def evaluate(
     *,
     exact: bool = True,
 ) -> tuple[float, float]:
-    """Test error in percent, and mean cross entropy in nats; `exact` as in `logits`."""
+    """Error in percent, and mean cross entropy in nats; `exact` is as in `logits`."""
     outputs = logits(model, variables, images, exact=exact)
     loss = optax.losses.softmax_cross_entropy_with_integer_labels(outputs, labels)
     wrong = np.asarray(jnp.argmax(outputs, axis=-1) != labels)
@@ -340,12 +336,12 @@ def replicate(tree: Any) -> Any:
 
 
 def place(tree: Any) -> Any:
-    """Puts arrays on every device; those that are there already are not copied."""
+    """Puts arrays on every device, without copying those that are there already."""
     return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
 def _mesh() -> Mesh:
-    """All visible devices in a row; batches are split among them."""
+    """All visible devices in a row, among which batches are split."""
     count = jax.device_count()
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,))
 

@@ -1,6 +1,7 @@
 """Equal leaves are stored once, and come back as leaves of their own."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,13 +11,13 @@ from hypothesis import given, settings
 import deepcomp_jax as dc
 from deepcomp_jax import FormatError, account, codings
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
-from deepcomp_jax.format import container, leaf_body
+from deepcomp_jax.format import container, dtypes, leaf_body, reader, source, writer
 from tests import make_vectors
 from tests.support import invalid_vectors, laws, readers, strategies
 from tests.support import vector_parts as parts
 
 MOST = 1 << 24  # of memory
-CODED = *container.FLOATING, *container.WORDS  # dtypes that may have a codebook
+CODED = *dtypes.FLOATING, *dtypes.WORDS  # dtypes that may have a codebook
 STORED = [
     *((coding, dtype) for coding in ("raw", "sparse") for dtype in container.DTYPES),
     *((coding, dtype) for coding in codings.ALL for dtype in CODED),
@@ -155,15 +156,13 @@ def test_the_number_of_a_leaf(number: int, size: int):
 
 
 @pytest.mark.spec("C2", "C56")
-def test_a_file_without_equal_leaves_is_of_the_first_version():
+def test_equal_leaves_may_be_stored_twice():
     one, other = np.arange(3), np.arange(4)
-    assert container.dumps(several(one, other))[4] == 1
-    assert container.dumps(several(one, other, one))[4] == 2
-    apart = make_vectors.apart(several(one, other, one))
-    assert apart[4] == 1
-    assert readers.of_network(container.loads(apart)) == readers.of_network(
-        several(one, other, one)
-    )
+    network = several(one, other, one)
+    data, apart = container.dumps(network), make_vectors.apart(network)
+    assert (copied(data), copied(apart)) == ([None, None, 0], [None] * 3)
+    assert data[4] == apart[4] == 1
+    assert readers.of_network(container.loads(apart)) == readers.of_network(network)
 
 
 # ---- reading ------------------------------------------------------------------------
@@ -210,20 +209,21 @@ def test_a_body_is_decoded_once(monkeypatch: pytest.MonkeyPatch):
     labels = np.repeat(np.arange(2, dtype=np.uint8), 600).reshape(60, 20)
     leaf = SharedLeaf(labels, 0, "grouped")
     data = container.dumps(Compressed([*range(50)], (leaf,) * 50, (BOOK,)))
-    calls: list[bytes] = []
-    body = leaf_body._body
+    calls: list[int] = []
+    get_labels = leaf_body.get_labels
 
-    def counted(entry: container.Entry, section: bytes) -> bytes:
-        calls.append(section)
-        return body(entry, section)
+    def counted(layout: container.Layout, part: int, *given: Any) -> np.ndarray:
+        calls.append(part)
+        return get_labels(layout, part, *given)
 
-    monkeypatch.setattr(leaf_body, "_body", counted)
+    monkeypatch.setattr(leaf_body, "get_labels", counted)
     for read in (container.loads, container.read_values, account.account):
         calls.clear()
         read(data)
         assert len(calls) == 1
     # Rows and columns have 80 indices.
-    monkeypatch.setattr(container, "MAX_CLASS_INDICES", 80)
+    monkeypatch.setattr(reader, "MAX_CLASS_INDICES", 80)
+    monkeypatch.setattr(writer, "MAX_CLASS_INDICES", 80)
     assert container.dumps(container.loads(data)) == data
 
 
@@ -233,10 +233,15 @@ def test_classes_of_copies_are_not_counted():
     entry = container.read_header(front).leaves[0]
     tree = parts.varint(8 * 65 + 3) + parts.LEAF + 64 * parts.AGAIN
     start = front.index(parts.LEAF + bytes([parts.FLOAT16 + 16 * parts.GROUPED]))
-    stored = front[start + 1 : entry.offset]  # the layout, and the size of the body
+    stored = front[
+        start + 1 : entry.sections[0].offset
+    ]  # the layout, and the size of the body
     copies = 64 * parts.copy_of(0)
     data = parts.header(tree=tree, leaves=stored + copies + b"\1")
-    assert len(container.check(parts.version_2(data), 1 << 30).leaves) == 65
+    held = source.of_bytes(data)
+    header = reader.read_header(held)
+    assert len(header.leaves) == 65
+    reader.check(held, header, 1 << 30)
 
 
 # ---- around the format --------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Writing files: whole or not at all, where and as they were."""
 
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax.format import container
+from deepcomp_jax.format import files
 
 ROOT = os.geteuid() == 0
 
@@ -241,7 +242,7 @@ def test_drafts_of_killed_writers_are_removed(tmp_path: Path):
     path, other = tmp_path / "m.dcz", tmp_path / "other.dcz"
     files.write(path, b"old")
     code = (
-        "import os, signal, sys; from deepcomp_jax.format import container;"
+        "import os, signal, sys; from deepcomp_jax.format import files;"
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
         "files.write(sys.argv[1], b'new')"
     )
@@ -271,4 +272,56 @@ def test_the_draft_of_a_living_writer_stays(
     monkeypatch.setattr(os, "replace", write_meanwhile)
     files.write(path, b"second")
     assert path.read_bytes() == b"second"
+    assert os.listdir(tmp_path) == ["m.dcz"]
+
+
+# ---- spools -------------------------------------------------------------------------
+
+
+def test_nothing_is_left_of_a_spool(tmp_path: Path):
+    path = tmp_path / "m.dcz"
+    with files.spool(path) as file:
+        file.write(b"bodies")
+        file.seek(0)
+        assert file.read() == b"bodies"
+        assert not path.exists()
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(KeyboardInterrupt), files.spool(path) as file:
+        file.write(b"bodies")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_spool_is_on_the_disk_of_the_file(tmp_path: Path):
+    """Beside what a link leads to: other folders may be small, such as /tmp."""
+    (tmp_path / "far").mkdir()
+    link = tmp_path / "m.dcz"
+    link.symlink_to(tmp_path / "far" / "m.dcz")
+    code = (
+        "import os, signal, sys; from deepcomp_jax.format import files\n"
+        "with files.spool(sys.argv[1]) as file:\n"
+        "    where = os.readlink(f'/proc/self/fd/{file.fileno()}')\n"
+        "    print(os.path.dirname(where), flush=True)\n"
+        "    file.write(b'bodies'); file.flush()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", code, link], capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert killed.stdout.decode().strip() == str(tmp_path / "far")
+    assert os.listdir(tmp_path / "far") == []
+
+
+def test_a_disk_that_is_full_is_named_by_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "m.dcz"
+    path.write_bytes(b"old")
+    for context in (files.spool, files.replacing):
+        with pytest.raises(OSError, match="No space left") as error, context(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert error.value.filename == str(path)
+        assert error.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["m.dcz"]

@@ -3,7 +3,7 @@
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from deepcomp_jax.device import rans_lanes, rounding
 from deepcomp_jax.format import container
 from deepcomp_jax.format.file_header import SMALL
 from deepcomp_jax.streams import huffman
-from tests.support import vector_parts as parts
+from tests.support import small_parts, vector_parts
 from tests.support.vector_parts import (
     BFLOAT16,
     GROUPED,
@@ -32,64 +32,80 @@ PER_BYTE = 8  # of the file, which says each value of raw and packed leaves; C47
 ONE = huffman.encode(np.zeros(1, np.uint8))  # a stream of one symbol, at no bits
 
 
-def file(body: bytes, coding: int, shape: tuple[int, ...]) -> bytes:
-    """A file of one bfloat16 leaf with a codebook of 1.0 and the next number."""
-    codebook = parts.book(bytes.fromhex("803f813f"), 2)
+class Body(NamedTuple):
+    """The body of a bfloat16 leaf of many values, which may be one of several parts."""
+
+    coding: int
+    shape: tuple[int, ...]
+    body: bytes
+
+
+def file(own: Body, parts: int = 1) -> bytes:
+    """A file of one leaf, divided along its first axis.
+
+    Its codebook, if its coding has one, is of 1.0 and the next number.
+    """
+    codebook, storage = b"", None
+    if own.coding not in (RAW, SPARSE):
+        codebook = vector_parts.book(bytes.fromhex("803f813f"), 2)
+        storage = BFLOAT16
+    shape = parts * own.shape[0], *own.shape[1:]
     described = layout(
-        shape, coding, dtype=BFLOAT16, codebook=codebook, storage=BFLOAT16
+        shape, own.coding, dtype=BFLOAT16, codebook=codebook, storage=storage
     )
-    described += parts.varint(len(body))
-    if len(body) < SMALL:
-        return header(tree=LEAF, leaves=described + body)
-    return header(tree=LEAF, leaves=described) + body + parts.crc(body)
+    described += parts * vector_parts.varint(len(own.body))
+    if len(own.body) < SMALL:
+        return header(tree=LEAF, leaves=described + parts * own.body)
+    section = own.body + vector_parts.crc(own.body)
+    return header(tree=LEAF, leaves=described) + parts * section
 
 
 def states(first: int, lanes: int) -> bytes:
     """A rANS stream without words, whose states are 0 but for the first."""
-    index = b"\0" if lanes == 1 else b"\1" + parts.varint(lanes) + b"\0"
+    index = b"\0" if lanes == 1 else b"\1" + vector_parts.varint(lanes) + b"\0"
     return index + first.to_bytes(4, "little") + bytes(4 * (lanes - 1))
 
 
-def relative(n: int) -> bytes:
+def relative(n: int) -> Body:
     """All values are kept, and are entry 0."""
-    return file(b"\x08\0" + parts.varint(n) + ONE + ONE, RELATIVE, (n,))
+    return Body(RELATIVE, (n,), b"\x08\0" + vector_parts.varint(n) + ONE + ONE)
 
 
-def order0(n: int, lanes: int = 32) -> bytes:
+def order0(n: int, lanes: int = 32) -> Body:
     """A label that is not 0 and then zeros, which a state of 0 gives for ever."""
-    return file(b"\xff\xff\xc0" + states(1366, lanes), ORDER0, (n,))
+    return Body(ORDER0, (n,), b"\xff\xff\xc0" + states(1366, lanes))
 
 
-def grouped(n: int, lanes: int = 32) -> bytes:
+def grouped(n: int, lanes: int = 32) -> Body:
     """All values are kept, and are entry 0."""
-    body = b"\0" + parts.varint(n) + b"\1" + states(0, lanes)
-    return file(body, GROUPED, (n,))
+    body = b"\0" + vector_parts.varint(n) + b"\1" + states(0, lanes)
+    return Body(GROUPED, (n,), body)
 
 
-def grouped_by(shape: tuple[int, ...], axis: int) -> bytes:
+def grouped_by(shape: tuple[int, ...], axis: int) -> Body:
     """The same, in two groups of as many values."""
     rows = [None] * axis + [[0, 1]] + [None] * (len(shape) - axis - 1)
-    half = parts.varint(int(np.prod(shape)) // 2)
-    body = parts.classes(*rows, context=0) + 2 * half + b"\0\1" + states(0, 32)
-    return file(body, GROUPED, shape)
+    half = vector_parts.varint(int(np.prod(shape)) // 2)
+    body = vector_parts.classes(*rows, context=0) + 2 * half + b"\0\1" + states(0, 32)
+    return Body(GROUPED, shape, body)
 
 
-def sparse(n: int) -> bytes:
+def sparse(n: int) -> Body:
     """All values are zero."""
-    return parts.leaf(parts.gaps(b"\0", 0), (n,), SPARSE, dtype=BFLOAT16)
+    return Body(SPARSE, (n,), vector_parts.gaps(b"\0", 0))
 
 
-def packed(n: int) -> bytes:
+def packed(n: int) -> Body:
     """All values are zero, in two bits each."""
-    return file(bytes(-(-2 * n // 8)), PACKED, (n,))
+    return Body(PACKED, (n,), bytes(-(-2 * n // 8)))
 
 
-def raw(n: int) -> bytes:
+def raw(n: int) -> Body:
     """All values are 0.0078125, as they are."""
-    return parts.leaf(b"\0\x3c" * n, (n,), RAW, dtype=BFLOAT16)
+    return Body(RAW, (n,), b"\0\x3c" * n)
 
 
-FILES: dict[str, Callable[[int], bytes]] = {
+BODIES: dict[str, Callable[[int], Body]] = {
     "raw": raw,
     "packed": packed,
     "sparse": sparse,
@@ -105,7 +121,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "loads": lambda path: container.loads(path.read_bytes()),
     "read_values": lambda path: container.read_values(path.read_bytes()),
     "read_values on a device": lambda path: container.read_values(
-        path.read_bytes(), decode=device.values
+        path.read_bytes(), take=device.take_on_cpu, put=device.put
     ),
     "load_leaf": lambda path: container.load_leaf(path, ""),
     "account": lambda path: account.account(path.read_bytes()),
@@ -124,10 +140,10 @@ def peak(read: Callable[[Path], Any], path: Path, data: bytes) -> int:
 
 @pytest.mark.spec("C47", "C31")
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", BODIES)
 def test_a_value_takes_no_more_than_is_counted(name: str, reader: str, tmp_path: Path):
     n = 1 << 17
-    data = [FILES[name](size) for size in (n, 2 * n)]
+    data = [file(BODIES[name](size)) for size in (n, 2 * n)]
     assert name in ("raw", "packed") or len(data[1]) < 250
     few, many = (peak(READERS[reader], tmp_path / "m.dcz", own) for own in data)
     said = PER_BYTE * (len(data[1]) - len(data[0]))
@@ -135,10 +151,27 @@ def test_a_value_takes_no_more_than_is_counted(name: str, reader: str, tmp_path:
     assert few < COUNTED * n + said + (1 << 24)
 
 
+@pytest.mark.spec("C47", "C31", "C58")
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", BODIES)
+def test_a_value_of_a_leaf_in_parts_takes_its_own_bytes(
+    name: str, reader: str, tmp_path: Path
+):
+    """What decoding takes besides is that of a part, however large the leaf is."""
+    n, few, many = 1 << 13, 8, 24
+    path, read = tmp_path / "m.dcz", READERS[reader]
+    data = [file(BODIES[name](n), number) for number in (few, many)]
+    with small_parts.limited(n, n):
+        peaks = [peak(read, path, own) for own in data]
+    held = 0 if reader == "load_leaf" else len(data[1]) - len(data[0])
+    described = 1 << 14  # sizes and places of bodies, which count by the file's size
+    assert peaks[1] - peaks[0] < 2 * (many - few) * n + held + described
+
+
 @pytest.mark.spec("C47", "C31")
 @pytest.mark.usefixtures("even_few_lanes")
 @pytest.mark.parametrize(
-    "name", [name for name in FILES if name.startswith(("order0", "grouped"))]
+    "name", [name for name in BODIES if name.startswith(("order0", "grouped"))]
 )
 def test_nor_does_it_in_the_compiled_loop(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -153,7 +186,7 @@ def test_nor_does_it_in_the_compiled_loop(
 
     monkeypatch.setattr(rans_lanes, "_lock_step", counted)
     path, read = tmp_path / "m.dcz", READERS["read_values on a device"]
-    data = [FILES[name](size) for size in (n, 2 * n)]
+    data = [file(BODIES[name](size)) for size in (n, 2 * n)]
     peak(read, path, data[0])  # compiles the loop
     few, many = (peak(read, path, own) for own in data)
     assert blocks >= 4 * n // rounding.BLOCK
@@ -164,7 +197,7 @@ def test_nor_does_it_in_the_compiled_loop(
 def test_a_lane_alone_is_decoded_in_blocks(tmp_path: Path):
     n = 1 << 16
     path, read = tmp_path / "m.dcz", READERS["loads"]
-    data = [order0(size, lanes=1) for size in (n, 3 * n)]
+    data = [file(order0(size, lanes=1)) for size in (n, 3 * n)]
     assert len(data[0]) < 32
     few, many = (peak(read, path, own) for own in data)
     assert many - few < COUNTED * 2 * n

@@ -38,9 +38,10 @@ def test_valid(path: Path):
     data = path.read_bytes()
     expected = json.loads(path.with_suffix(".json").read_text())
     network = container.loads(data)
-    structure, leaves = DECODER.decode(data)
+    structure, leaves, metadata = DECODER.decode(data)
 
-    assert make_vectors.describe(network) == expected
+    assert make_vectors.description(data) == expected
+    assert metadata == expected.get("metadata", {})
     assert structure == network.structure == ast.literal_eval(expected["structure"])
     names = [entry.name for entry in container.read_header(data).leaves]
     assert [leaf[0] for leaf in leaves] == names
@@ -59,7 +60,7 @@ def test_valid(path: Path):
     "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10", "C12", "C13", "C14",
     "C15", "C16", "C18", "C19", "C20", "C21", "C22", "C23", "C27", "C28",
     "C29", "C30", "C17", "C31", "C32", "C11", "C33", "C34", "C35", "C36", "C37", "C24",
-    "C46", "C54",
+    "C46", "C54", "C55", "C59", "C60",
     "L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10", "L17", "L18", "L20",
     "L21",
     "E2", "E3", "E4", "E5", "E6", "E7", "E8",

@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import zlib
 from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
@@ -11,10 +10,11 @@ import numpy as np
 from deepcomp_jax import codings, fold, kmeans, prune, share
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import axis_classes, relative, symbol_models
-from deepcomp_jax.format import container, tree_header
+from deepcomp_jax.format import container, parts, tree_header
 from deepcomp_jax.format.leaf_header import CODINGS
 from deepcomp_jax.streams import bits, gaps, huffman, huffman_code, rans
 from experiments.reporting import slides
+from tests.support import vector_parts
 
 
 def run_kmeans(text: str) -> str:
@@ -211,10 +211,8 @@ def run_tree(text: str) -> str:
 
 def run_header(text: str) -> str:
     """`hex ...` of a header to tree, leaves and codebooks, or `error` and a clause."""
-    fields = _hex(text)
-    front = b"\x89DCZ\x01" + bits.put_varint(len(fields)) + fields
     try:
-        header = container.read_header(front + zlib.crc32(front).to_bytes(4, "little"))
+        header = container.read_header(vector_parts.front(_hex(text)))
     except FormatError as error:
         return f"error {error.clause}"
     lines = [f"tree {header.structure!r}"]
@@ -223,6 +221,24 @@ def run_header(text: str) -> str:
         coding = CODINGS[entry.layout.coding]
         lines.append(f"leaf {entry.layout.dtype} {shape} {coding} {entry.size}")
     lines += [_line("codebook", entries) for entries in header.codebooks]
+    return "\n".join(lines)
+
+
+def run_metadata(text: str) -> str:
+    """`hex ...` of metadata to a line `key = value` of each pair."""
+    front = b"\0\1"  # no strings, and a tree that is None
+    header = container.read_header(vector_parts.front(front + _hex(text)))
+    return "\n".join(f"{key} = {value}" for key, value in header.metadata.items())
+
+
+def run_parts(text: str) -> str:
+    """A shape in each line to how many parts of which shapes it has."""
+    lines: list[str] = []
+    for line in text.split():
+        found = parts.divide(tuple(map(int, line.split("x"))))
+        shapes = ["x".join(map(str, found.shape(i))) for i in range(found.number)]
+        alike = [(len(list(same)), shape) for shape, same in itertools.groupby(shapes)]
+        lines.append(", ".join(f"{number} of {shape}" for number, shape in alike))
     return "\n".join(lines)
 
 
@@ -264,6 +280,8 @@ ADAPTERS |= {
     "equation_1": run_equation_1,
     "file": run_file,
     "header": run_header,
+    "metadata": run_metadata,
+    "parts": run_parts,
     "product": run_product,
     "sharing": run_sharing,
     "tree": run_tree,

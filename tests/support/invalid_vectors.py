@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from deepcomp_jax.format.leaf_header import CODINGS
 from deepcomp_jax.streams import huffman
 from deepcomp_jax.streams.bits import put_varint as varint
 from tests.support import vector_parts as parts
@@ -11,6 +12,7 @@ from tests.support.vector_parts import (
     AGAIN,
     BFLOAT16,
     BOOL,
+    ELSEWHERE,
     EMPTY,
     FLOAT16,
     FLOAT32,
@@ -22,6 +24,7 @@ from tests.support.vector_parts import (
     NONE,
     ORDER0,
     PACKED,
+    PLANES,
     RAW,
     RELATIVE,
     SECOND,
@@ -48,6 +51,9 @@ def invalid() -> Iterator[tuple[str, bytes]]:
     yield from _codebooks()
     yield from _layouts()
     yield from _copies()
+    yield from _metadata()
+    yield from _elsewhere()
+    yield from _parts()
     yield "C46-65-leaves", many_classes(65)
     yield from _bodies()
     yield from _gaps()
@@ -67,8 +73,7 @@ def _front() -> Iterator[tuple[str, bytes]]:
     yield "C1-other-magic", b"\x09" + good[1:]
     yield "C2-cut", good[:4]
     yield "C2-version-0", good[:4] + b"\0" + good[5:]
-    yield "C2-version-2-for-nothing", parts.version_2(good)
-    yield "C2-version-3", good[:4] + b"\3" + good[5:]
+    yield "C2-version-2", good[:4] + b"\2" + good[5:]
     yield "C3-cut", good[:5]
     yield "C3-cut-within", good[:5] + b"\x80"
     yield "C3-not-shortest", good[:5] + b"\x83\x00" + good[6:]
@@ -80,9 +85,10 @@ def _front() -> Iterator[tuple[str, bytes]]:
     yield "C4-size-of-63-bits", good[:5] + b"\xff" * 8 + b"\x7f" + good[6:]
     yield "C5-checksum", good[:-1] + bytes([good[-1] ^ 1])
     yield "C5-field", good[:7] + bytes([good[7] ^ 1]) + good[8:]
-    yield "C6-fields-too-short", front(b"\0\1\0\0")
+    yield "C59-fields-too-short", front(b"\0\1\0\0")
     yield "C6-no-string", front(b"\1\x50abc")
     yield "C6-no-leaf", front(b"\0\0\0")
+    yield "C6-behind-metadata", header(metadata=parts.pairs(b"a", b"b") + b"\0")
     yield "C6-no-body", header(tree=LEAF, leaves=bytes([INT8, 1, 2, 2]) + b"\1")
 
 
@@ -167,12 +173,10 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
         ("storage-7", FLOAT64, FLOAT64 + 3),
     ]:
         yield f"C21-{name}", used(empty, dtype, storage)
-    yield "C21-words-in-version-1", used(b"\0", INT8, FLOAT16)
     for name, coding, storage in [
         ("raw", RAW, FLOAT16), ("sparse", SPARSE, FLOAT16), ("s-2", PACKED, BFLOAT16),
     ]:  # fmt: skip
-        data = used(b"\0", INT8, storage, coding)
-        yield f"C21-words-{name}", parts.version_2(data)
+        yield f"C21-words-{name}", used(b"\0", INT8, storage, coding)
     for name, dtype, raw in [
         ("zero", INT8, "0100"), ("twice", INT8, "020505"), ("uint8", 5, "02ff01"),
         ("int8", INT8, "0201ff"), ("float8-sign", 15, "020180"),
@@ -181,12 +185,12 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
         ("too-many-bits", INT8, "21" + "7f" + "ff" * 4 + "80" + "01" + 25 * "00"),
         ("bit-of-zero", INT8, "21" + "ff" * 4 + "80" + 27 * "00"),
     ]:  # fmt: skip
-        data = used(bytes.fromhex(raw), dtype, FLOAT16)
-        yield f"C54-{name}", parts.version_2(data)
-    yield "C36-codebook", parts.version_2(used(b"\1\2", BOOL, FLOAT16))
-    yield "C6-words-cut", parts.version_2(used(b"\x21" + bytes(30), INT8, FLOAT16))
+        yield f"C54-{name}", used(bytes.fromhex(raw), dtype, FLOAT16)
+    yield "C36-codebook", used(b"\1\2", BOOL, FLOAT16)
+    yield "C6-words-cut", used(b"\x21" + bytes(30), INT8, FLOAT16)
     yield "C21-raw", used(empty, coding=RAW)
-    yield "C21-sparse", used(empty, coding=SPARSE)
+    for coding in (SPARSE, PLANES, ELSEWHERE):
+        yield f"C21-{CODINGS[coding]}", used(empty, coding=coding)
     yield "C22-32769-entries", used(book(b"", 2**15 + 1))
     yield "C22-grid-of-32769", used(grid(ONE, (0, 2**15 + 1)))
     flags = b"\xbf" + b"\xff" * (2**12 - 1) + b"\xc0"
@@ -227,12 +231,13 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
 
 
 def _layouts() -> Iterator[tuple[str, bytes]]:
-    yield "C20-leaf", leaf(b"", (0,), RAW, dtype=15)
-    yield "C20-dtype-20", parts.version_2(leaf(b"", (0,), RAW, dtype=20))
-    yield "C28-coding-7-in-version-2", parts.version_2(leaf(b"", (0,), 7, dtype=15))
+    yield "C20-dtype-20", leaf(b"", (0,), RAW, dtype=20)
+    yield "C20-dtype-270", leaf(b"", (0,), RAW, dtype=270)
+    yield "C6-dtype-cut", header(tree=LEAF, leaves=b"\x0f")
+    yield "C28-coding-9", leaf(b"", (0,), 9)
+    yield "C28-coding-15-of-a-long-dtype", leaf(b"", (0,), 15, dtype=15)
     yield "C27-too-large", leaf(b"", (2**60, 0), RAW, dtype=12)
-    yield "C28-coding-6", leaf(b"", (0,), 6)
-    yield "C28-coding-6-with-codebook", leaf(b"", (0,), 6, k=0)
+    yield "C28-coding-9-with-codebook", leaf(b"", (0,), 9, k=0)
     alone = layout((0,), PACKED, codebook=b"\0") + b"\0"
     yield "C29-no-codebook", header(tree=LEAF, leaves=alone)
     first = layout((0,), PACKED, codebook=book(b"", 0), storage=FLOAT16) + b"\0"
@@ -244,7 +249,9 @@ def _layouts() -> Iterator[tuple[str, bytes]]:
     yield "C30-other-dtype", header(tree=pair, leaves=first + other)
     integer = layout((0,), PACKED, dtype=INT8, codebook=b"\0") + b"\0"
     yield "C30-integer", header(tree=pair, leaves=first + integer)
-    yield "C31-4-gib", leaf(parts.gaps(b"\0", 0), (2**32 + 1,), SPARSE, dtype=BOOL)
+    zeros = 257 * [parts.gaps(b"\0", 0)]  # a part for each index of the first axis
+    huge = parts.leaf_in_parts(zeros, (257, 2**24), SPARSE, dtype=BOOL)
+    yield "C31-4-gib", huge
     yield "C32-trailing-byte", leaf(b"", (0,), RAW) + b"\0"
     yield "C32-section-cut", leaf(bytes(1024), (1024,), RAW)[:-1]
     yield "C32-no-section", leaf(bytes(1024), (1024,), RAW)[:-1028]
@@ -264,19 +271,74 @@ def _copies() -> Iterator[tuple[str, bytes]]:
         "C3-copy": EMPTY + EMPTY + b"\x60\x80\0",
         "C3-copy-cut": EMPTY + EMPTY + b"\x60",
         "C6-copy-cut": EMPTY + EMPTY,
-        "C6-copy-with-a-size": EMPTY + EMPTY + parts.copy_of(0) + b"\0",
+        "C59-copy-with-a-size": EMPTY + EMPTY + parts.copy_of(0) + b"\0",
+        "C55-of-a-leaf-elsewhere": EMPTY + elsewhere((0,)) + parts.copy_of(1),
     }.items():
-        yield name, parts.version_2(header(tree=tree, leaves=leaves))
-    yield (
-        "C28-copy-in-version-1",
-        header(tree=tree, leaves=EMPTY + EMPTY + parts.copy_of(0)),
-    )
-    # Each leaf takes 2**28 bytes, copies too, and decoding one 2**31.
-    tree = varint(8 * 9 + 3) + LEAF + 8 * AGAIN
+        yield name, header(tree=tree, leaves=leaves)
+    # Each leaf takes 2**28 bytes, copies too, and decoding a part 2**25.
+    tree = varint(8 * 16 + 3) + LEAF + 15 * AGAIN
     body = parts.gaps(b"\0", 0)
-    first = layout((2**28,), SPARSE, dtype=BOOL) + varint(len(body))
-    leaves = first + 8 * parts.copy_of(0) + body
-    yield "C31-copies", parts.version_2(header(tree=tree, leaves=leaves))
+    first = layout((2**28,), SPARSE, dtype=BOOL) + 64 * varint(len(body))
+    leaves = first + 15 * parts.copy_of(0) + 64 * body
+    yield "C31-copies", header(tree=tree, leaves=leaves)
+
+
+def _metadata() -> Iterator[tuple[str, bytes]]:
+    """Strings behind the bodies."""
+    for name, metadata in {
+        "C59-no-pair": parts.pairs(),
+        "C59-keys-twice": parts.pairs(b"a", b"1", b"a", b"2"),
+        "C59-keys-descend": parts.pairs(b"b", b"", b"a", b""),
+        "C59-longer-key-first": parts.pairs(b"ab", b"", b"a", b""),
+        "C59-key-not-utf-8": parts.pairs(b"\xff", b""),
+        "C59-value-not-utf-8": parts.pairs(b"", b"\xc3"),
+        "C59-surrogate": parts.pairs(b"a", b"\xed\xa0\x80"),
+        "C59-without-bodies": parts.EMPTY[-1:],
+        "C3-pairs-not-shortest": b"\x81\0" + parts.pairs(b"", b"")[1:],
+        "C3-pair-cut": parts.pairs(b"a", b"b")[:-2],
+        "C3-pairs-of-63-bits": b"\xff" * 8 + b"\x7f" + parts.pairs(b"", b"")[1:],
+        "C6-key-cut": parts.pairs(b"abc", b"")[:-2],
+        "C6-value-cut": parts.pairs(b"", b"abc")[:-1],
+        "C6-value-of-63-bits": b"\1\0" + b"\xff" * 8 + b"\x7f",
+    }.items():
+        yield name, header(metadata=metadata)
+
+
+def elsewhere(shape: tuple[int, ...], dtype: int = INT8) -> bytes:
+    """What a leaf says that another file of the set holds."""
+    return layout(shape, ELSEWHERE, dtype=dtype)
+
+
+def _elsewhere() -> Iterator[tuple[str, bytes]]:
+    """Files of sets, alone."""
+    pair = container(3, LEAF, LEAF)
+    yield "C60-one-of-two-leaves", header(tree=pair, leaves=EMPTY + elsewhere((2, 3)))
+    yield "C60-float8", header(tree=LEAF, leaves=elsewhere((), 15))
+    yield "C60-of-4-gib", header(tree=LEAF, leaves=elsewhere((2**32 + 1,)))
+    yield "C27-elsewhere", header(tree=LEAF, leaves=elsewhere((2**62, 2)))
+    yield "C59-elsewhere-with-a-size", header(tree=LEAF, leaves=elsewhere((1,)) + b"\0")
+
+
+def _parts() -> Iterator[tuple[str, bytes]]:
+    """Leaves of 2**24 + 1 values, in four parts of 2**22 and one of a single value."""
+    shape, zero = (2**24 + 1,), parts.gaps(b"\0", 0)
+    many = parts.gaps(ZERO, 1100) + 1100 * b"\1"
+    far = parts.gaps(SECOND, low_bits=22, low=bytes(3))  # a gap of 2**22
+    for name, bodies in {
+        "C3-one-size-for-five-parts": [many],
+        "C59-six-sizes-for-five-parts": 5 * [zero] + [b""],
+        "C35-second-part": [zero, zero + b"\1", *3 * [zero]],
+        "C35-last-part": [*4 * [zero], parts.gaps(ZERO)],
+        "C37-third-part": [*2 * [zero], parts.gaps(ZERO) + b"\0", *2 * [zero]],
+        "L6-more-than-its-part": [*4 * [zero], parts.gaps(ZERO, 2) + b"\1\1"],
+        "L7-beyond-its-part": [far + b"\1", *4 * [zero]],
+    }.items():
+        yield name, parts.leaf_in_parts(bodies, shape, SPARSE)
+    # The parts are of shape [1, 2**16, 2**8], and have 2**16 indices with classes each.
+    shape = 65, 2**16, 2**8
+    yield "C46-65-parts", parts.leaf_in_parts(65 * [b"\2"], shape, GROUPED, k=1)
+    data = parts.leaf_in_parts([zero, many, *3 * [zero]], (2**24 + 1,), SPARSE)
+    yield "C33-second-part", data[:-1] + bytes([data[-1] ^ 1])
 
 
 def many_classes(count: int) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax.format import container
+from deepcomp_jax.format import files
 from experiments.reporting import figures
 from experiments.training import runs
 

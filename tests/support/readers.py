@@ -12,7 +12,6 @@ import numpy as np
 from deepcomp_jax import FormatError, account, device
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.format import container
-from deepcomp_jax.trees import placement
 
 Leaves = list[tuple[str, tuple[int, ...], bytes]]  # dtype, shape, values
 Found = Leaves | str  # the leaves in tree order, or the clause that is broken
@@ -77,14 +76,13 @@ def _bits(array: Any) -> tuple[str, tuple[int, ...], bytes]:
     return own.dtype.name, own.shape, own.tobytes()
 
 
-def _values(data: bytes, most: int, decode: Any = None) -> Leaves:
-    chosen = {} if decode is None else {"decode": decode, "copy": placement.copied}
-    return _flat(container.read_values(data, max_bytes=most, **chosen))
+def _values(data: bytes, most: int, **loops: Any) -> Leaves:
+    return _flat(container.read_values(data, max_bytes=most, **loops))
 
 
 def _on_device(data: bytes, most: int) -> Leaves:
     with jax.enable_x64(True):  # else JAX narrows values of 64 bits
-        return _values(data, most, device.values)
+        return _values(data, most, take=device.take_on_cpu, put=device.put)
 
 
 def _flat(node: Any) -> Leaves:
@@ -99,7 +97,7 @@ def _flat(node: Any) -> Leaves:
 
 
 def _by_decoder(data: bytes, most: int) -> Leaves:
-    _, leaves = DECODER.decode(data, most)
+    _, leaves, _ = DECODER.decode(data, most)
     return [(dtype, tuple(shape), raw) for _, dtype, shape, raw in leaves]
 
 

@@ -2,7 +2,9 @@
 
 import enum
 from collections import defaultdict
+from collections.abc import Sequence
 
+import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
@@ -12,7 +14,9 @@ from deepcomp_jax.codings import symbol_models
 from deepcomp_jax.format import container
 from deepcomp_jax.streams import rans
 
-# ---- kmeans -------------------------------------------------------------------------
+# ---- kmeans, share ------------------------------------------------------------------
+
+FLOATS = ("float8_e4m3fn", "float8_e5m2", "float16", "bfloat16", "float32", "float64")
 
 
 def weights(max_size: int = 40) -> st.SearchStrategy[np.ndarray]:
@@ -37,6 +41,60 @@ def any_finite(draw: st.DrawFn) -> np.ndarray:
     values = np.where(np.isfinite(values), values, -np.zeros_like(values))
     values[0] = np.ones((), values.dtype)
     return values
+
+
+@st.composite
+def beside_borders(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """40 finite values and a codebook, of any float type, near each other or far apart.
+
+    Many values are entries, or in the middle of two, or next to that.
+    """
+    dtype = np.dtype(draw(st.sampled_from(FLOATS)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    bits = rng.integers(0, 256, (20, dtype.itemsize), np.uint8)
+    if draw(st.booleans()):  # so that only the last bits differ
+        bits[:, dtype.itemsize // 2 :] = bits[0, dtype.itemsize // 2 :]
+    values = bits.view(dtype).ravel()
+    values = np.where(np.isfinite(values), values, -np.zeros_like(values))
+    values[0] = 1
+    kept = np.unique(values[values != 0])
+    codebook = np.sort(rng.choice(kept, rng.integers(1, kept.size + 1), replace=False))
+    with np.errstate(over="ignore"):
+        middles = codebook[:-1].astype(float) / 2 + codebook[1:].astype(float) / 2
+    middles = np.resize(np.append(middles, 1.0), 7).astype(dtype)
+    sides = [np.nextafter(middles, np.array(way, dtype)) for way in (-1, 1)]
+    found = np.concatenate([values[:19], middles, *sides])
+    return np.where(np.isfinite(found), found, values[0]), codebook
+
+
+@st.composite
+def many_weights(
+    draw: st.DrawFn, dtypes: Sequence[str] = ("float32", "float64", "bfloat16")
+) -> np.ndarray:
+    """About 10,000 finite values: a distribution of any place, scale and tails.
+
+    Some are pruned, some on a grid; there are zeros of both signs.
+    """
+    dtype = np.dtype(draw(st.sampled_from(dtypes)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    drawn = draw(
+        st.sampled_from(
+            [
+                rng.standard_normal,
+                rng.random,
+                rng.standard_cauchy,
+                lambda size: rng.lognormal(sigma=4, size=size),
+                lambda size: rng.integers(-40, 40, size) / 7,
+                lambda size: 2.0 ** rng.integers(-30, 30, size),
+            ]
+        )
+    )(10_000)
+    drawn += draw(st.sampled_from([0.0, 0.0, 5.0, -300.0]))
+    drawn = drawn[np.abs(drawn) >= draw(st.sampled_from([0.0, 0.5]))]
+    drawn *= draw(st.sampled_from([1.0, 1e-3, 1e-38, 1e20]))
+    drawn = np.append(drawn, [0.0, -0.0, 1.0])
+    limit = float(ml_dtypes.finfo(dtype).max)
+    return drawn.clip(-limit, limit).astype(dtype)
 
 
 @st.composite

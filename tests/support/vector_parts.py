@@ -11,7 +11,7 @@ from deepcomp_jax.streams.bits import put_varint as varint
 
 NONE, LEAF, AGAIN = b"\x01", b"\x00", b"\x05"
 BOOL, INT8, INT16, FLOAT16, BFLOAT16, FLOAT32, FLOAT64 = 0, 1, 2, 9, 10, 11, 12
-RAW, SPARSE, PACKED, RELATIVE, ORDER0, GROUPED = range(6)
+RAW, SPARSE, PACKED, RELATIVE, ORDER0, GROUPED, COPY, PLANES, ELSEWHERE = range(9)
 EMPTY = bytes([INT8, 1, 0, 0])  # the layout of int8[0], raw, and the size of its body
 # Huffman streams in which one symbol only is used: 0, 1.
 ZERO, SECOND = bytes.fromhex("0110"), bytes.fromhex("020010")
@@ -28,15 +28,20 @@ def front(fields: bytes) -> bytes:
     return start + crc(start)
 
 
-def version_2(data: bytes) -> bytes:
-    """A file without sections in the second version."""
-    start = data[:4] + b"\2" + data[5:-4]
-    return start + crc(start)
-
-
-def header(*, strings: bytes = b"\0", tree: bytes = NONE, leaves: bytes = b"") -> bytes:
+def header(
+    *,
+    strings: bytes = b"\0",
+    tree: bytes = NONE,
+    leaves: bytes = b"",
+    metadata: bytes = b"",
+) -> bytes:
     """A header; by default of a tree that is None."""
-    return front(strings + tree + leaves)
+    return front(strings + tree + leaves + metadata)
+
+
+def pairs(*texts: bytes) -> bytes:
+    """Metadata: keys and values in turn."""
+    return varint(len(texts) // 2) + b"".join(varint(len(t)) + t for t in texts)
 
 
 def string(prefix: int, rest: bytes) -> bytes:
@@ -69,7 +74,7 @@ def ones(k: int) -> bytes:
 
 def copy_of(number: int) -> bytes:
     """What a leaf says that is the same as another."""
-    return bytes([16 * 6 + number % 16]) + varint(number // 16)
+    return bytes([16 * COPY + number % 16]) + varint(number // 16)
 
 
 def layout(
@@ -104,13 +109,25 @@ def leaf(
     k: int | None = None,
 ) -> bytes:
     """A file of one leaf; with k a float16 leaf with a codebook of so many entries."""
+    return leaf_in_parts([body], shape, coding, dtype=dtype, k=k)
+
+
+def leaf_in_parts(
+    bodies: Sequence[bytes],
+    shape: Sequence[int],
+    coding: int,
+    *,
+    dtype: int = INT8,
+    k: int | None = None,
+) -> bytes:
+    """A file of one leaf, as `leaf` makes it, with a body for each part."""
     described = layout(shape, coding, dtype=dtype)
     if k is not None:
         described = layout(shape, coding, codebook=ones(k), storage=FLOAT16)
-    is_small = len(body) < 1024
-    leaves = described + varint(len(body)) + (body if is_small else b"")
-    start = header(tree=LEAF, leaves=leaves)
-    return start if is_small else start + body + crc(body)
+    sizes = b"".join(varint(len(body)) for body in bodies)
+    small = b"".join(body for body in bodies if len(body) < 1024)
+    large = b"".join(body + crc(body) for body in bodies if len(body) >= 1024)
+    return header(tree=LEAF, leaves=described + sizes + small) + large
 
 
 def gaps(

@@ -1,0 +1,90 @@
+"""`dcz bench`: how fast a file is encoded and decoded on this machine."""
+
+import argparse
+import importlib
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from deepcomp_jax import api
+from deepcomp_jax.cli import common
+
+
+class Speed(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        work: What was done.
+        seconds: It took.
+        values_per_second: Values of the network in it.
+        bytes: What was written, or None.
+    """
+
+    work: str
+    seconds: float
+    values_per_second: float
+    bytes: int | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds those of the verb."""
+    parser.epilog = (
+        "Everything is measured twice and the faster one counts, since the first one "
+        "compiles; zstd (package zstandard), or else zlib, works on the dense values."
+    )
+    parser.add_argument("input", metavar="IN.dcz", type=Path)
+    common.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the verb."""
+    with api.open(args.input) as file:
+        values = sum(leaf.size for leaf in file.values())
+        rows = [
+            _measure("decode", values, lambda: _decode(file)),
+            _measure("encode", values, lambda: api.encode(file)),
+            *_peer(values, file),
+        ]
+    if args.json:
+        common.print_json([row._asdict() for row in rows])
+        return
+    heads = "", "seconds", "M values/s", "bytes"
+    cells = [
+        (r.work, f"{r.seconds:.3f}", f"{r.values_per_second / 1e6:.1f}",
+         "" if r.bytes is None else str(r.bytes))
+        for r in rows
+    ]  # fmt: skip
+    common.print_table(heads, cells)
+
+
+def _measure(work: str, values: int, do: Callable[[], Any]) -> Speed:
+    seconds, found = float("inf"), None
+    for _ in range(2):
+        began = time.perf_counter()
+        found = do()
+        seconds = min(seconds, time.perf_counter() - began)
+    return Speed(work, seconds, values / max(seconds, 1e-9), found)
+
+
+def _decode(file: api.File) -> None:
+    for leaf in file.values():
+        np.asarray(leaf)
+
+
+def _peer(values: int, file: api.File) -> list[Speed]:
+    """A general compressor on the dense values, one leaf after the other."""
+    try:
+        name, pack = "zstd -3", importlib.import_module("zstandard").compress
+    except ImportError:
+        name, pack = "zlib -1", lambda data: zlib.compress(data, 1)
+    seconds = size = 0.0
+    for leaf in file.values():
+        raw = np.asarray(leaf).tobytes()
+        began = time.perf_counter()
+        size += len(pack(raw))
+        seconds += time.perf_counter() - began
+    return [Speed(f"encode, {name}", seconds, values / max(seconds, 1e-9), int(size))]

@@ -1,0 +1,116 @@
+"""Reads the arguments, and runs a verb."""
+
+import argparse
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from deepcomp_jax import __version__
+from deepcomp_jax.cli import common
+
+VERBS = {
+    "compress": "compress a checkpoint into a .dcz file",
+    "decompress": "turn a .dcz file back into a checkpoint",
+    "inspect": "show what is in a file and what it takes",
+    "verify": "decode all of a .dcz file and check it",
+    "diff": "compare the tensors of two files",
+    "extract": "write some tensors of a .dcz file to another file",
+    "bench": "measure how fast a .dcz file is encoded and decoded here",
+}
+_FORMATS = """\
+Checkpoints are .safetensors (a file, or a directory or index of several), .npz, Flax's
+.msgpack, directories of Orbax, and .dcz. `dcz VERB --help` tells more of a verb."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: Those after its name; None takes those of the process.
+
+    Returns:
+        The exit status: 0, 1 for a bad file or, from `diff`, two that differ, 2 for a
+        bad call or, from `diff`, a bad file, 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser, verbs = _parser()
+    # Only the verb that is called is imported: --help is quick.
+    verb = next((word for word in given if not word.startswith("-")), None)
+    module = None
+    if verb in VERBS:
+        module = importlib.import_module(f"deepcomp_jax.cli.{verb}")
+        module.add_arguments(verbs[verb])
+    try:
+        args = parser.parse_args(given)
+    except SystemExit as end:  # argparse has said why
+        return int(end.code or 0)
+    if module is None:
+        parser.print_help()
+        return 2
+    with _terminated(), warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _run(module, args)
+
+
+def _run(module: Any, args: argparse.Namespace) -> int:
+    trouble = getattr(module, "TROUBLE", 1)
+    try:
+        return module.run(args) or 0
+    except common.UsageError as error:
+        return common.fail(str(error), 2)
+    except KeyboardInterrupt:
+        return common.fail("interrupted; nothing was written", 130)
+    except BrokenPipeError:
+        # Whoever read our output has enough of it, and so has the rest of Python.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return common.fail(f"{where}{error.strerror or error}", trouble)
+    except MemoryError:
+        return common.fail("there is not enough memory for this", trouble)
+    except ValueError as error:  # of what is in a file, or of what is asked of it
+        return common.fail(str(error), trouble)
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """A termination ends like Ctrl-C, so that drafts are removed."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show_warning(message: Any, *_: Any, **__: Any) -> None:
+    common.warn(str(message))
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    parser = argparse.ArgumentParser(
+        prog="dcz",
+        description="Small files of trained networks.",
+        epilog=_FORMATS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dcz {__version__}")
+    commands = parser.add_subparsers(title="verbs", metavar="VERB")
+    verbs = {
+        name: commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        for name, text in VERBS.items()
+    }
+    return parser, verbs
