@@ -7,6 +7,13 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+# Floating types that NumPy knows by name only if ml_dtypes is loaded.
+_NARROW = {
+    np.dtype(getattr(ml_dtypes, name))
+    for name in dir(ml_dtypes)
+    if name.startswith(("bfloat16", "float8"))
+}
+
 # Reads the values from one index of the first axis to another, or all for None.
 Read = Callable[[slice | None], np.ndarray]
 
@@ -112,6 +119,21 @@ def dtype_of(name: str) -> np.dtype:
     """
     own = getattr(ml_dtypes, name, None)
     return np.dtype(own if isinstance(own, type) else name)
+
+
+def native(dtype: Any) -> np.dtype:
+    """The same dtype in the byte order of this machine."""
+    return np.dtype(dtype).newbyteorder("=")
+
+
+def is_narrow(dtype: np.dtype) -> bool:
+    """Whether a dtype is bfloat16 or one of the float8."""
+    return dtype in _NARROW
+
+
+def is_plain(dtype: np.dtype) -> bool:
+    """Whether a dtype is one of NumPy's numbers, and alike on all machines."""
+    return dtype.kind in "biu" or dtype.char in "efdFD"
 
 
 def bytes_of(leaf: Any) -> np.ndarray:

@@ -8,7 +8,14 @@ from typing import IO, Any
 import numpy as np
 
 from deepcomp_jax.checkpoints import containers
-from deepcomp_jax.checkpoints.leaves import CheckpointError, bytes_of, count
+from deepcomp_jax.checkpoints.leaves import (
+    CheckpointError,
+    bytes_of,
+    count,
+    is_narrow,
+    is_plain,
+    native,
+)
 from deepcomp_jax.checkpoints.msgpack_reading import ARRAY, CHUNKED
 from deepcomp_jax.format import files
 
@@ -22,7 +29,7 @@ def write(path: str | PathLike[str], tree: Any, metadata: Mapping[str, str]) -> 
     of the state of a network.
     """
     for name, leaf in containers.named_leaves(tree).items():
-        if np.dtype(leaf.dtype).kind not in "biufcV":
+        if not is_plain(leaf.dtype) and not is_narrow(leaf.dtype):
             raise CheckpointError(
                 f"leaf {name!r} is {leaf.dtype}, which Flax does not have"
             )
@@ -58,7 +65,7 @@ def _short(text: bytes) -> bytes:
 
 
 def _put_array(file: IO[bytes], values: np.ndarray) -> None:
-    name = values.dtype.newbyteorder("=").name.encode()
+    name = native(values.dtype).name.encode()
     shape = b"".join(struct.pack(">BQ", 0xCF, length) for length in values.shape)
     axes = struct.pack(">BI", 0xDD, values.ndim)
     size = values.nbytes

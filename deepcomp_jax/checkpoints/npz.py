@@ -22,6 +22,8 @@ from deepcomp_jax.checkpoints.leaves import (
     CheckpointError,
     Leaf,
     count,
+    is_plain,
+    native,
     rows_of,
 )
 from deepcomp_jax.format import files
@@ -50,7 +52,9 @@ def read(path: str | PathLike[str]) -> Checkpoint:
         size = os.stat(path).st_size
     except _DAMAGES as error:
         stack.close()
-        raise CheckpointError(f"{fspath(path)} is no .npz file: {error}") from None
+        raise CheckpointError(
+            f"{fspath(path)} is no .npz file: {str(error)[:200]}"
+        ) from None
     except BaseException:
         stack.close()
         raise
@@ -72,7 +76,7 @@ def _leaf(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Leaf:
     if start + count(shape) * dtype.itemsize != info.file_size:
         raise CheckpointError(f"array {name!r} has another size than its header says")
     read_rows = functools.partial(_rows, archive, info, start, shape, dtype, by_columns)
-    known = _BFLOAT16 if dtype == _UNTYPED else dtype.newbyteorder("=")
+    known = _BFLOAT16 if dtype == _UNTYPED else native(dtype)
     return Leaf(shape, known, read_rows)
 
 
@@ -94,7 +98,9 @@ def _rows(
             member.seek(start + first)
             done = _fill(member, raw)
     except _DAMAGES as error:
-        raise CheckpointError(f"{info.filename!r} is damaged: {error}") from None
+        raise CheckpointError(
+            f"{info.filename!r} is damaged: {str(error)[:200]}"
+        ) from None
     if done < size:
         raise CheckpointError(f"{info.filename!r} ends within its values")
     order = "F" if by_columns else "C"
@@ -117,7 +123,7 @@ def write(path: str | PathLike[str], tree: Any, metadata: Mapping[str, str]) -> 
     """Writes an archive, which has no place for metadata; see `checkpoints.write`."""
     leaves = containers.named_leaves(tree)
     for name, leaf in leaves.items():
-        if np.dtype(leaf.dtype).isbuiltin != 1 and leaf.dtype != _BFLOAT16:
+        if not is_plain(np.dtype(leaf.dtype)) and leaf.dtype != _BFLOAT16:
             raise CheckpointError(
                 f"leaf {name!r} is {leaf.dtype}, which .npz files do not have: choose "
                 "another format, such as .safetensors"

@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 
 from deepcomp_jax.checkpoints import folders
-from deepcomp_jax.checkpoints.leaves import CheckpointError, count
+from deepcomp_jax.checkpoints.leaves import (
+    CheckpointError,
+    count,
+    is_narrow,
+    is_plain,
+    native,
+)
 from deepcomp_jax.checkpoints.orbax_reading import DICT, EMPTY, SEQUENCE, tensorstore
 
 _HANDLER = (
@@ -40,6 +46,8 @@ def write(path: str | PathLike[str], tree: Any, metadata: Mapping[str, str]) -> 
             raise CheckpointError(
                 f"Orbax would give two leaves the name {name!r}: rename"
             )
+        if not keys:
+            raise CheckpointError("Orbax has trees and not one array: give it a name")
         _check(name, leaf)
         leaves[name] = leaf
     described = {
@@ -98,13 +106,7 @@ def _described(keys: tuple, leaf: Any) -> tuple[str, dict[str, Any]]:
 
 def _check(name: str, leaf: Any) -> None:
     dtype = np.dtype(leaf.dtype)
-    if not name:
-        raise CheckpointError("Orbax checkpoints hold trees, not one array: name it")
-    if (
-        dtype.kind not in "biufcV"
-        or dtype.itemsize > 16
-        or dtype.kind + str(dtype.itemsize) in ("f16", "c32")
-    ):
+    if not is_plain(dtype) and not is_narrow(dtype):
         raise CheckpointError(f"leaf {name!r} is {dtype}, which Orbax does not have")
 
 
@@ -114,7 +116,7 @@ def _put(ts: Any, folder: Path, leaves: Mapping[str, Any]) -> None:
     batch, size = ts.Transaction(), 0
     for name, leaf in leaves.items():
         values = np.asarray(leaf)
-        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+        values = values.astype(native(values.dtype), copy=False)
         large = values.nbytes > _BATCH
         store = ts.open(
             _spec(folder, name, values),
@@ -132,7 +134,7 @@ def _put(ts: Any, folder: Path, leaves: Mapping[str, Any]) -> None:
 
 def _spec(folder: Path, name: str, values: np.ndarray) -> dict[str, Any]:
     dtype = values.dtype
-    own = dtype.name if dtype.isbuiltin != 1 else dtype.newbyteorder("<").str
+    own = dtype.name if is_narrow(dtype) else dtype.newbyteorder("<").str
     rows = max(1, _CHUNK // max(count(values.shape[1:]) * dtype.itemsize, 1))
     chunk = [max(1, length) for length in values.shape]
     chunk[:1] = [min(chunk[0], rows)] if chunk else []

@@ -26,6 +26,7 @@ from deepcomp_jax.checkpoints.leaves import (
     count,
     dtype_of,
     from_bytes,
+    native,
     rows_of,
 )
 from deepcomp_jax.format import files, source
@@ -145,7 +146,8 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
     whole = isinstance(entry, dict) and entry.keys() == keys
     _require(whole, f"{name!r} needs dtype, shape and data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    _require(code in _DTYPES, f"{name!r} has dtype {code!r}, which is none of NumPy's")
+    known = isinstance(code, str) and code in _DTYPES
+    _require(known, f"{name!r} has dtype {code!r}, which is none of NumPy's")
     _require(_is_counts(shape), f"{name!r} has shape {shape!r}")
     _require(
         _is_counts(offsets) and len(offsets) == 2,
@@ -203,16 +205,11 @@ def check(leaves: Mapping[str, Any]) -> None:
     for name, leaf in leaves.items():
         if name == "__metadata__":
             raise CheckpointError("no tensor can be named '__metadata__': rename it")
-        if native(leaf) not in _CODES:
+        if native(leaf.dtype) not in _CODES:
             raise CheckpointError(
                 f"leaf {name!r} is {leaf.dtype}, which safetensors do not have: "
                 "convert it, or leave it out"
             )
-
-
-def native(leaf: Any) -> np.dtype:
-    """The dtype of a leaf in the byte order of this machine."""
-    return np.dtype(leaf.dtype).newbyteorder("=")
 
 
 def put(
@@ -224,12 +221,12 @@ def put(
     begin at multiples of their size, and names in order of their code points.
     """
     order = sorted(
-        leaves, key=lambda name: (-_RANKS[_CODES[native(leaves[name])]], name)
+        leaves, key=lambda name: (-_RANKS[_CODES[native(leaves[name].dtype)]], name)
     )
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name in order:
-        dtype, shape = native(leaves[name]), leaves[name].shape
+        dtype, shape = native(leaves[name].dtype), leaves[name].shape
         start, end = end, end + count(shape) * dtype.itemsize
         header[name] = {
             "dtype": _CODES[dtype],
