@@ -1,8 +1,8 @@
 """Reads `.dcz` files, version 1: slow, obvious, with the standard library alone.
 
-It follows the text of container.md (C), codings.md (L), gaps.md (G), huffman.md (H)
-and rans.md (E), and shows that the text is enough. `python specs/decoder.py FILE.dcz`
-prints what a file holds.
+It follows the text of container.md (C), codings.md (L), planes.md (V), gaps.md (G),
+huffman.md (H) and rans.md (E), and shows that the text is enough.
+`python specs/decoder.py FILE.dcz` prints what a file holds.
 """
 
 import itertools
@@ -379,6 +379,69 @@ def values(body, leaf):
     return b"".join([dense[0], *book.raws][label] for label in labels)
 
 
+def planes(body, size, dtype, width):
+    """The bytes of values that are stored by planes."""
+    if dtype.startswith("complex"):
+        size, width = 2 * size, width // 2
+    pos, heads = 0, []
+    for _ in range(width):
+        pos, head = plane_head(body, pos, size)
+        heads.append(head)
+    for head in heads:
+        pos, head.stored = take(body, pos, head.coded.count(0), "V1")
+    lanes = []
+    if any(head.symbols > 1 for head in heads):
+        pos, lanes = begin(body, pos)
+    need(pos == len(body), "V1")
+    columns = []
+    for head in heads:  # V4
+        count = head.coded.count(1)
+        coded = [head.first] * count
+        if head.symbols > 1:
+            coded = decoded(lanes, [head.model] * count)
+        coded, stored = iter(coded), iter(head.stored)
+        columns.append([next(coded if flag else stored) for flag in head.coded])
+    finish(lanes)
+    words = [int.from_bytes(word, "big") for word in zip(*columns, strict=True)]  # V3
+    raw = [ungrouped(word, dtype, width).to_bytes(width, "little") for word in words]
+    return b"".join(raw)
+
+
+def plane_head(body, pos, size):
+    """How a plane is written: `coded` says it of each byte."""
+    pos, symbols = varint(body, pos, "V5")
+    head = SimpleNamespace(symbols=symbols, first=0, model=[], coded=[0] * size)
+    if symbols:
+        pos, (head.first,) = take(body, pos, 1, "V1")
+        need(head.first + symbols <= 256, "V6")
+        if symbols > 1:
+            pos, codes = fields(body, pos, symbols, 6, ("V1", "V9"))
+            need(codes[0] and codes[-1], "V7")
+            head.model = [0] * head.first + shares(*weights_of(codes))
+        flags = [1]
+        if size > 2**14:
+            pos, flags = fields(body, pos, -(-size // 2**14), 1, ("V1", "V9"))
+        need(1 in flags, "V8")
+        head.coded = [flags[i // 2**14] for i in range(size)]
+    return pos, head
+
+
+def ungrouped(word, dtype, width):
+    """A word with its bits where they belong (V2)."""
+    sign = 8 * width - 1
+    exponents = {"float16": 5, "bfloat16": 8, "float32": 8, "complex64": 8}
+    exponents |= {"float64": 11, "complex128": 11}
+    if dtype in exponents:
+        found = f"{word:0{8 * width}b}"
+        front = min(exponents[dtype], 8)  # bits of the exponent that were put in front
+        behind = 1 + exponents[dtype] - front
+        moved = found[front : front + behind]
+        return int(moved + found[:front] + found[front + behind :], 2)
+    if dtype.startswith("int") and word >> sign:
+        return word ^ (2**sign - 1)
+    return word
+
+
 def booleans(raw, leaf):
     need(leaf.dtype != "bool" or set(raw) <= {0, 1}, "C36")
     return raw
@@ -567,9 +630,14 @@ def shares(weights, used):
 def frequencies(body, pos, alphabet):
     pos, codes = fields(body, pos, alphabet, 6)
     need(any(codes), "L3")
+    return pos, shares(*weights_of(codes))
+
+
+def weights_of(codes):
+    """The weights of symbols with these codes (L12), and which of them are used."""
     roots = 65536, 77936, 92682, 110218
     weights = [roots[code % 4] << code // 4 if code else 0 for code in codes]
-    return pos, shares(weights, [code > 0 for code in codes])
+    return weights, [code > 0 for code in codes]
 
 
 def index_table(body, pos, entries):

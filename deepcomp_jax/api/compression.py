@@ -11,6 +11,7 @@ import numpy as np
 from deepcomp_jax import prune, share, trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
+from deepcomp_jax.device import put_on_cpu
 from deepcomp_jax.format import container
 from deepcomp_jax.format.dtypes import FLOATING, check_dtype
 from deepcomp_jax.rules import Followed, Rule, resolve
@@ -202,7 +203,7 @@ def pack_leaves(
             packed[name] = leaf, entries[group_of[name]]
             continue
         values = _on_host(name, shared.rest[name])
-        if words := container.coded_words(values):
+        if words := container.coded_words(values, put_on_cpu):
             packed[name] = words
         elif _is_constant(values):
             ones = np.ones(values.shape, np.uint8)

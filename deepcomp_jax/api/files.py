@@ -9,6 +9,7 @@ from deepcomp_jax._types import Compressed
 from deepcomp_jax.api import opened
 from deepcomp_jax.api.compression import check_compressed
 from deepcomp_jax.api.opened import Place
+from deepcomp_jax.device import put_on_cpu
 from deepcomp_jax.format import container, files, reader, sets, source
 
 
@@ -66,7 +67,7 @@ def dumps(
         b'\\x89DCZ'
     """
     check_compressed(compressed)
-    return container.dumps(compressed, metadata)
+    return container.dumps(compressed, metadata, put_on_cpu)
 
 
 def load(

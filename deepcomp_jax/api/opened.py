@@ -11,8 +11,8 @@ import numpy as np
 
 from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
-from deepcomp_jax.device import put, take_on_cpu
-from deepcomp_jax.format import file_header, reader, sets
+from deepcomp_jax.device import put_on_cpu, take_on_cpu, to_device
+from deepcomp_jax.format import file_header, leaf_body, reader, sets
 from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
 from deepcomp_jax.rules import check_pattern
 from deepcomp_jax.trees import placement
@@ -85,6 +85,10 @@ class Leaf:
         """Name of the leaf that is stored in its place, if there is one."""
         number = self.entry.layout.copy_of
         return None if number is None else list(self._network)[number]
+
+    def encode(self) -> int:
+        """Encodes it once more, to see how long that takes; the bytes of its bodies."""
+        return self._network._encode(self)
 
     def __repr__(self) -> str:
         return f"Leaf({self.name!r}, {self.dtype}{list(self.shape)}, {self.coding})"
@@ -225,7 +229,9 @@ class File(Mapping[str, Leaf]):
             own = [leaf.entry for leaf in chosen.values() if leaf.file == number]
             reader.check(file.source, file.header, self._max_bytes, own)
             for name, values in reader.read_each(*file, own, take=take_on_cpu):
-                found[name] = values if device is None else put(values, _one(device))
+                found[name] = (
+                    values if device is None else to_device(values, _one(device))
+                )
         return {name: found[name] for name in chosen}
 
     def _opened(self, number: int) -> sets.Opened:
@@ -238,6 +244,15 @@ class File(Mapping[str, Leaf]):
         file = self._opened(leaf.file)
         reader.check_leaf(leaf.entry, self._max_bytes, rows)
         return reader.read_values(*file, leaf.entry, rows, take=take_on_cpu)
+
+    def _encode(self, leaf: Leaf) -> int:
+        file = self._opened(leaf.file)
+        entry = reader.original(leaf.entry, file.header)
+        stored = reader.read_leaf(*file, entry)
+        number = entry.layout.codebook
+        codebook = None if number is None else file.header.codebooks[number]
+        encoded = leaf_body.put(leaf.name, stored, codebook, put_on_cpu)
+        return sum(map(len, encoded.bodies))
 
 
 def _one(place: Place) -> Any:

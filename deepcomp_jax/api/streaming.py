@@ -19,6 +19,7 @@ from deepcomp_jax.api.compression import (
     pack_leaves,
     share_pruned,
 )
+from deepcomp_jax.device import put_on_cpu
 from deepcomp_jax.format import files as format_files
 from deepcomp_jax.format import leaf_body, sets, tree_header
 from deepcomp_jax.format.leaf_body import Encoded
@@ -251,7 +252,7 @@ def _finish(batch: Sequence[str], job: _Job) -> dict[str, _Finished]:
     del shared
     for name in batch:
         leaf, codebook = packed.pop(name)
-        finished[name] = leaf_body.put(name, leaf, codebook), codebook
+        finished[name] = leaf_body.put(name, leaf, codebook, put_on_cpu), codebook
     return finished
 
 

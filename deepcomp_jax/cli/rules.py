@@ -79,8 +79,8 @@ def _method(part: str, given: Any, known: dict[str, Callable[..., Any]]) -> Any:
     example = next(iter(known))
     if not isinstance(given, dict) or given.get("method") not in known:
         raise ValueError(
-            f"{part} is {given!r}: write a table such as {{ method = {example!r}, ... }}"
-            f" with one of {', '.join(known)}"
+            f"{part} is {given!r}: write a table such as "
+            f"{{ method = {example!r}, ... }} with one of {', '.join(known)}"
         )
     settings = {key: value for key, value in given.items() if key != "method"}
     make = known[given["method"]]

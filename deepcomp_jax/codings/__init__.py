@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from deepcomp_jax.codings import common, grouped, order0, packed, relative
 from deepcomp_jax.codings.common import Coding as Coding
+from deepcomp_jax.codings.common import Labels, Plan, Take
 from deepcomp_jax.codings.common import Leaf as Leaf
 from deepcomp_jax.codings.common import Measured as Measured
-from deepcomp_jax.codings.common import Take
 from deepcomp_jax.codings.common import dequantize as dequantize
 from deepcomp_jax.codings.price_model import prices as prices
 from deepcomp_jax.streams import rans
 
-_MARGIN = 64  # bits that an estimate may be too high
+_MARGIN = 24  # bits by which what a body is expected to take may be wrong
 
 # The order is that of their numbers in a file.
 ALL: dict[str, Coding] = {
@@ -66,14 +66,17 @@ def encode(
     leaf: Leaf,
     coding: str | None = None,
     gap_bits: int | None = None,
+    put: rans.Put = rans.put,
 ) -> tuple[str, bytes]:
     """Writes labels in a coding, or in the one that makes the smallest body.
 
     Args:
         labels: uint[size], 0 to `leaf.entries`.
         leaf: The leaf of the labels.
-        coding: A name in `ALL`; None tries all that could be the smallest.
+        coding: A name in `ALL`; None takes the one that makes the smallest body.
         gap_bits: Only for the relative coding, see `relative.encode`.
+        put: What codes rANS streams: a loop that is compiled, for example. The body is
+            the same.
 
     Returns:
         The name of the coding, and the body.
@@ -102,8 +105,8 @@ def encode(
                 f"the {coding} coding cannot hold a codebook of {leaf.entries} "
                 "entries: share with fewer clusters, or choose no coding"
             )
-        return coding, ALL[coding].encode(labels, leaf)
-    return _smallest(labels, leaf)
+        return coding, ALL[coding].encode(labels, leaf, put)
+    return _smallest(labels, leaf, put)
 
 
 def others(
@@ -117,16 +120,25 @@ def others(
     }
 
 
-def _smallest(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> tuple[str, bytes]:
-    """The smallest body, of those that are not estimated to be larger than another."""
-    bodies: dict[str, bytes] = {}
-    # What cannot be estimated goes first: the grouped coding, mostly the smallest.
-    for name in sorted(ALL, key=lambda name: ALL[name].estimate is not None):
-        coding, least = ALL[name], min(map(len, bodies.values()), default=math.inf)
-        if coding.applies(leaf) and (
-            coding.estimate is None
-            or coding.estimate(labels, leaf) < 8 * least + _MARGIN
-        ):
-            bodies[name] = coding.encode(labels, leaf)
+def _smallest(labels: Labels, leaf: Leaf, put: rans.Put) -> tuple[str, bytes]:
+    """The smallest body, of those that are not expected to be larger than another."""
+    counts = common.counts(labels, leaf)
+    least = {
+        name: coding.least(labels, leaf, counts)
+        for name, coding in ALL.items()
+        if coding.applies(leaf)
+    }
+    plans: dict[str, Plan] = {}
+    # What may be small goes first, and makes many others superfluous.
+    for name in sorted(least, key=least.__getitem__):
+        most = min((plan.bits for plan in plans.values()), default=math.inf)
+        if least[name] <= most + _MARGIN:
+            plans[name] = ALL[name].plan(labels, leaf, counts)
+    most = min(plan.bits for plan in plans.values()) + _MARGIN
+    bodies = {
+        name: plans[name].write(put)
+        for name in ("grouped", *ALL)  # of bodies as small as each other the first
+        if name in plans and plans[name].bits <= most
+    }
     best = min(bodies, key=lambda name: len(bodies[name]))
     return best, bodies[best]

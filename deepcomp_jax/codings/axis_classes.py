@@ -15,6 +15,7 @@ A pixel's density resembles its neighbors', beside it and a row above, and that 
 a channel resembles the same channel's one pixel before: hence the distance.
 """
 
+import functools
 import itertools
 import math
 from bisect import bisect_right
@@ -33,7 +34,6 @@ MAX_CLASS = 15
 _GAIN = 4  # of a count, when its class is seen
 _MAX_DISTANCE = 1024
 _FEW = 3  # distances that are looked at closely
-_LOG_GAMMA = np.vectorize(math.lgamma, otypes=[float])
 
 
 class Learner:
@@ -139,10 +139,17 @@ def _price(classes: NDArray[np.uint8], context: int) -> float:
     )
     counts = counts.reshape(-1, size)
     each, all_of_them = 1 / _GAIN, size / _GAIN
-    shares = _LOG_GAMMA(counts + each).sum() - counts.size * math.lgamma(each)
-    shares -= (_LOG_GAMMA(counts.sum(axis=1) + all_of_them)).sum()
+    shares = _log_gammas(each, classes.size)[counts].sum()
+    shares -= counts.size * math.lgamma(each)
+    shares -= _log_gammas(all_of_them, classes.size)[counts.sum(axis=1)].sum()
     shares += len(counts) * math.lgamma(all_of_them)
     return float(-shares / math.log(2))
+
+
+@functools.lru_cache(maxsize=64)
+def _log_gammas(first: float, most: int) -> NDArray[np.float64]:
+    """The logarithms of the gamma function at `first + n`, for n up to `most`."""
+    return np.array([math.lgamma(first + n) for n in range(most + 1)])
 
 
 # ---- reading ------------------------------------------------------------------------

@@ -121,6 +121,19 @@ def cut_off(data: bytes) -> FormatError:
 Take: TypeAlias = Callable[..., tuple[rans.State, np.ndarray]]
 
 Labels = NDArray[np.unsignedinteger]
+Counts = NDArray[np.int64]  # how often each label occurs, [entries + 1]
+
+
+class Plan(NamedTuple):
+    """A body that is not yet written.
+
+    Attributes:
+        bits: About how many it would have.
+        write: Writes it; takes the loop that codes rANS streams.
+    """
+
+    bits: float
+    write: Callable[[rans.Put], bytes]
 
 
 class Coding(NamedTuple):
@@ -132,26 +145,31 @@ class Coding(NamedTuple):
 
     Attributes:
         max_entries: The largest codebook that it can hold; None: any.
-        encode: Writes labels, uint[size], each 0 to `leaf.entries`.
+        least: The fewest bits that a body may have, as far as the counts of the labels
+            tell: less than what planning it takes.
+        plan: Takes labels, uint[size], each 0 to `leaf.entries`, and their counts, and
+            decides all that a body consists of.
         decode: Reads a body: the values that the labels stand for, [size] in the dtype
             of the lookup table. That table, [entries + 1], has the value of each label:
             first that of a pruned weight, then the codebook's. Raises `FormatError` if
             the body breaks a clause of the codings (L) or of a stream in it (G, H, E);
             its offset is that in the body.
         measure: What the bits of a valid body are spent on.
-        estimate: About how many bits `encode` would take, in a fraction of its time;
-            None: only `encode` can tell.
     """
 
     max_entries: int | None
-    encode: Callable[[Labels, Leaf], bytes]
+    least: Callable[[Labels, Leaf, Counts], float]
+    plan: Callable[[Labels, Leaf, Counts], Plan]
     decode: Callable[[bytes, Leaf, np.ndarray, Take], np.ndarray]
     measure: Callable[[bytes, Leaf], Measured]
-    estimate: Callable[[Labels, Leaf], float] | None = None
 
     def applies(self, leaf: Leaf) -> bool:
         """Whether the coding can hold a leaf."""
         return self.max_entries is None or leaf.entries <= self.max_entries
+
+    def encode(self, labels: Labels, leaf: Leaf, put: rans.Put = rans.put) -> bytes:
+        """Writes labels, uint[size], each 0 to `leaf.entries`."""
+        return self.plan(labels, leaf, counts(labels, leaf)).write(put)
 
 
 def zeros(size: int, dtype: np.dtype) -> np.ndarray:
@@ -166,7 +184,7 @@ def positions(labels: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
     return np.flatnonzero(labels != 0)  # twice as fast for truth values
 
 
-def counts(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> NDArray[np.int64]:
+def counts(labels: Labels, leaf: Leaf) -> Counts:
     """How often each label occurs, int64[entries + 1]."""
     return bincount(labels, leaf.entries + 1)
 

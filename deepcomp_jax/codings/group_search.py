@@ -5,12 +5,13 @@ density of each group, every index of an axis takes the class under which its we
 cost the least, the class itself included; then densities are counted anew.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import axis_classes, symbol_models
+from deepcomp_jax.codings import axis_classes, kept_counts, symbol_models
 from deepcomp_jax.codings.common import Leaf
 from deepcomp_jax.codings.grouping import MAX_GROUPS, Classes
 
@@ -19,32 +20,67 @@ _STEPS = (0.5, 1.0)  # between classes, in nats of the odds, to begin with
 _ROUNDS = 4
 _GROUP_BITS = 14  # what one more group adds to a body, roughly
 _AXIS_BITS = 24  # what one more axis with classes adds, besides these
+_DEVIATIONS = 3  # standard ones, which chance may make of differences
+
+Kept = dict[int, NDArray[np.int64]]  # kept weights at each index of each axis
 
 
-def classes(positions: NDArray[np.int64], shape: Sequence[int]) -> Classes:
+def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
     """Classes of the axes of a tensor.
 
     Args:
-        positions: Positions of the kept weights in the flattened tensor, int64[n].
+        labels: Not zero where a weight is kept, int[size].
         shape: Shape of the tensor.
     """
     none: Classes = tuple(None for _ in shape)
     axes = [a for a, size in enumerate(shape) if size > 1]
-    if len(axes) < 2 or not positions.size:
+    if len(axes) < 2 or not 0 < np.count_nonzero(labels) < labels.size:
         return none
-    where = dict(
-        zip(range(len(shape)), np.unravel_index(positions, shape), strict=True)
-    )
-    kept = {a: np.bincount(at, minlength=shape[a]) for a, at in where.items()}
-    best, least = none, _bits(none, where, shape)
+    of = kept_counts.kept(labels, shape)
+    kept = {a: kept_counts.count(of, a, none)[:, 0] for a in axes}
+    best, least = none, _position_bits(np.array([labels.size]), np.array([of.total]))
+    if _is_even(kept, labels.size, least):
+        return none
+    least += _GROUP_BITS
     for some in _subsets(axes, shape):
         for step in _STEPS:
-            tried = _refine(_start(some, kept, shape, step), where, shape, kept)
+            started = _start(some, kept, shape, step)
+            tried, in_group = _refine(started, of, kept)
             tried = tuple(None if c is None or not c.any() else c for c in tried)
-            size = _bits(tried, where, shape)
+            size = _bits(tried, in_group, shape, least)
             if size < least and _group_sizes(tried, shape).size <= MAX_GROUPS:
                 best, least = tried, size
     return best
+
+
+def _is_even(kept: Kept, size: int, bits: float) -> bool:
+    """Whether the indices of every axis keep as many weights, but for chance.
+
+    The bits that densities of their own would save the indices of an axis are those of
+    a G-test (Sokal and Rohlf, *Biometry*, chapter 17): if all are equally dense, twice
+    their nats have about a chi-squared distribution. What chance makes does not pay for
+    classes, and no more does what would be less than they take at least.
+    """
+    saved = {
+        axis: bits - _position_bits(np.full(own.size, size // own.size), own)
+        for axis, own in kept.items()
+    }
+    if sum(saved.values()) < _GROUP_BITS + _AXIS_BITS:
+        return True
+    freedom = {axis: own.size - 1 for axis, own in kept.items()}
+    return all(
+        2 * math.log(2) * saved[axis] < free + _DEVIATIONS * math.sqrt(2 * free)
+        for axis, free in freedom.items()
+    )
+
+
+def _position_bits(sizes: NDArray[np.int64], kept: NDArray[np.int64]) -> float:
+    """Bits of the positions of weights that are kept in groups of these sizes."""
+    left = sizes - kept
+    with np.errstate(divide="ignore", invalid="ignore"):
+        words = np.nan_to_num(kept * np.log2(sizes / kept)).sum()
+        words += np.nan_to_num(left * np.log2(sizes / left)).sum()
+    return float(words)
 
 
 def tables(
@@ -77,6 +113,8 @@ def tables(
 
 def _split(counts: NDArray[np.int64], negatives: int) -> list[int]:
     """Where a new table pays, between rows of counts; each part has some counts."""
+    if len(counts) < 2:
+        return []
     sums = np.cumsum(counts, axis=0)
     total = symbol_models.fit(sums[-1:], negatives)[1][0]
     before, after = sums[:-1], sums[-1] - sums[:-1]
@@ -107,10 +145,6 @@ def _subsets(axes: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]
     return [subset for subset in some if sum(shape[a] for a in subset) <= most]
 
 
-Where = dict[int, NDArray[np.intp]]  # index of each kept weight along each axis
-Kept = dict[int, NDArray[np.int64]]  # kept weights at each index of each axis
-
-
 def _start(
     axes: Sequence[int], kept: Kept, shape: Sequence[int], step: float
 ) -> Classes:
@@ -124,23 +158,33 @@ def _start(
     return tuple(started)
 
 
-def _refine(given: Classes, where: Where, shape: Sequence[int], kept: Kept) -> Classes:
-    """Gives every index the class that makes its weights cheapest, again and again."""
-    now = list(given)
+def _refine(
+    given: Classes, of: kept_counts.Kept, kept: Kept
+) -> tuple[Classes, NDArray[np.int64]]:
+    """Gives every index the class that makes its weights cheapest, again and again.
+
+    Returns:
+        The classes, and the kept weights of each group.
+    """
+    now, in_group = list(given), np.zeros(0, np.int64)
+    alone = sum(own is not None for own in given) == 1
     for _ in range(_ROUNDS):
         changed = False
         for axis, old in enumerate(now):
             if old is not None:
-                new = _cheapest(axis, tuple(now), where, shape, kept[axis])
+                counts = kept[axis][:, None]
+                if not alone:
+                    counts = kept_counts.count(of, axis, tuple(now))
+                now[axis] = new = _cheapest(axis, tuple(now), counts, of.shape)
+                in_group = _kept(counts, new)
                 changed |= not np.array_equal(old, new)
-                now[axis] = new
         if not changed:
             break
-    return tuple(now)
+    return tuple(now), in_group
 
 
 def _cheapest(
-    axis: int, now: Classes, where: Where, shape: Sequence[int], kept: NDArray[np.int64]
+    axis: int, now: Classes, counts: NDArray[np.int64], shape: Sequence[int]
 ) -> NDArray[np.uint8]:
     """The class of each index of an axis under which its weights take the fewest bits.
 
@@ -152,11 +196,6 @@ def _cheapest(
     assert old is not None
     others = [None if a == axis else of_axis for a, of_axis in enumerate(now)]
     sizes = _group_sizes(others, shape) // shape[axis]
-    counts = kept[:, None]
-    if sizes.size > 1:
-        pairs = where[axis] * sizes.size + _sums(others, where)
-        counts = np.bincount(pairs, minlength=shape[axis] * sizes.size)
-        counts = counts.reshape(shape[axis], sizes.size)
     used = np.bincount(old)  # indices of each class
     kept_bits, left_bits = _costs(
         np.convolve(sizes, used), _kept(counts, old), sizes.size + used.size
@@ -190,16 +229,6 @@ def _group_sizes(
     return sizes
 
 
-def _sums(given: Sequence[NDArray[np.uint8] | None], where: Where) -> NDArray[np.intp]:
-    """The group of each kept weight."""
-    total: NDArray[np.intp] | None = None
-    for axis, of_axis in enumerate(given):
-        if of_axis is not None:
-            part = of_axis.astype(np.intp).take(where[axis])
-            total = part if total is None else np.add(total, part, out=total)
-    return np.zeros(where[0].size, np.intp) if total is None else total
-
-
 def _costs(
     sizes: NDArray[np.int64], kept: NDArray[np.int64], groups: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -207,24 +236,37 @@ def _costs(
 
     Densities of small groups lean on a line through those of all groups.
     """
-    sizes = np.pad(sizes, (0, groups - sizes.size)).astype(float)
-    kept = np.pad(kept, (0, groups - kept.size)).astype(float)
-    odds = np.log((kept + 0.5) / (sizes - kept + 0.5))
-    slope, height = np.polyfit(np.arange(groups), odds, 1, w=np.sqrt(sizes + 1e-3))
-    line = 1 / (1 + np.exp(-(slope * np.arange(groups) + height)))
-    density = np.clip((kept + 8 * line) / (sizes + 8), 1e-6, 1 - 1e-6)
+    both = np.zeros((2, groups))
+    both[0, : sizes.size], both[1, : kept.size] = sizes, kept
+    wide, full = both
+    odds = np.log((full + 0.5) / (wide - full + 0.5))
+    line = 1 / (1 + np.exp(-_line(odds, wide + 1e-3)))
+    density = np.clip((full + 8 * line) / (wide + 8), 1e-6, 1 - 1e-6)
     return -np.log2(density), -np.log2(1 - density)
 
 
-def _bits(given: Classes, where: Where, shape: Sequence[int]) -> float:
-    """Roughly what classes and positions take in a body."""
+def _line(
+    values: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The line that is nearest to values at 0, 1, 2..., by weighted squares."""
+    places = np.arange(values.size)
+    total = weights.sum()
+    middle, height = weights @ places / total, weights @ values / total
+    away = places - middle
+    slope = (weights * away) @ (values - height) / ((weights * away) @ away)
+    return height + slope * away
+
+
+def _bits(
+    given: Classes, kept: NDArray[np.int64], shape: Sequence[int], most: float
+) -> float:
+    """Roughly what classes and positions take in a body; any more than `most` if so."""
     sizes = _group_sizes(given, shape)
-    kept = np.bincount(_sums(given, where), minlength=sizes.size)
-    left = sizes - kept
-    with np.errstate(divide="ignore", invalid="ignore"):
-        words = np.nan_to_num(kept * np.log2(sizes / kept)).sum()
-        words += np.nan_to_num(left * np.log2(sizes / left)).sum()
-    for of_axis in given:
-        if of_axis is not None:
-            words += axis_classes.choose(of_axis)[1] + _AXIS_BITS
-    return float(words + _GROUP_BITS * np.count_nonzero(sizes))
+    kept = np.append(kept, np.zeros(sizes.size, np.int64))[: sizes.size]
+    axes = [own for own in given if own is not None]
+    words = _position_bits(sizes, kept) + _AXIS_BITS * len(axes)
+    words += float(_GROUP_BITS * np.count_nonzero(sizes))
+    for own in axes:
+        if words < most:  # the rest takes the time
+            words += axis_classes.choose(own)[1]
+    return words

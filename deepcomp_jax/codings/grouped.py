@@ -33,7 +33,15 @@ from deepcomp_jax.codings import (
     grouping,
     symbol_models,
 )
-from deepcomp_jax.codings.common import Coding, Labels, Leaf, Measured, Take
+from deepcomp_jax.codings.common import (
+    Coding,
+    Counts,
+    Labels,
+    Leaf,
+    Measured,
+    Plan,
+    Take,
+)
 from deepcomp_jax.streams import bits, rans
 from deepcomp_jax.streams.counting import bincount
 from deepcomp_jax.streams.gaps import put_fillers
@@ -43,9 +51,22 @@ MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
 # ---- writing ------------------------------------------------------------------------
 
 
-def _encode(labels: Labels, leaf: Leaf) -> bytes:
+def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
+    """All bits if all weights are kept; else the counts tell nothing, for a class may
+    have all weights that are kept."""
+    if counts[0]:
+        return 0.0
+    gaps = np.zeros((1, symbol_models.CAP + 1), np.int64)
+    gaps[0, 0] = labels.size
+    table = rans.models(symbol_models.gap_frequencies(labels.size, labels.size)[None])
+    indices = symbol_models.fit(counts[None, 1:], leaf.negatives)[1][0]
+    words = rans.estimate(gaps, table) + float(indices)
+    return words + rans.overhead(words)
+
+
+def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
     positions = common.positions(labels)
-    classes = group_search.classes(positions, leaf.shape)
+    classes = group_search.classes(labels, leaf.shape)
     groups = grouping.groups(leaf.shape, classes)
     member, ranks, order = grouping.split(positions, groups)
     indices = (labels[positions[order]] - 1).astype(np.uint16)
@@ -58,24 +79,36 @@ def _encode(labels: Labels, leaf: Leaf) -> bytes:
         if size
     )
     if not gaps.any():
-        return head
-    tables, counts = group_search.tables(member, indices, groups.sizes.size, leaf)
+        return Plan(8 * len(head), lambda _: head)
+    tables, of_table = group_search.tables(member, indices, groups.sizes.size, leaf)
     if groups.sizes.size > 1:
         new = np.diff(tables.astype(np.int64), prepend=0)
         head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))
-    models = symbol_models.put_tables(symbol_models.fit(counts, leaf.negatives)[0])
-    head += models
-    _, frequencies = symbol_models.get_tables(models, 0, len(counts), leaf)
-    stream = rans.encode(
-        [
-            rans.Segment(
-                symbols, grouped_header.gap_models(groups.sizes, gaps), gap_groups
-            ),
-            rans.Segment(indices, rans.models(frequencies), tables[member]),
-        ]
-    )
+    models = symbol_models.put_tables(symbol_models.fit(of_table, leaf.negatives)[0])
+    _, frequencies = symbol_models.get_tables(models, 0, len(of_table), leaf)
+    segments = [
+        _counted(symbols, grouped_header.gap_models(groups.sizes, gaps), gap_groups),
+        rans.Segment(indices, rans.models(frequencies), tables[member], of_table),
+    ]
     widths = grouped_header.widths(groups.sizes, gaps)[member]
-    return head + stream + bits.pack(low, widths)
+    words = sum(map(rans.cost, segments))
+
+    def write(put: rans.Put) -> bytes:
+        stream = rans.encode(segments, put=put)
+        return head + models + stream + bits.pack(low, widths)
+
+    known = 8 * len(head + models) + int(widths.sum(dtype=np.int64))
+    return Plan(known + words + rans.overhead(words), write)
+
+
+def _counted(
+    symbols: NDArray[np.uint16], table: rans.Models, chosen: NDArray[np.uint8]
+) -> rans.Segment:
+    """Gap symbols of groups, and how many of them there are."""
+    alphabet = symbol_models.CAP + 1
+    pairs = chosen.astype(np.uint16) * np.uint16(alphabet) + symbols
+    counts = bincount(pairs, table.frequencies.size)
+    return rans.Segment(symbols, table, chosen, counts.reshape(-1, alphabet))
 
 
 def _cut(
@@ -184,4 +217,4 @@ def _measure(data: bytes, leaf: Leaf) -> Measured:
     )
 
 
-CODING = Coding(MAX_ENTRIES, _encode, _decode, _measure)
+CODING = Coding(MAX_ENTRIES, _least, _plan, _decode, _measure)

@@ -11,24 +11,36 @@ import numpy as np
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common, symbol_models
-from deepcomp_jax.codings.common import Coding, Labels, Leaf, Measured, Take
+from deepcomp_jax.codings.common import (
+    Coding,
+    Counts,
+    Labels,
+    Leaf,
+    Measured,
+    Plan,
+    Take,
+)
 from deepcomp_jax.streams import rans
 
 MAX_ENTRIES = symbol_models.MAX_SYMBOLS - 1  # a label is an entry or zero
 
 
-def _estimate(labels: Labels, leaf: Leaf) -> float:
-    counts = common.counts(labels, leaf)[None]
-    table = rans.models(symbol_models.frequencies(symbol_models.quantize(counts)))
-    words = rans.estimate(counts, table)
+def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
+    del labels, leaf  # the counts tell everything
+    table = rans.models(symbol_models.frequencies(symbol_models.quantize(counts)[None]))
+    words = rans.estimate(counts[None], table)
     return words + rans.overhead(words) + symbol_models.CODE_BITS * counts.size
 
 
-def _encode(labels: Labels, leaf: Leaf) -> bytes:
-    codes = symbol_models.quantize(common.counts(labels, leaf))
-    table = rans.models(symbol_models.frequencies(codes[None]))
-    one = np.broadcast_to(np.uint8(0), labels.size)
-    return symbol_models.put(codes) + rans.encode([rans.Segment(labels, table, one)])
+def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
+    def write(put: rans.Put) -> bytes:
+        codes = symbol_models.quantize(counts)
+        table = rans.models(symbol_models.frequencies(codes[None]))
+        one = np.broadcast_to(np.uint8(0), labels.size)
+        segment = rans.Segment(labels, table, one, counts[None])
+        return symbol_models.put(codes) + rans.encode([segment], put=put)
+
+    return Plan(_least(labels, leaf, counts), write)
 
 
 def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarray:
@@ -86,4 +98,4 @@ def _measure(data: bytes, leaf: Leaf) -> Measured:
     )
 
 
-CODING = Coding(MAX_ENTRIES, _encode, _decode, _measure, _estimate)
+CODING = Coding(MAX_ENTRIES, _least, _plan, _decode, _measure)

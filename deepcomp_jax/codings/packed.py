@@ -11,16 +11,29 @@ import numpy as np
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common
-from deepcomp_jax.codings.common import Coding, Labels, Leaf, Measured, Take
-from deepcomp_jax.streams import bits
+from deepcomp_jax.codings.common import (
+    Coding,
+    Counts,
+    Labels,
+    Leaf,
+    Measured,
+    Plan,
+    Take,
+)
+from deepcomp_jax.streams import bits, rans
 
 
-def _estimate(labels: Labels, leaf: Leaf) -> float:
+def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
+    del counts  # all labels take the same
     return 8.0 * -(-labels.size * leaf.entries.bit_length() // 8)
 
 
-def _encode(labels: Labels, leaf: Leaf) -> bytes:
-    return bits.pack_fixed(labels, leaf.entries.bit_length())
+def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
+    def write(put: rans.Put) -> bytes:
+        del put  # there is no stream
+        return bits.pack_fixed(labels, leaf.entries.bit_length())
+
+    return Plan(_least(labels, leaf, counts), write)
 
 
 def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarray:
@@ -43,4 +56,4 @@ def _measure(data: bytes, leaf: Leaf) -> Measured:
     return Measured(indices=words, padding=8 * len(data) - words, ideal=float(words))
 
 
-CODING = Coding(None, _encode, _decode, _measure, _estimate)
+CODING = Coding(None, _least, _plan, _decode, _measure)

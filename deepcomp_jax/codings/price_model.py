@@ -34,7 +34,7 @@ def prices(labels: NDArray[np.integer], leaf: Leaf, *, at: NDArray[np.int64]) ->
         at: For which positions, int64[n].
     """
     positions = np.flatnonzero(labels)
-    groups = grouping.groups(leaf.shape, group_search.classes(positions, leaf.shape))
+    groups = grouping.groups(leaf.shape, group_search.classes(labels, leaf.shape))
     member, group = grouping.members(positions, groups), grouping.members(at, groups)
     kept = np.bincount(member, minlength=groups.sizes.size)
     density = (kept + 0.5) / (groups.sizes + 1.0)

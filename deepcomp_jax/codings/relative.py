@@ -22,12 +22,21 @@ from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import common
-from deepcomp_jax.codings.common import Coding, Labels, Leaf, Measured, Take
-from deepcomp_jax.streams import bits, gaps, huffman, huffman_code
+from deepcomp_jax.codings.common import (
+    Coding,
+    Counts,
+    Labels,
+    Leaf,
+    Measured,
+    Plan,
+    Take,
+)
+from deepcomp_jax.streams import bits, gaps, huffman
 from deepcomp_jax.streams.counting import entropy
 
 MAX_LOW_BITS = 32
 FREE_BITS = 8  # of a gap symbol where nobody asks for a width
+_FEW = 1 << 12  # labels whose gaps are counted as soon as their indices have a code
 
 
 class Front(NamedTuple):
@@ -71,22 +80,28 @@ class Gaps(NamedTuple):
 # ---- writing ------------------------------------------------------------------------
 
 
-def _estimate(labels: Labels, leaf: Leaf) -> float:
-    """Bits that a body has, without its index of lanes and padding."""
+def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
+    """The stream of the indices, and a bit for each gap if not all gaps are equal."""
+    del leaf
+    few = labels.size < _FEW
+    indices = huffman.least(counts[1:]) if few else huffman.estimate(counts[1:])
+    first = common.positions(labels[: common.BLOCK])
+    zeros = np.diff(first, prepend=-1)
+    vary = bool((zeros != zeros[:1]).any())
+    return indices + float(vary * counts[1:].sum())
+
+
+def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
+    del leaf
     positions = common.positions(labels)
     low_bits = choose_low_bits(positions)
     cap = (1 << FREE_BITS) - 1
     units = (np.diff(positions, prepend=-1) - 1) >> low_bits
     symbols = np.bincount(units % cap, minlength=cap + 1)
     symbols[cap] = int((units // cap).sum())
-    indices = common.counts(labels[positions], leaf)[1:]
-    words = positions.size * low_bits
-    for counts in (symbols, indices):
-        used = np.count_nonzero(counts)
-        if used > 1:  # else the words are empty
-            words += int(counts @ huffman_code.lengths(counts))
-        words += 4 * used
-    return float(words)
+    size = 8 * len(_head(FREE_BITS, low_bits, int(symbols.sum())))
+    size += huffman.estimate(symbols) + positions.size * low_bits
+    return Plan(size + huffman.estimate(counts[1:]), lambda _: encode(labels))
 
 
 def encode(labels: Labels, gap_bits: int | None = None) -> bytes:
@@ -107,8 +122,13 @@ def put_positions(positions: NDArray[np.int64], gap_bits: int | None) -> bytes:
     low_bits = choose_low_bits(positions) if gap_bits is None else 0
     width = gap_bits or FREE_BITS
     symbols, low = gaps.encode(positions, bits=width, low_bits=low_bits)
-    head = bytes([width, low_bits]) + bits.put_varint(symbols.size)
+    head = _head(width, low_bits, symbols.size)
     return head + huffman.encode(symbols) + bits.pack_fixed(low, low_bits)
+
+
+def _head(width: int, low_bits: int, count: int) -> bytes:
+    """What a body says before its gap symbols, of which there are so many."""
+    return bytes([width, low_bits]) + bits.put_varint(count)
 
 
 def choose_low_bits(positions: NDArray[np.int64]) -> int:
@@ -237,4 +257,4 @@ def measure_positions(data: bytes, coded: Gaps) -> Measured:
     )
 
 
-CODING = Coding(None, lambda labels, _: encode(labels), _decode, _measure, _estimate)
+CODING = Coding(None, _least, _plan, _decode, _measure)

@@ -5,6 +5,7 @@ those that fall off from zero on both sides by a factor, which take one byte; an
 of gaps between weights that are kept at random, which follow from a count.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -64,14 +65,30 @@ def falling(code: int, entries: int, negatives: int) -> NDArray[np.uint32]:
     Returns:
         uint32[entries], 4096 in all.
     """
+    codes = np.array([code])
+    return _shares(_falling(codes, entries, negatives), everything=True)[0]
+
+
+def _falling(
+    codes: NDArray[np.integer], entries: int, negatives: int
+) -> NDArray[np.uint64]:
+    """Weights of entries for each code, uint64[codes, entries]."""
+    most = max(negatives, entries - negatives)
+    away = np.array([_falling_away(code, most) for code in codes.tolist()])
+    return np.hstack([away[:, :negatives][:, ::-1], away[:, : entries - negatives]])
+
+
+@functools.lru_cache(maxsize=1024)
+def _falling_away(code: int, size: int) -> NDArray[np.uint64]:
+    """Weights of the entry next to zero and of those further away, uint64[size]."""
     mean = (4 + (code - 1) % 4) << (code - 1) // 4  # in sixteenths
     factor = (mean << _ONE) // (mean + 16)
-    weights, now = [], 1 << (_ONE - 1)
-    for _ in range(max(negatives, entries - negatives)):
-        weights.append(now)
+    weights, now = np.zeros(size, np.uint64), 1 << (_ONE - 1)
+    for index in range(size):
+        weights[index] = now
         now = now * factor >> _ONE
-    both = weights[:negatives][::-1] + weights[: entries - negatives]
-    return _shares(np.array([both], np.uint64), everything=True)[0]
+    weights.flags.writeable = False  # it is returned again
+    return weights
 
 
 class Tables(NamedTuple):
@@ -103,17 +120,17 @@ def fit(
     entries = counts.shape[1]
     explicit = quantize(counts)
     bits_of = _words(counts, frequencies(explicit)) + CODE_BITS * entries
-    codes = np.zeros(len(counts), np.uint8)
     distance = np.arange(entries) - negatives
     distance = np.where(distance < 0, -1 - distance, distance)
     means = 16 * (counts @ distance) / np.maximum(counts.sum(axis=1), 1)
     near = np.rint(4 * np.log2(np.maximum(means, 4) / 4)).astype(np.int64) + 1
-    for row, middle in enumerate(near.tolist()):
-        for code in range(max(middle - 2, 1), min(middle + 2, MAX_FALLING) + 1):
-            price = _words(counts[row], falling(code, entries, negatives))
-            if price < bits_of[row]:
-                bits_of[row], codes[row] = price, code
-    return Tables(codes, explicit), bits_of + 8
+    tried = np.clip(near[:, None] + np.arange(-2, 3), 1, MAX_FALLING)
+    shares = _shares(_falling(tried.ravel(), entries, negatives), everything=True)
+    prices = _words(counts[:, None], shares.reshape(*tried.shape, entries))
+    best = np.arange(len(counts)), prices.argmin(axis=1)
+    falls = prices[best] < bits_of
+    codes = np.where(falls, tried[best], 0).astype(np.uint8)
+    return Tables(codes, explicit), np.where(falls, prices[best], bits_of) + 8
 
 
 def _words(

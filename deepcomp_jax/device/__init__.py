@@ -1,12 +1,14 @@
-"""What is decoded with compiled loops, and put on a device.
+"""Compiled loops that code and decode, and the way of leaves to a device.
 
-    take_on_cpu   symbols of a rANS stream, from its words
-    put           a leaf that was decoded, from the host to the device
+    put_on_cpu    symbols to the words of a rANS stream
+    take_on_cpu   symbols from them
+    to_device     a leaf that was decoded, from the host to a device
 
-Symbols of long rANS streams are decoded by `jax.jit` on the CPU, many lanes side by
-side; NumPy does all the rest. A device receives values that are finished: it takes no
-other memory, and compiles nothing.
+Symbols of long rANS streams are coded and decoded by `jax.jit` on the CPU, many lanes
+side by side (`rans_coding`, `rans_lanes`); NumPy does all the rest. A device receives
+values that are finished: it takes no other memory, and compiles nothing.
 """
 
-from deepcomp_jax.device.leaves import put as put
+from deepcomp_jax.device.leaves import to_device as to_device
+from deepcomp_jax.device.rans_coding import put_on_cpu as put_on_cpu
 from deepcomp_jax.device.rans_lanes import take_on_cpu as take_on_cpu

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 
-def put(values: np.ndarray, place: Any = None) -> jax.Array:
+def to_device(values: np.ndarray, place: Any = None) -> jax.Array:
     """Brings a leaf that was decoded to a device, in the dtypes that JAX has there.
 
     Args:

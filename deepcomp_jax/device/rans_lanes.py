@@ -14,7 +14,9 @@ from deepcomp_jax.codings.common import zeros
 from deepcomp_jax.device import rounding
 from deepcomp_jax.streams import rans
 
-WORTH_LOCK_STEP = 64  # lanes; with fewer, the host is about as fast
+WORTH_LOCK_STEP = 8  # lanes; fewer are faster one after the other, on the host
+
+_NARROW = 256  # symbols of models, at most, that fit an entry beside all else
 
 
 class State(NamedTuple):
@@ -46,9 +48,10 @@ def take_on_cpu(
     """The same as `rans.take`, with the loop compiled if there is much to decode.
 
     Blocks of symbols are decoded one after the other, so that the shapes of the program
-    are those of lanes, words and tables only. There is one program for each power of 2
-    of lanes, each power of 4 of words, and one model or several: the number grows with
-    the logarithm of the longest stream, not with the number of leaves.
+    are those of lanes, words and tables only. There is one program for each width of
+    lanes and each power of 4 of words, for one model or several, of up to 256 symbols
+    or more: the number grows with the logarithm of the longest stream, not with the
+    number of leaves.
     """
     real, count = state.lanes.size, chosen.size
     few = count < rounding.WORTH_COMPILING or real < WORTH_LOCK_STEP
@@ -57,12 +60,7 @@ def take_on_cpu(
     if lookup is None:
         lookup = np.arange(table.frequencies.shape[1], dtype=np.uint16)
     here = _begin_on_cpu(state)
-    symbols, steps = rans.tables(table)
-    slots = rounding.power(steps.size, base=64, least=rans.TOTAL)
-    tables = tuple(
-        rounding.extended(values, slots, here.place)
-        for values in (steps, symbols.astype(np.uint16))
-    )
+    tables = _tables(table, here.place)
     size = max(rounding.BLOCK, here.lanes.size) + here.lanes.size
     found = zeros(count, lookup.dtype)
     for first, whole, left in rounding.blocks(count, real):
@@ -82,6 +80,16 @@ def take_on_cpu(
         own = np.asarray(block)[: until - first]
         lookup.take(own, out=found[first:until], mode="clip")
     return _back(here, state), found
+
+
+def _tables(table: rans.Models, place: Any) -> tuple[jax.Array, ...]:
+    """What `_lock_step` looks up, in arrays of few sizes."""
+    symbols, steps = rans.tables(table)
+    entries = ((steps >> rans.PRECISION) - 1) << 20 | (steps & rans.TOTAL - 1) << 8
+    slots = rounding.power(steps.size, base=64, least=rans.TOTAL)
+    if table.frequencies.shape[1] <= _NARROW:
+        return (rounding.extended(entries | symbols, slots, place),)
+    return tuple(rounding.extended(own, slots, place) for own in (entries, symbols))
 
 
 def _begin_on_cpu(state: rans.State) -> State:
@@ -107,7 +115,7 @@ def _back(state: State, host: rans.State) -> rans.State:
 @functools.partial(jax.jit, static_argnames="size")
 def _lock_step(
     words: tuple[jax.Array, jax.Array],
-    tables: tuple[jax.Array, jax.Array],
+    tables: tuple[jax.Array, ...],
     chosen: jax.Array | None,
     lanes: tuple[jax.Array, jax.Array],
     sizes: jax.Array,
@@ -118,8 +126,9 @@ def _lock_step(
 
     Args:
         words: Of all lanes, and where those of each end, int32[L].
-        tables: Frequency * 4096 + (remainder - start), and what the symbol stands for,
-            by model and remainder, [at least models * 4096].
+        tables: By model and remainder, [at least models * 4096]: (frequency - 1) *
+            2**20 + (remainder - start) * 2**8 + symbol, uint32; where symbols have
+            more than 8 bits, 0 in place of them, and the symbols, uint16.
         chosen: Model of each symbol, uint8[size]; None if there is one.
         lanes: State of each lane, uint32[L], and its next word, int32[L].
         sizes: Steps that all lanes take, lanes that take one more, and lanes; int32[3].
@@ -127,7 +136,7 @@ def _lock_step(
             of lanes that do not exist.
 
     Returns:
-        What the symbols stand for, [size], the states and the next words.
+        The symbols, uint8[size] or uint16[size], the states and the next words.
     """
     steps, left, count = sizes
 
@@ -140,17 +149,17 @@ def _lock_step(
             models = jax.lax.dynamic_slice(chosen, (index * count,), x.shape)
             slot = slot + (models.astype(jnp.int32) << rans.PRECISION)
         entry = jnp.take(tables[0], slot, mode="clip")
-        x = (x >> rans.PRECISION) * (entry >> rans.PRECISION) + (
-            entry & (rans.TOTAL - 1)
-        )
+        x = (x >> rans.PRECISION) * ((entry >> 20) + 1) + (entry >> 8 & rans.TOTAL - 1)
         low = (x < rans.LOW) & (here < words[1])
         word = jnp.take(words[0], here, mode="clip").astype(jnp.uint32)
         x = jnp.where(low, x << 16 | word, x)
-        row = jnp.take(tables[1], slot, mode="clip")
+        row = entry.astype(jnp.uint8)
+        if len(tables) > 1:
+            row = jnp.take(tables[1], slot, mode="clip")
         values = jax.lax.dynamic_update_slice(values, row, (index * count,))
         return values, x, here + low.astype(jnp.int32)
 
-    start = jnp.zeros(size, tables[1].dtype), *lanes
+    start = jnp.zeros(size, jnp.uint8 if len(tables) == 1 else jnp.uint16), *lanes
     values, x, here = jax.lax.fori_loop(0, steps, step, start)
     values, more_x, more_here = step(steps, (values, x, here))
     takes = jnp.arange(x.size, dtype=jnp.int32) < left

@@ -5,8 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 
-BLOCK = 1 << 18  # symbols that a compiled loop on the CPU decodes at a time
-WORTH_COMPILING = 1 << 18  # symbols; NumPy decodes fewer sooner than a loop compiles
+BLOCK = 1 << 20  # symbols that a compiled loop on the CPU decodes at a time
+# Lanes of a program. A leaf that is a power of 2 in size and has up to 4 bits a value
+# has as many lanes as one of them, or a few less.
+WIDTHS = 160, 544, 1056, 2112
+WORTH_COMPILING = 1 << 17  # symbols; fewer take NumPy less than a loop to compile
 
 
 def power(size: int, *, base: int, least: int) -> int:
@@ -24,13 +27,14 @@ def extended(values: np.ndarray, size: int, place: Any) -> jax.Array:
 
 
 def lanes(count: int) -> int:
-    """Lanes, rounded to those of a compiled loop on the CPU: 64, 128, 256 and so on."""
-    return power(count, base=2, least=64)
+    """Lanes, rounded to those of a compiled loop on the CPU."""
+    fitting = (width for width in WIDTHS if width >= count)
+    return next(fitting, None) or power(count, base=2, least=4096)
 
 
 def words(count: int) -> int:
     """Words of a stream, rounded to those of a compiled loop on the CPU."""
-    return power(count, base=4, least=1 << 14)
+    return power(count, base=4, least=1 << 17)
 
 
 def blocks(count: int, lanes: int) -> list[tuple[int, int, int]]:

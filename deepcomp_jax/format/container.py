@@ -26,16 +26,22 @@ from deepcomp_jax.format.leaf_body import coded_words as coded_words
 from deepcomp_jax.format.leaf_header import Layout as Layout
 from deepcomp_jax.format.reader import MAX_BYTES as MAX_BYTES
 from deepcomp_jax.format.writer import Writer
+from deepcomp_jax.streams import rans
 
 # ---- writing ------------------------------------------------------------------------
 
 
-def dumps(compressed: Compressed, metadata: Mapping[str, str] | None = None) -> bytes:
+def dumps(
+    compressed: Compressed,
+    metadata: Mapping[str, str] | None = None,
+    put: rans.Put = rans.put,
+) -> bytes:
     """Writes a network; equal networks give equal bytes.
 
     Args:
         compressed: The network. `labels` of any integer dtype are written alike.
         metadata: Strings that go with it.
+        put: What codes rANS streams.
 
     Returns:
         The bytes of a `.dcz` file.
@@ -56,7 +62,7 @@ def dumps(compressed: Compressed, metadata: Mapping[str, str] | None = None) -> 
         codebook = None
         if isinstance(leaf, SharedLeaf):
             codebook = compressed.codebooks[leaf.codebook]
-        writer.put(leaf_body.put(name, leaf, codebook), codebook)
+        writer.put(leaf_body.put(name, leaf, codebook, put), codebook)
     out = io.BytesIO()
     writer.finish(out, metadata)
     return out.getvalue()

@@ -13,6 +13,7 @@ Format notes:
 - A sparse leaf keeps what is not all zero bits, so -0.0 is kept.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -25,9 +26,9 @@ from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured, axis_classes, relative
 from deepcomp_jax.codings.common import Take
 from deepcomp_jax.format import byte_codebooks, leaf_header, planes
-from deepcomp_jax.format.dtypes import FLOAT8, WORDS, check_dtype, from_little, little
+from deepcomp_jax.format.dtypes import WORDS, check_dtype, from_little, little
 from deepcomp_jax.format.leaf_header import CODINGS, PLANES, RAW, SPARSE, Layout
-from deepcomp_jax.streams import gaps
+from deepcomp_jax.streams import gaps, rans
 
 # ---- writing ------------------------------------------------------------------------
 
@@ -45,7 +46,10 @@ class Encoded(NamedTuple):
 
 
 def put(
-    name: str, leaf: DenseLeaf | SharedLeaf, codebook: np.ndarray | None = None
+    name: str,
+    leaf: DenseLeaf | SharedLeaf,
+    codebook: np.ndarray | None = None,
+    put: rans.Put = rans.put,
 ) -> Encoded:
     """Writes a leaf: how it is stored, and the bodies of its parts.
 
@@ -53,6 +57,7 @@ def put(
         name: Of the leaf, for errors.
         leaf: Its values or labels.
         codebook: What the labels stand for.
+        put: What codes rANS streams.
 
     Raises:
         ValueError: The dtype, a label, the coding or the width of a gap cannot be
@@ -62,10 +67,10 @@ def put(
     if isinstance(leaf, DenseLeaf):
         values = np.asarray(leaf.values)
         native = values.astype(values.dtype.newbyteorder("="), copy=False)
-        encoded = _put_dense(name, native)
+        encoded = _put_dense(name, native, put)
     elif isinstance(leaf, SharedLeaf):
         assert codebook is not None
-        encoded = _put_shared(name, leaf, codebook)
+        encoded = _put_shared(name, leaf, codebook, put)
     else:
         raise TypeError(
             f"leaf {name!r} is a {type(leaf).__name__}, not DenseLeaf or SharedLeaf"
@@ -85,12 +90,14 @@ def described(shape: tuple[int, ...], codebook: np.ndarray) -> codings.Leaf:
     return codings.Leaf(shape, codebook.size, negatives)
 
 
-def _put_shared(name: str, leaf: SharedLeaf, codebook: np.ndarray) -> Encoded:
+def _put_shared(
+    name: str, leaf: SharedLeaf, codebook: np.ndarray, put: rans.Put
+) -> Encoded:
     labels = np.asarray(leaf.labels)
     _check_labels(name, leaf, labels, codebook)
     coding, bodies = leaf.coding or "packed", (b"",)
     if labels.size:
-        coding, bodies = _put_labels(labels, leaf, codebook)
+        coding, bodies = _put_labels(labels, leaf, codebook, put)
     number = CODINGS.index(coding)
     return Encoded(Layout(labels.shape, codebook.dtype, number, leaf.codebook), bodies)
 
@@ -116,7 +123,7 @@ def _check_labels(
 
 
 def _put_labels(
-    labels: np.ndarray, leaf: SharedLeaf, codebook: np.ndarray
+    labels: np.ndarray, leaf: SharedLeaf, codebook: np.ndarray, put: rans.Put
 ) -> tuple[str, tuple[bytes, ...]]:
     """The coding, which the first part chooses for all, and the bodies."""
     parts = leaf_header.divide(labels.shape)
@@ -125,12 +132,12 @@ def _put_labels(
     for part in range(parts.number):
         known = described(parts.shape(part), codebook)
         own = flat[parts.span(part)].astype(known.dtype, copy=False)
-        coding, body = codings.encode(own, known, coding, leaf.gap_bits)
+        coding, body = codings.encode(own, known, coding, leaf.gap_bits, put)
         bodies.append(body)
     return coding or "packed", tuple(bodies)
 
 
-def _put_dense(name: str, values: np.ndarray) -> Encoded:
+def _put_dense(name: str, values: np.ndarray, put: rans.Put) -> Encoded:
     """The values as they are, without zeros or by planes: what is the smallest.
 
     Of a leaf in several parts, the first one chooses for all.
@@ -142,37 +149,63 @@ def _put_dense(name: str, values: np.ndarray) -> Encoded:
     for part in range(parts.number):
         own = flat[parts.span(part)]
         if coding is None:
-            coding, body = _smallest(own)
+            coding, body = _smallest(own, put)
         else:
-            body = _ENCODE[coding](own)
+            body = _ENCODE[coding](own, put)
         bodies.append(body)
     return Encoded(Layout(values.shape, values.dtype, coding or RAW), tuple(bodies))
 
 
-def _smallest(flat: np.ndarray) -> tuple[int, bytes]:
+def _smallest(flat: np.ndarray, put: rans.Put) -> tuple[int, bytes]:
     """The smallest of the codings without labels, and the body."""
     bodies = {RAW: little(flat)}
-    if flat.size and not _nonzero_bits(flat).all():
-        bodies[SPARSE] = _put_sparse(flat)
-    if flat.size:
-        bodies[PLANES] = planes.put(flat)
+    if _may_be_sparse(flat):
+        bodies[SPARSE] = _put_sparse(flat, put)
+    if flat.size and planes.estimate(flat) < 8 * min(map(len, bodies.values())):
+        bodies[PLANES] = _put_planes(flat, put)
     best = min(bodies, key=lambda coding: len(bodies[coding]))
     return best, bodies[best]
 
 
-def _put_sparse(flat: np.ndarray) -> bytes:
+def _may_be_sparse(flat: np.ndarray) -> bool:
+    """Whether leaving out zeros could save more than the positions of the others take.
+
+    A gap takes a bit at least, unless all gaps are equal.
+    """
+    nonzero = _nonzero_bits(flat)
+    kept = int(np.count_nonzero(nonzero))
+    if (flat.size - kept) * 8 * flat.itemsize > kept:
+        return True
+    if kept == flat.size or not kept:
+        return False
+    step = int(nonzero.argmax()) + 1
+    return bool(nonzero[step - 1 : step * kept : step].all())  # all that there are
+
+
+def _put_raw(flat: np.ndarray, _: rans.Put) -> bytes:
+    return little(flat)
+
+
+def _put_sparse(flat: np.ndarray, _: rans.Put) -> bytes:
     positions = np.flatnonzero(_nonzero_bits(flat))
     return relative.put_positions(positions, None) + little(flat[positions])
 
 
-_ENCODE = {RAW: little, SPARSE: _put_sparse, PLANES: planes.put}
+def _put_planes(flat: np.ndarray, put: rans.Put) -> bytes:
+    return planes.put(flat, functools.partial(rans.encode, put=put))
 
 
-def coded_words(values: np.ndarray) -> tuple[SharedLeaf, np.ndarray] | None:
+_ENCODE = {RAW: _put_raw, SPARSE: _put_sparse, PLANES: _put_planes}
+
+
+def coded_words(
+    values: np.ndarray, put: rans.Put = rans.put
+) -> tuple[SharedLeaf, np.ndarray] | None:
     """Values of one byte as labels, where that makes a smaller file.
 
     Args:
         values: Of a leaf, any dtype.
+        put: What codes rANS streams.
 
     Returns:
         Labels of codebook 0 in the coding that is the smallest, and the codebook; None
@@ -182,9 +215,9 @@ def coded_words(values: np.ndarray) -> tuple[SharedLeaf, np.ndarray] | None:
         return None
     labels, codebook = byte_codebooks.shared(values)
     shared = SharedLeaf(labels, 0)
-    encoded = _put_shared("", shared, codebook)
+    encoded = _put_shared("", shared, codebook, put)
     size = sum(map(len, encoded.bodies)) + len(byte_codebooks.put(codebook))
-    if size >= sum(map(len, _put_dense("", values).bodies)):
+    if size >= sum(map(len, _put_dense("", values, put).bodies)):
         return None
     return shared._replace(coding=CODINGS[encoded.layout.coding]), codebook
 
@@ -269,12 +302,12 @@ def get_labels(
 
 
 def lookup_of(codebook: np.ndarray) -> np.ndarray:
-    """The value of each label, zero and the entries; of float8 as bytes.
+    """The value of each label, zero and the entries, as words of as many bits.
 
-    Programs compute with float8 in wider types, in which NaNs lose bits.
+    Bits are carried about, so that no conversion can change those of a NaN.
     """
     lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])
-    return lookup.view(np.uint8) if codebook.dtype in FLOAT8 else lookup
+    return lookup.view(f"u{lookup.itemsize}")
 
 
 def gap_bits(layout: Layout, body: bytes) -> int | None:

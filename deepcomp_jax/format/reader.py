@@ -17,7 +17,6 @@ from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.codings import common
 from deepcomp_jax.codings.common import Take
 from deepcomp_jax.format import file_header, leaf_body
-from deepcomp_jax.format.dtypes import FLOAT8
 from deepcomp_jax.format.file_header import Entry, Header, Section
 from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
 from deepcomp_jax.format.source import Source
@@ -203,7 +202,7 @@ def _part_values(
         codebook = header.codebooks[layout.codebook]
         lookup = leaf_body.lookup_of(codebook)
         values = leaf_body.get_labels(layout, part, body, codebook, take, lookup)
-        return values.view(codebook.dtype) if codebook.dtype in FLOAT8 else values
+        return values.view(codebook.dtype)
 
 
 def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | SharedLeaf:

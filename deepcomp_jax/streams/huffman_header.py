@@ -67,6 +67,14 @@ def put_table(sizes: NDArray[np.uint8]) -> bytes:
     return bits.put_varint(sizes.size) + bits.pack_fixed(np.array(nibbles, np.uint8), 4)
 
 
+def table_bytes(sizes: NDArray[np.uint8]) -> int:
+    """How many bytes `put_table` takes."""
+    used = np.flatnonzero(sizes)
+    skipped = np.diff(used, prepend=-1) - 1
+    nibbles = used.size + 2 * int((-(-skipped // _MAX_RUN)).sum())
+    return len(bits.put_varint(sizes.size)) + (nibbles + 1) // 2
+
+
 def choose_lanes(spent: NDArray[np.uint8]) -> int:
     """How many lanes to cut a stream into, from the bits of each symbol.
 

@@ -19,7 +19,7 @@ Format notes:
   symbols: so a short stream is hardly longer than what it says.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -29,36 +29,26 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax.streams import lane_index, rans_loops
 from deepcomp_jax.streams.rans_loops import LOW as LOW
 from deepcomp_jax.streams.rans_loops import PRECISION as PRECISION
+from deepcomp_jax.streams.rans_loops import STATE_BYTES
 from deepcomp_jax.streams.rans_loops import TOTAL as TOTAL
 from deepcomp_jax.streams.rans_models import Models as Models
 from deepcomp_jax.streams.rans_models import estimate as estimate
 from deepcomp_jax.streams.rans_models import find_certain as find_certain
 from deepcomp_jax.streams.rans_models import models as models
 from deepcomp_jax.streams.rans_models import tables as tables
+from deepcomp_jax.streams.rans_writing import Emitted as Emitted
+from deepcomp_jax.streams.rans_writing import Put as Put
+from deepcomp_jax.streams.rans_writing import Segment as Segment
+from deepcomp_jax.streams.rans_writing import cost as cost
+from deepcomp_jax.streams.rans_writing import encode as encode
+from deepcomp_jax.streams.rans_writing import encode_each as encode_each
+from deepcomp_jax.streams.rans_writing import overhead as overhead
+from deepcomp_jax.streams.rans_writing import put as put
 
-_STATE_BYTES = 4
 _CLAUSES = lane_index.Clauses(
     number="E2", lanes="E3", width="E4", padding="E5", cut="E6"
 )
-_LANE_BITS = 16  # what one more lane adds to a stream, roughly
-_LANE_SHARE = 0.002  # of the bits of a stream that lanes may add
-_MAX_LANES = 4096
 _FEW_LANES = 24  # fewer are faster one after the other than side by side
-_BLOCK = 1 << 16  # symbols that are counted together
-
-
-class Segment(NamedTuple):
-    """Symbols to be coded.
-
-    Attributes:
-        symbols: uint[n].
-        models: Models of one alphabet.
-        chosen: Which of the models each symbol has, uint[n].
-    """
-
-    symbols: NDArray[np.unsignedinteger]
-    models: Models
-    chosen: NDArray[np.unsignedinteger]
 
 
 class State(NamedTuple):
@@ -79,117 +69,6 @@ class State(NamedTuple):
     pos: int
 
 
-# ---- writing ------------------------------------------------------------------------
-
-
-def encode(segments: Sequence[Segment], *, lanes: int | None = None) -> bytes:
-    """Writes a stream.
-
-    Args:
-        segments: The segments, in the order in which they are decoded.
-        lanes: Number of lanes; None takes one, or as many as add 0.2 % to the stream.
-
-    Returns:
-        The stream.
-
-    Examples:
-        Five symbols of one model, in which 0 has three quarters of all 4096 shares, fit
-        the state of the one lane, 4096:
-
-        >>> import numpy as np
-        >>> from deepcomp_jax.streams import rans
-        >>> model = rans.models(np.array([[3072, 1024]]))
-        >>> symbols, one = np.array([0, 1, 0, 0, 0], np.uint8), np.zeros(5, np.uint8)
-        >>> data = rans.encode([rans.Segment(symbols, model, one)])
-        >>> data.hex(" ")
-        '00 00 10 00 00'
-        >>> end, state = rans.begin(data, 0)
-        >>> state, back = rans.take(state, model, one)
-        >>> rans.finish(state)
-        >>> end, back
-        (5, array([0, 1, 0, 0, 0], dtype=uint16))
-    """
-    if lanes is None:
-        lanes = _choose_lanes(sum(map(cost, segments)))
-    states = np.zeros(lanes, np.float64)
-    words: list[NDArray[np.uint16]] = []
-    given: list[NDArray[np.bool_]] = []
-    for segment in reversed(segments):
-        rows, full = _put_segment(segment, states)
-        words.append(rows)
-        given.append(full)
-    by_lane = np.ascontiguousarray(np.concatenate(given[::-1]).T)
-    emitted = np.concatenate(words[::-1]).T[by_lane].astype("<u2")
-    sizes = by_lane.sum(axis=1)
-    return lane_index.put(sizes) + states.astype("<u4").tobytes() + emitted.tobytes()
-
-
-def _put_segment(
-    segment: Segment, states: NDArray[np.float64]
-) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-    """Codes a segment, and moves the states on, in place.
-
-    Returns:
-        The word that each symbol gives off, uint16[steps, L], and whether it does.
-    """
-    alphabet = segment.models.frequencies.shape[1]
-
-    def pairs(part: slice) -> NDArray[np.int64]:
-        symbols = segment.symbols[part].astype(np.int64)
-        if len(segment.models.frequencies) == 1:
-            return symbols
-        return segment.chosen[part].astype(np.int64) * alphabet + symbols
-
-    table = rans_loops.costs(*segment.models)
-    put = rans_loops.put if states.size >= _FEW_LANES else rans_loops.put_by_lane
-    return put(table, pairs, segment.symbols.size, states)
-
-
-def encode_each(intervals: Sequence[tuple[int, int]]) -> bytes:
-    """Writes a stream of one lane, in which every symbol is a segment.
-
-    Args:
-        intervals: Start and frequency of each symbol in its model.
-    """
-    x, words = 0, []
-    for start, frequency in reversed(intervals):
-        if x >= frequency << 32 - PRECISION:
-            words.append(x & (LOW - 1))
-            x >>= 16
-        x = (x // frequency << PRECISION) + x % frequency + start
-    emitted = np.array(words[::-1], "<u2")
-    return (
-        lane_index.put(np.array([emitted.size]))
-        + x.to_bytes(_STATE_BYTES, "little")
-        + emitted.tobytes()
-    )
-
-
-def cost(segment: Segment) -> float:
-    """Bits that the symbols of a segment need: the ideal length of their models."""
-    models, alphabet = segment.models.frequencies.shape
-    counts = np.zeros(models * alphabet, np.int64)
-    for first in range(0, segment.symbols.size, _BLOCK):
-        part = slice(first, first + _BLOCK)
-        pairs = segment.symbols[part].astype(np.int64)
-        if models > 1:
-            pairs += segment.chosen[part].astype(np.int64) * alphabet
-        counts += np.bincount(pairs, minlength=counts.size)
-    return estimate(counts.reshape(-1, alphabet), segment.models)
-
-
-def overhead(total: float) -> float:
-    """Bits that lanes add to a stream of so many, a little less than in truth."""
-    return 0.9 * _LANE_BITS * _choose_lanes(total)
-
-
-def _choose_lanes(total: float) -> int:
-    return max(1, min(int(total * _LANE_SHARE / _LANE_BITS), _MAX_LANES))
-
-
-# ---- reading ------------------------------------------------------------------------
-
-
 def begin(data: bytes, pos: int) -> tuple[int, State]:
     """Reads the lanes of a stream.
 
@@ -203,9 +82,9 @@ def begin(data: bytes, pos: int) -> tuple[int, State]:
     Raises:
         FormatError: if the lanes break a clause, with the clause and the offset.
     """
-    rest = (len(data) - pos) // _STATE_BYTES
+    rest = (len(data) - pos) // STATE_BYTES
     first, sizes, _ = lane_index.get(data, pos, max_lanes=rest, clauses=_CLAUSES)
-    words = first + _STATE_BYTES * sizes.size
+    words = first + STATE_BYTES * sizes.size
     end = words + 2 * int(sizes.sum())
     if end > len(data):
         raise lane_index.cut_off(data, _CLAUSES.cut)

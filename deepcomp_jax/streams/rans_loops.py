@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 PRECISION = 12  # bits of a frequency; a table of this size fits the fastest cache
 TOTAL = 1 << PRECISION
 LOW = 1 << 16  # least state of a lane that has words left
+STATE_BYTES = 4  # of a lane, in a stream
 
 _BLOCK = 1 << 16  # symbols looked up together: what is known of them fits a cache
 

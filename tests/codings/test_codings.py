@@ -91,7 +91,7 @@ def test_many_axes_have_a_bounded_number_of_groups(seed: int):
         for b in range(8)
     )
     labels = (rng.logistic(loc=6, size=shape) < odds).astype(np.uint8).ravel()
-    classes = group_search.classes(np.flatnonzero(labels), shape)
+    classes = group_search.classes(labels, shape)
     most = sum(int(own.max()) for own in classes if own is not None)
     assert 0 < most < grouping.MAX_GROUPS
     check_body("grouped", labels, Leaf(shape, 1, 0))

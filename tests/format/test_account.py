@@ -189,7 +189,7 @@ def test_nothing_is_encoded_unless_it_is_asked_for(monkeypatch: pytest.MonkeyPat
         raise AssertionError("encoded")
 
     for name, coding in codings.ALL.items():
-        monkeypatch.setitem(codings.ALL, name, coding._replace(encode=encode))
+        monkeypatch.setitem(codings.ALL, name, coding._replace(plan=encode))
     found = account.account(DATA)
     tensors = [tensor._replace(runner_up=None) for tensor in ACCOUNT.tensors]
     assert found == ACCOUNT._replace(tensors=tuple(tensors))

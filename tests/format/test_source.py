@@ -128,7 +128,7 @@ def test_a_device_without_an_end_is_not_read_to_it():
         "try: dc.load('/dev/zero')\n"
         "except FormatError as error: print(error.clause)"
     )
-    limited = f"ulimit -v {1 << 24}; exec {sys.executable} -c \"$0\""
+    limited = f'ulimit -v {1 << 24}; exec {sys.executable} -c "$0"'
     found = subprocess.run(
         ["bash", "-c", limited, code], capture_output=True, check=False, timeout=100
     )

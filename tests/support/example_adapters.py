@@ -10,7 +10,7 @@ import numpy as np
 from deepcomp_jax import codings, fold, kmeans, prune, share
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.codings import axis_classes, relative, symbol_models
-from deepcomp_jax.format import container, parts, tree_header
+from deepcomp_jax.format import container, parts, plane_words, planes, tree_header
 from deepcomp_jax.format.leaf_header import CODINGS
 from deepcomp_jax.streams import bits, gaps, huffman, huffman_code, rans
 from experiments.reporting import slides
@@ -366,8 +366,42 @@ def run_falling(text: str) -> str:
     return _line("frequencies", found)
 
 
+def _dtype(name: str) -> np.dtype:
+    """One of the dtypes of the format."""
+    return next(dtype for dtype in container.DTYPES if dtype.name == name)
+
+
+def _words(text: str, dtype: np.dtype) -> np.ndarray:
+    """Values of a dtype from their bits, in hexadecimal."""
+    bits_of = [int(word, 16) for word in text.split()]
+    return np.array(bits_of, f"u{dtype.itemsize}").view(dtype)
+
+
+def _shown(words: np.ndarray) -> list[str]:
+    """Values as bits, in hexadecimal."""
+    digits = 2 * words.itemsize
+    return [f"{word:0{digits}x}" for word in words.view(f"u{words.itemsize}").tolist()]
+
+
+def run_regrouped(text: str) -> str:
+    """`dtype` and `words ...` to `regrouped ...`, of the planes of such values."""
+    fields = dict(line.split(maxsplit=1) for line in text.strip().splitlines())
+    dtype = _dtype(fields["dtype"])
+    found = plane_words.split(_words(fields["words"], dtype))
+    return _line("regrouped", (bytes(word).hex() for word in found.T.tolist()))
+
+
+def run_planes(text: str) -> str:
+    """`dtype`, `size` and `hex ...` of a body to `words ...`."""
+    fields = dict(line.split(maxsplit=1) for line in text.strip().splitlines())
+    body, dtype = bytes.fromhex(fields["hex"]), _dtype(fields["dtype"])
+    return _line("words", _shown(planes.get(body, int(fields["size"]), dtype)))
+
+
 ADAPTERS |= {
     "body": run_body,
+    "planes": run_planes,
+    "regrouped": run_regrouped,
     "falling": run_falling,
     "frequencies": run_frequencies,
     "gap_model": run_gap_model,

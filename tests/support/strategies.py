@@ -272,6 +272,38 @@ def dense_values(draw: st.DrawFn) -> np.ndarray:
 
 
 @st.composite
+def plain_values(draw: st.DrawFn) -> np.ndarray:
+    """Values of any dtype, [n], at least one: noise, weights, and what is left of them.
+
+    Floating ones may be weights, perhaps of a type that is narrower, or NaNs of any
+    bits; others small numbers. All may be zero here and there, or alike.
+    """
+    dtype = draw(st.sampled_from(container.DTYPES))
+    size = draw(st.integers(1, 3000) | st.just(1))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    how = draw(st.sampled_from(["noise", "weights", "narrow", "NaN", "alike"]))
+    if dtype.kind == "b":
+        values = rng.random(size) < draw(st.sampled_from([0.5, 0.01]))
+    elif how in ("weights", "narrow"):
+        values = rng.normal(scale=draw(st.sampled_from([0.02, 1.0, 20.0])), size=size)
+        if how == "narrow":
+            values = values.astype(
+                draw(st.sampled_from(["float16", "bfloat16", "int8"]))
+            )
+        with np.errstate(invalid="ignore", over="ignore"):  # negative to unsigned
+            values = values.astype(dtype)
+    else:
+        raw = rng.integers(0, 256, (size, dtype.itemsize), np.uint8)
+        if how == "NaN":
+            raw[:, -2:] |= np.array([0xF0, 0x7F], np.uint8)[-dtype.itemsize :]
+        values = np.ascontiguousarray(raw).view(dtype)[:, 0]
+    if how == "alike":
+        values = np.full(size, values[0])
+    kept = rng.random(size) < draw(st.sampled_from([1.0, 1.0, 0.5, 0.05]))
+    return np.where(kept, values, np.zeros(1, dtype)).astype(dtype)
+
+
+@st.composite
 def word_codebooks(draw: st.DrawFn) -> np.ndarray:
     """A codebook of any dtype of one byte: any bits, NaNs and -0.0 among them."""
     one = [dtype for dtype in container.DTYPES if dtype.itemsize == 1]
