@@ -21,15 +21,23 @@ class StoredLeaf(Leaf):
         coding: How it is stored; "copy" if another leaf is stored in its place.
         stored_bytes: What its bodies take in the file; 0 for a copy.
         entry: What the header says of it.
+        part_bytes: What it takes of the file, by part. A codebook of several leaves is
+            charged to the first of them.
     """
 
-    def __init__(self, file: sets.Opened, entry: Entry) -> None:
+    def __init__(self, file: sets.Opened, entry: Entry, codebook_bytes: int) -> None:
         """The leaf of an entry of the header."""
         layout = entry.layout
         super().__init__(
             layout.shape, layout.dtype, functools.partial(_read, file, entry)
         )
         self.entry, self.stored_bytes = entry, entry.size
+        self.part_bytes = {
+            "body": entry.size,
+            "codebook": codebook_bytes,
+            "header": entry.header_bytes,
+            "checksum": entry.checksum_bytes,
+        }
         self.coding = "copy" if layout.copy_of is not None else CODINGS[layout.coding]
 
 
@@ -49,9 +57,12 @@ def read(path: str | PathLike[str]) -> Checkpoint:
         stack.close()
         raise
     leaves: dict[str, Leaf] = {}
+    charges = [dict(enumerate(file.header.codebook_bytes)) for file in opened]
     for entries in zip(*(file.header.leaves for file in opened), strict=True):
         here = [entry.layout.coding != ELSEWHERE for entry in entries].index(True)
-        leaves[entries[here].name] = StoredLeaf(opened[here], entries[here])
+        entry = entries[here]
+        charge = charges[here].pop(entry.layout.codebook, 0)
+        leaves[entry.name] = StoredLeaf(opened[here], entry, charge)
     first = opened[0].header
     tree = reader.fill(first.structure, list(leaves.values()))
     size = sum(file.source.size for file in opened)

@@ -4,17 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax import api, budget, checkpoints, trees
 from deepcomp_jax.cli import common
-from deepcomp_jax.cli.rules import read_rules
-from deepcomp_jax.rules import Rule
+from deepcomp_jax.cli.progress import Meter, progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of the verb."""
     parser.epilog = (
         "Without one of the settings of size, weights are rounded so little that the "
-        "network hardly changes: to a sixth to a quarter of float32."
+        "network hardly changes: to a sixth to a quarter of float32. IN is kept."
     )
     parser.add_argument("input", metavar="IN", type=Path, help="the checkpoint")
     parser.add_argument(
@@ -41,40 +39,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lossless", action="store_true", help="change no bit of any value"
     )
     parser.add_argument(
-        "--only", metavar="REGEX", help="put only tensors of matching names into OUT"
-    )
+        "--only", type=common.pattern, metavar="REGEX",
+        help="put only tensors of matching names into OUT",
+    )  # fmt: skip
     parser.add_argument(
-        "--skip", metavar="REGEX", help="leave tensors of matching names out of OUT"
-    )
+        "--skip", type=common.pattern, metavar="REGEX",
+        help="leave tensors of matching names out of OUT",
+    )  # fmt: skip
     common.add_output(parser)
-    common.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
-    output = args.output or common.default_output(args.input, ".dcz")
+    from deepcomp_jax import checkpoints
+    from deepcomp_jax.checkpoints import containers
+    from deepcomp_jax.cli import selection
+
+    output = args.output or selection.default_output(args.input, ".dcz")
     common.check_target(output, force=args.force, sources=[args.input])
     with checkpoints.open(args.input) as source:
-        tree = common.chosen(source.tree, args.only, args.skip)
-        metadata = common.source_metadata(source)
-        with common.progress("compress", quiet=args.quiet) as meter:
-            size = _write(args, output, tree, metadata, meter)
-        values = sum(leaf.size for leaf in source.leaves.values())
+        tree = selection.chosen(source.tree, args.only, args.skip)
+        leaves = containers.named_leaves(tree)
+        values = sum(leaf.size for leaf in leaves.values())
+        metadata = selection.source_metadata(source)
+        with progress("compress", quiet=args.quiet) as meter:
+            size = _write(args, output, tree, metadata, values, meter)
     if args.json:
         common.print_json(
             {
                 "input": str(args.input), "output": str(output),
+                "tensors": len(leaves), "values": values,
                 "input_bytes": source.file_bytes, "output_bytes": size,
-                "ratio": source.file_bytes / size,
             }
         )  # fmt: skip
     elif not args.quiet:
         ratio = source.file_bytes / size
         bits = f", {8 * size / values:.2f} bits a value" if values else ""
         print(
-            f"{common.shown(str(output))}: {size} bytes, 1/{ratio:.2f} of the "
-            f"{source.file_bytes} of {common.shown(str(args.input))}{bits}"
+            f"{common.shown(str(args.input))}: {source.file_bytes} bytes on disk, "
+            f"{ratio:.2f} times as many{bits}"
         )
+        print(f"{common.shown(str(output))}: {size} bytes on disk")
 
 
 def _write(
@@ -82,14 +87,20 @@ def _write(
     output: Path,
     tree: Any,
     metadata: dict[str, str],
-    meter: common.Meter,
+    values: int,
+    meter: Meter,
 ) -> int:
-    limit = _limit(args, tree)
+    from deepcomp_jax import api, budget
+    from deepcomp_jax.cli.rules import read_rules
+
+    limit = args.bytes
+    if args.bits_per_weight is not None:
+        limit = int(args.bits_per_weight * values / 8)
     if limit is not None:
         return budget.write_within(
             output, tree, limit, metadata=metadata, progress=meter
         )
-    rules: list[Rule] | None = None
+    rules = None
     if args.lossless:
         rules = []
     elif args.rules is not None:
@@ -97,11 +108,3 @@ def _write(
     elif args.max_relative_error is not None:
         rules = budget.plan(tree, max_relative_error=args.max_relative_error)
     return api.write(output, tree, rules, metadata=metadata, progress=meter)
-
-
-def _limit(args: argparse.Namespace, tree: Any) -> int | None:
-    """The bytes that the file may have."""
-    if args.bits_per_weight is None:
-        return args.bytes
-    values = sum(leaf.size for leaf in trees.named_leaves(tree).values())
-    return int(args.bits_per_weight * values / 8)
