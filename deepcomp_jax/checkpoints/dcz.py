@@ -2,13 +2,15 @@
 
 import contextlib
 import functools
-from collections.abc import Mapping
-from os import PathLike
+from collections.abc import Iterator, Mapping
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deepcomp_jax.checkpoints.leaves import Checkpoint, Leaf
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf
 from deepcomp_jax.format import reader, sets
 from deepcomp_jax.format.file_header import Entry
 from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
@@ -25,12 +27,13 @@ class StoredLeaf(Leaf):
             charged to the first of them.
     """
 
-    def __init__(self, file: sets.Opened, entry: Entry, codebook_bytes: int) -> None:
+    def __init__(
+        self, file: sets.Opened, entry: Entry, codebook_bytes: int, path: Path
+    ) -> None:
         """The leaf of an entry of the header."""
         layout = entry.layout
-        super().__init__(
-            layout.shape, layout.dtype, functools.partial(_read, file, entry)
-        )
+        read_rows = functools.partial(_read, file, entry, path)
+        super().__init__(layout.shape, layout.dtype, read_rows)
         self.entry, self.stored_bytes = entry, entry.size
         self.part_bytes = {
             "body": entry.size,
@@ -41,18 +44,35 @@ class StoredLeaf(Leaf):
         self.coding = "copy" if layout.copy_of is not None else CODINGS[layout.coding]
 
 
-def _read(file: sets.Opened, entry: Entry, rows: slice | None) -> np.ndarray:
+def _read(
+    file: sets.Opened, entry: Entry, path: Path, rows: slice | None
+) -> np.ndarray:
     # What decodes fast needs JAX, which those do not want who only look at headers.
     from deepcomp_jax.device import take_on_cpu
 
-    return reader.read_values(*file, entry, rows, take=take_on_cpu)
+    with naming(path):
+        return reader.read_values(*file, entry, rows, take=take_on_cpu)
+
+
+@contextlib.contextmanager
+def naming(path: str | PathLike[str]) -> Iterator[None]:
+    """Errors in a file say which file it is.
+
+    Raises:
+        CheckpointError: There was a `FormatError`.
+    """
+    try:
+        yield
+    except FormatError as error:
+        raise CheckpointError(f"{fspath(path)}: {error}") from error
 
 
 def read(path: str | PathLike[str]) -> Checkpoint:
     """Opens a file or a set; see `checkpoints.open`."""
     stack = contextlib.ExitStack()
     try:
-        opened = sets.opened(path, stack)
+        with naming(path):
+            opened = sets.opened(path, stack)
     except BaseException:
         stack.close()
         raise
@@ -62,7 +82,7 @@ def read(path: str | PathLike[str]) -> Checkpoint:
         here = [entry.layout.coding != ELSEWHERE for entry in entries].index(True)
         entry = entries[here]
         charge = charges[here].pop(entry.layout.codebook, 0)
-        leaves[entry.name] = StoredLeaf(opened[here], entry, charge)
+        leaves[entry.name] = StoredLeaf(opened[here], entry, charge, Path(path))
     first = opened[0].header
     tree = reader.fill(first.structure, list(leaves.values()))
     size = sum(file.source.size for file in opened)

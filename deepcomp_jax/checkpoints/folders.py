@@ -8,9 +8,9 @@ whoever next writes the same folder.
 
 import contextlib
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from os import PathLike
@@ -44,19 +44,18 @@ def replacing(
     _check(target, path, is_own)
     prefix = f".{zlib.crc32(os.fsencode(target.name)):08x}."
     _remove_stale(target.parent, prefix)
-    draft = Path(tempfile.mkdtemp(".draft", prefix, target.parent))
-    number = os.open(draft, os.O_RDONLY)
+    draft = target.with_name(f"{prefix}{secrets.token_hex(4)}.draft")
     try:
-        _locked(number)
-        yield draft
-        mode = target.stat().st_mode if target.exists() else 0o777 & ~_umask()
-        draft.chmod(stat.S_IMODE(mode))
-        _swap(draft, target)
+        draft.mkdir(mode=0o700)
+        with _held(draft):
+            yield draft
+            mode = target.stat().st_mode if target.exists() else 0o777 & ~_umask()
+            draft.chmod(stat.S_IMODE(mode))
+            _swap(draft, target)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        os.close(number)
 
 
 def _check(
@@ -91,13 +90,19 @@ def _swap(draft: Path, target: Path) -> None:
 
 def _remove_stale(parent: Path, prefix: str) -> None:
     for draft in parent.glob(f"{prefix}*.draft"):
-        with contextlib.suppress(OSError):
-            number = os.open(draft, os.O_RDONLY)
-            try:
-                if draft.is_dir() and _locked(number):
-                    shutil.rmtree(draft, ignore_errors=True)
-            finally:
-                os.close(number)
+        with contextlib.suppress(OSError), _held(draft) as is_stale:
+            if is_stale and draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(draft: Path) -> Iterator[bool]:
+    """A draft that is locked meanwhile; whether that was possible."""
+    number = os.open(draft, os.O_RDONLY)
+    try:
+        yield _locked(number)
+    finally:
+        os.close(number)
 
 
 def _locked(number: int) -> bool:

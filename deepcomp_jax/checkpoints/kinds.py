@@ -81,7 +81,8 @@ def _of_front(front: bytes, path: Path) -> str | None:
         return "pickle"
     if path.name.endswith(".index.json"):
         return "safetensors-sharded"
-    return of_ending(path)
+    is_map = front[:1] in {bytes([first]) for first in (*range(0x81, 0x90), 0xDE, 0xDF)}
+    return of_ending(path) or ("msgpack" if is_map else None)
 
 
 def _is_of_torch(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Reading folders of Orbax; what they hold is told in `orbax`."""
 
+import contextlib
 import functools
 import json
 from collections.abc import Iterator
@@ -29,6 +30,26 @@ def tensorstore() -> Any:
             '"deepcomp-jax[checkpoints]"'
         ) from None
     return found
+
+
+def done(future: Any, *others: Any) -> Any:
+    """The result of work of TensorStore, which goes on in threads of its own.
+
+    Whoever is interrupted while he waits must not go away before these threads have
+    come to rest: they would write into a folder that is being removed, or crash the
+    process as it ends.
+
+    Args:
+        future: The work.
+        others: More of it, begun at the same time.
+    """
+    try:
+        return future.result()
+    except BaseException:
+        for own in (future, *others):
+            with contextlib.suppress(Exception):
+                own.exception()
+        raise
 
 
 class _Stored(NamedTuple):
@@ -147,9 +168,9 @@ def _opened(arrays: list[_Stored]) -> list[Leaf]:
         ts.open(own.spec, open=True, read=True, context=context) for own in arrays
     ]
     leaves: list[Leaf] = []
-    for own, future in zip(arrays, opening, strict=True):
+    for number, own in enumerate(arrays):
         try:
-            store = future.result()
+            store = done(*opening[number:])
         except ValueError as error:
             raise CheckpointError(_unreadable(own, error)) from None
         dtype = np.dtype(store.dtype.numpy_dtype)
@@ -161,7 +182,7 @@ def _opened(arrays: list[_Stored]) -> list[Leaf]:
 def _rows(own: _Stored, store: Any, dtype: np.dtype, rows: slice | None) -> np.ndarray:
     try:
         chosen = store if rows is None else store[rows.start : rows.stop]
-        return np.asarray(chosen.read().result(), dtype)
+        return np.asarray(done(chosen.read()), dtype)
     except ValueError as error:
         raise CheckpointError(_unreadable(own, error)) from None
 

@@ -18,7 +18,13 @@ from deepcomp_jax.checkpoints.leaves import (
     is_plain,
     native,
 )
-from deepcomp_jax.checkpoints.orbax_reading import DICT, EMPTY, SEQUENCE, tensorstore
+from deepcomp_jax.checkpoints.orbax_reading import (
+    DICT,
+    EMPTY,
+    SEQUENCE,
+    done,
+    tensorstore,
+)
 
 _HANDLER = (
     "orbax.checkpoint._src.handlers.standard_checkpoint_handler."
@@ -114,22 +120,26 @@ def _put(ts: Any, folder: Path, leaves: Mapping[str, Any]) -> None:
     """Writes arrays: small ones many at a time, large ones one by one."""
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
     batch, size = ts.Transaction(), 0
-    for name, leaf in leaves.items():
-        values = np.asarray(leaf)
-        values = values.astype(native(values.dtype), copy=False)
-        large = values.nbytes > _BATCH
-        store = ts.open(
-            _spec(folder, name, values),
-            create=True,
-            context=context,
-            transaction=None if large else batch,
-        ).result()
-        store.write(values).result()
-        size += 0 if large else values.nbytes
-        if size > _BATCH:
-            batch.commit_async().result()
-            batch, size = ts.Transaction(), 0
-    batch.commit_async().result()
+    try:
+        for name, leaf in leaves.items():
+            values = np.asarray(leaf)
+            values = values.astype(native(values.dtype), copy=False)
+            large = values.nbytes > _BATCH
+            opening = ts.open(
+                _spec(folder, name, values),
+                create=True,
+                context=context,
+                transaction=None if large else batch,
+            )
+            done(done(opening).write(values))
+            size += 0 if large else values.nbytes
+            if size > _BATCH:
+                done(batch.commit_async())
+                batch, size = ts.Transaction(), 0
+        done(batch.commit_async())
+    except BaseException:
+        batch.abort()
+        raise
 
 
 def _spec(folder: Path, name: str, values: np.ndarray) -> dict[str, Any]:

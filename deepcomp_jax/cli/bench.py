@@ -40,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
     from deepcomp_jax import api
+    from deepcomp_jax.checkpoints.dcz import naming
 
-    with api.open(args.input) as file:
+    with naming(args.input), api.open(args.input) as file:
         values = sum(leaf.size for leaf in file.values())
         rows = [
             _measure("decode", values, lambda: _decode(file)),

@@ -5,9 +5,10 @@ Nothing here imports NumPy, so that `dcz --help` is quick.
 
 import argparse
 import json
+import math
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +119,18 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
+def shown_short(name: str, most: int = 80) -> str:
+    """A name for a table: of a very long one, its beginning and its end."""
+    text = shown(name) or "()"
+    if len(text) <= most:
+        return text
+    return f"{text[: most - 30]}...{text[-27:]}"
+
+
 def shown_list(names: Sequence[str], most: int = 5) -> str:
     """The first few of some names."""
     more = f", ... {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(shown, names[:most])) + more
+    return ", ".join(map(shown_short, names[:most])) + more
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -155,8 +164,16 @@ def size_on_disk(path: Path) -> int:
 
 
 def print_json(value: Any) -> None:
-    """Prints a value as JSON."""
-    print(json.dumps(value, indent=1))
+    """Prints a value as JSON, which knows neither infinity nor NaN: they are null."""
+    print(json.dumps(_finite(value), indent=1))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(own) for key, own in value.items()}
+    return list(map(_finite, value)) if isinstance(value, list | tuple) else value
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

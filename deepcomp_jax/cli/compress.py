@@ -1,6 +1,9 @@
 """`dcz compress`: a checkpoint into a `.dcz` file."""
 
 import argparse
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +65,10 @@ def run(args: argparse.Namespace) -> None:
         leaves = containers.named_leaves(tree)
         values = sum(leaf.size for leaf in leaves.values())
         metadata = selection.source_metadata(source)
-        with progress("compress", quiet=args.quiet) as meter:
+        if any(leaf.dtype.name == "float64" for leaf in leaves.values()):
+            # JAX would cut such values to 32 bits; what it is asked as it is loaded.
+            os.environ.setdefault("JAX_ENABLE_X64", "1")
+        with progress("compress", quiet=args.quiet) as meter, _hints():
             size = _write(args, output, tree, metadata, values, meter)
     if args.json:
         common.print_json(
@@ -80,6 +86,20 @@ def run(args: argparse.Namespace) -> None:
             f"{ratio:.2f} times as many{bits}"
         )
         print(f"{common.shown(str(output))}: {size} bytes on disk")
+
+
+@contextlib.contextmanager
+def _hints() -> Iterator[None]:
+    """Errors that name a leaf say how it is left out of this command."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("leaf "):
+            raise
+        raise ValueError(
+            f"{error}; here, --skip leaves tensors out, --rules says which ones are "
+            "changed, and --lossless changes none"
+        ) from None
 
 
 def _write(

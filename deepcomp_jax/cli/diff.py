@@ -21,7 +21,8 @@ class Difference(NamedTuple):
     Attributes:
         name: Its name.
         what: In words.
-        greatest: The greatest difference of two values; None if they do not compare.
+        greatest: The greatest difference of two values, infinite if only one is NaN;
+            None if they do not compare.
         relative: Root mean square of the differences, over that of the first's values.
     """
 
@@ -73,7 +74,7 @@ def _chosen(leaves: Mapping[str, Any], only: str | None) -> dict[str, Any]:
 
 def _row(own: Difference) -> tuple[str, ...]:
     numbers = (f"{x:.3g}" if x is not None else "-" for x in own[2:])
-    return common.shown(own.name), *numbers, own.what
+    return common.shown_short(own.name), *numbers, own.what
 
 
 def _differences(
@@ -105,20 +106,26 @@ def _compare(name: str, a: np.ndarray, b: np.ndarray) -> Difference | None:
     for first in range(0, a.size, _BLOCK):
         x, y = (own[first : first + _BLOCK] for own in flat)
         if same and x.tobytes() == y.tobytes():
-            scale += float(np.square(np.abs(_wide(x))).sum())
+            with np.errstate(invalid="ignore", over="ignore"):
+                scale += float(np.square(np.abs(_wide(x))).sum())
             continue
         equal = False
         wide, other = _wide(x), _wide(y)
         with np.errstate(invalid="ignore", over="ignore"):
             off = np.abs(wide - other)
             off = np.where((wide == other) | (np.isnan(wide) & np.isnan(other)), 0, off)
-            greatest = max(greatest, float(np.nan_to_num(off, nan=np.inf).max()))
+            off = np.where(np.isnan(off), np.inf, off)
+            greatest = max(greatest, float(off.max()))
             squares += float(np.square(off).sum())
             scale += float(np.square(np.abs(wide)).sum())
     if equal:
         return None
     what = "values" if same else f"{a.dtype} and {b.dtype}"
-    relative = float(np.sqrt(squares / scale)) if scale > 0 else float(squares > 0)
+    relative = float(squares > 0)
+    if not np.isfinite(squares + scale):
+        relative = np.inf if squares else 0.0
+    elif scale > 0:
+        relative = float(np.sqrt(squares / scale))
     return Difference(name, what, greatest, relative)
 
 

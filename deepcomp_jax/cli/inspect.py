@@ -136,9 +136,10 @@ def _row(name: str, leaf: Any) -> Row:
 def _decoded_rows(path: Path) -> dict[str, Row]:
     """Rows of a `.dcz` file with what every bit of a body is spent on."""
     from deepcomp_jax.account import account_file
+    from deepcomp_jax.checkpoints.dcz import naming
     from deepcomp_jax.format import source
 
-    with source.opened(path) as file:
+    with naming(path), source.opened(path) as file:
         account = account_file(file, max_bytes=1 << 62)
     return {
         tensor.name: Row(
@@ -192,7 +193,11 @@ def _print(content: Content, totals: Sequence[Row]) -> None:
         print()
         heads = "total of", "values", "bytes", "bits/value"
         common.print_table(
-            heads, [(_name(row), str(row.values), *_size(row)) for row in totals]
+            heads,
+            [
+                (common.shown_short(row.name), str(row.values), *_size(row))
+                for row in totals
+            ],
         )
     if content.metadata:
         print()
@@ -203,11 +208,13 @@ def _print(content: Content, totals: Sequence[Row]) -> None:
     values = sum(row.values for row in content.rows)
     taken = sum(row.bits for row in content.rows) / 8
     print(f"{len(content.rows)} tensors of {values} values in {taken:.0f} bytes")
-    if content.whole:
-        bits = f", {8 * content.file_bytes / values:.3f} bits a value" if values else ""
+    if content.whole and content.format == "dcz":
         rest = content.file_bytes - taken
-        print(f"{rest:.0f} bytes of names, containers and metadata{bits} in all")
-    print(f"{content.file_bytes} bytes on disk")
+        print(f"{rest:.0f} bytes of names, containers and metadata")
+    bits = ""
+    if content.whole and values:
+        bits = f", {8 * content.file_bytes / values:.3f} bits a value"
+    print(f"{content.file_bytes} bytes on disk{bits}")
 
 
 def _print_rows(rows: Sequence[Row]) -> None:
@@ -219,7 +226,7 @@ def _print_rows(rows: Sequence[Row]) -> None:
     cells = []
     for row in rows:
         shape = "x".join(map(str, row.shape or [])) or "()"
-        own = [_name(row), shape, row.dtype or "", row.coding or "-"]
+        own = [common.shown_short(row.name), shape, row.dtype or "", row.coding or "-"]
         if decoded:
             own += [_bits(row.parts.get(part, 0), row.values) for part in names]
             own.append(_bits(row.ideal or 0, row.values))
@@ -227,10 +234,6 @@ def _print_rows(rows: Sequence[Row]) -> None:
     common.print_table([*heads, "bytes", "bits/value"], cells)
     if decoded:
         print("Parts and the entropy of the codes are in bits a value.")
-
-
-def _name(row: Row) -> str:
-    return common.shown(row.name) or "()"
 
 
 def _size(row: Row) -> tuple[str, str]:

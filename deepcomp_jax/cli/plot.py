@@ -33,9 +33,11 @@ def draw(path: Path, totals: Sequence[Any], file_bytes: int | None) -> None:
     labels = [shown(name).replace("$", r"\$")[:60] for name, _, _ in bars]
     figure = Figure(figsize=(8, 1.5 + 0.3 * len(bars)), layout="constrained")
     axes = figure.subplots()
+    most = max(sum(parts.values()) for _, parts, _ in bars)
+    scale, unit = (8e3, "kB") if most < 8e6 else (8e6, "MB")
     left = [0.0] * len(bars)
     for part in dict.fromkeys(part for _, parts, _ in bars for part in parts):
-        widths = [parts.get(part, 0) / 8e6 for _, parts, _ in bars]
+        widths = [parts.get(part, 0) / scale for _, parts, _ in bars]
         axes.barh(range(len(bars)), widths, left=left, label=part)
         left = [first + width for first, width in zip(left, widths, strict=True)]
     for place, (_, parts, values) in enumerate(bars):
@@ -44,9 +46,9 @@ def draw(path: Path, totals: Sequence[Any], file_bytes: int | None) -> None:
             axes.text(left[place], place, text, va="center", fontsize=8)
     axes.set_yticks(range(len(bars)), labels)
     axes.invert_yaxis()
-    axes.margins(x=0.2)
-    axes.set_xlabel("MB")
-    axes.legend(fontsize=8, frameon=False)
+    axes.margins(x=0.25)
+    axes.set_xlabel(unit)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     if file_bytes is not None:
         axes.set_title(f"{bytes_text(file_bytes)} on disk", fontsize=10)
     data = io.BytesIO()
@@ -67,7 +69,7 @@ def _bars(
         parts = sum((Counter(row.parts) for row in others), Counter())
         values = sum(row.values for row in others)
         bars.append((f"{len(others)} others", dict(parts), values))
-    if file_bytes is not None:
-        rest = 8 * file_bytes - sum(row.bits for row in totals)
+    rest = 8 * (file_bytes or 0) - sum(row.bits for row in totals)
+    if rest > 0:  # below, in other formats, if they are compressed
         bars.append(("names, containers, metadata", {"header": rest}, 0))
     return bars

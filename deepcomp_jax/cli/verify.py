@@ -22,12 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
+    from deepcomp_jax.checkpoints.dcz import naming
     from deepcomp_jax.device import take_on_cpu
     from deepcomp_jax.format import reader, sets
     from deepcomp_jax.format.leaf_header import ELSEWHERE
 
     with (
         contextlib.ExitStack() as stack,
+        naming(args.input),
         progress("verify", quiet=args.quiet) as meter,
     ):
         files = sets.opened(args.input, stack)
