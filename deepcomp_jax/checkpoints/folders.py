@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from os import PathLike
@@ -20,6 +21,9 @@ try:
     import fcntl
 except ImportError:  # Windows has no such locks, and stale drafts stay there
     fcntl = None
+
+
+_TRIES = 50
 
 
 @contextlib.contextmanager
@@ -55,7 +59,16 @@ def replacing(
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
     finally:
+        _remove(draft)
+
+
+def _remove(draft: Path) -> None:
+    """Removes a draft, into which threads of a library may still be writing."""
+    for _ in range(_TRIES):
         shutil.rmtree(draft, ignore_errors=True)
+        if not draft.exists():
+            return
+        time.sleep(0.02)
 
 
 def _check(

@@ -1,12 +1,12 @@
 """Reading folders of Orbax; what they hold is told in `orbax`."""
 
-import contextlib
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from deepcomp_jax.checkpoints.leaves import (
     CheckpointError,
     Leaf,
 )
+
+T = TypeVar("T")
 
 EMPTY = {"None": None, "Dict": {}, "List": [], "Tuple": []}
 SEQUENCE, DICT = 1, 2  # types of keys
@@ -32,24 +34,15 @@ def tensorstore() -> Any:
     return found
 
 
-def done(future: Any, *others: Any) -> Any:
-    """The result of work of TensorStore, which goes on in threads of its own.
+def apart(work: Callable[[], T]) -> T:
+    """Does something with TensorStore where no signal interrupts it.
 
-    Whoever is interrupted while he waits must not go away before these threads have
-    come to rest: they would write into a folder that is being removed, or crash the
-    process as it ends.
-
-    Args:
-        future: The work.
-        others: More of it, begun at the same time.
+    TensorStore goes on in threads of its own. Whoever is interrupted (in the main
+    thread, as always in Python) must not go away before these have come to rest: they
+    would write into a folder that is being removed, or crash a process that ends.
     """
-    try:
-        return future.result()
-    except BaseException:
-        for own in (future, *others):
-            with contextlib.suppress(Exception):
-                own.exception()
-        raise
+    with ThreadPoolExecutor(1) as worker:
+        return worker.submit(work).result()
 
 
 class _Stored(NamedTuple):
@@ -164,15 +157,15 @@ def _opened(arrays: list[_Stored]) -> list[Leaf]:
     ts = tensorstore()
     # Without a cache, what was read is not kept.
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
-    opening = [
-        ts.open(own.spec, open=True, read=True, context=context) for own in arrays
-    ]
+
+    def stores() -> list[Any]:
+        opening = [ts.open(own.spec, read=True, context=context) for own in arrays]
+        return [future.exception() or future.result() for future in opening]
+
     leaves: list[Leaf] = []
-    for number, own in enumerate(arrays):
-        try:
-            store = done(*opening[number:])
-        except ValueError as error:
-            raise CheckpointError(_unreadable(own, error)) from None
+    for own, store in zip(arrays, apart(stores), strict=True):
+        if isinstance(store, Exception):
+            raise CheckpointError(_unreadable(own, store))
         dtype = np.dtype(store.dtype.numpy_dtype)
         read_rows = functools.partial(_rows, own, store, dtype)
         leaves.append(Leaf(tuple(store.shape), dtype, read_rows))
@@ -182,12 +175,12 @@ def _opened(arrays: list[_Stored]) -> list[Leaf]:
 def _rows(own: _Stored, store: Any, dtype: np.dtype, rows: slice | None) -> np.ndarray:
     try:
         chosen = store if rows is None else store[rows.start : rows.stop]
-        return np.asarray(done(chosen.read()), dtype)
+        return np.asarray(apart(lambda: chosen.read().result()), dtype)
     except ValueError as error:
         raise CheckpointError(_unreadable(own, error)) from None
 
 
-def _unreadable(own: _Stored, error: ValueError) -> str:
+def _unreadable(own: _Stored, error: Exception) -> str:
     name = "/".join(key for key, _ in own.path)
     return f"leaf {name!r} cannot be read: {str(error).partition(' [')[0]}"
 

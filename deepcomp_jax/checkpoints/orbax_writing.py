@@ -1,5 +1,6 @@
 """Writing folders of Orbax; what they hold is told in `orbax`."""
 
+import functools
 import json
 import os
 import time
@@ -22,7 +23,7 @@ from deepcomp_jax.checkpoints.orbax_reading import (
     DICT,
     EMPTY,
     SEQUENCE,
-    done,
+    apart,
     tensorstore,
 )
 
@@ -120,23 +121,26 @@ def _put(ts: Any, folder: Path, leaves: Mapping[str, Any]) -> None:
     """Writes arrays: small ones many at a time, large ones one by one."""
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
     batch, size = ts.Transaction(), 0
+
+    def put(name: str, values: np.ndarray, within: Any) -> None:
+        spec = _spec(folder, name, values)
+        store = ts.open(spec, create=True, context=context, transaction=within)
+        store.result().write(values).result()
+
+    def commit(own: Any) -> None:
+        own.commit_async().result()
+
     try:
         for name, leaf in leaves.items():
             values = np.asarray(leaf)
             values = values.astype(native(values.dtype), copy=False)
             large = values.nbytes > _BATCH
-            opening = ts.open(
-                _spec(folder, name, values),
-                create=True,
-                context=context,
-                transaction=None if large else batch,
-            )
-            done(done(opening).write(values))
+            apart(functools.partial(put, name, values, None if large else batch))
             size += 0 if large else values.nbytes
             if size > _BATCH:
-                done(batch.commit_async())
+                apart(functools.partial(commit, batch))
                 batch, size = ts.Transaction(), 0
-        done(batch.commit_async())
+        apart(functools.partial(commit, batch))
     except BaseException:
         batch.abort()
         raise

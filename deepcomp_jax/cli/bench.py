@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
 
 
 class Speed(NamedTuple):
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
+    signals.load("deepcomp_jax.api")
     from deepcomp_jax import api
     from deepcomp_jax.checkpoints.dcz import naming
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
 from deepcomp_jax.cli.progress import Meter, progress
 
 
@@ -110,6 +110,7 @@ def _write(
     values: int,
     meter: Meter,
 ) -> int:
+    signals.load("deepcomp_jax.api", "deepcomp_jax.budget", "deepcomp_jax.cli.rules")
     from deepcomp_jax import api, budget
     from deepcomp_jax.cli.rules import read_rules
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
 from deepcomp_jax.cli.progress import progress
 
 # Formats of checkpoints, and the endings of their files; folders have none.
@@ -63,6 +63,7 @@ def write(
     from deepcomp_jax.cli import selection
 
     common.check_target(output, force=args.force, sources=[args.input])
+    signals.load("deepcomp_jax.device", *(["tensorstore"] if format == "orbax" else []))
     kept = selection.own_metadata(metadata)
     if kept and format in WITHOUT_METADATA:
         common.warn(f"{format} has no place for metadata, which are left out")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
 from deepcomp_jax.cli.progress import Meter, progress
 
 TROUBLE = 2  # exit status for a bad file: 1 says that two differ
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the verb."""
+    signals.load("deepcomp_jax.checkpoints", "deepcomp_jax.device")
     from deepcomp_jax import checkpoints
 
     with checkpoints.open(args.left) as left, checkpoints.open(args.right) as right:

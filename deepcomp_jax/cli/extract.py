@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax.cli import common, decompress
+from deepcomp_jax.cli import common, decompress, signals
 from deepcomp_jax.cli.progress import progress
 
 
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _write_again(args: argparse.Namespace, tree: Any, metadata: dict[str, str]) -> None:
     """Writes a `.dcz` file, in which what has a codebook has one again."""
+    signals.load("deepcomp_jax.api", "deepcomp_jax.share")
     from deepcomp_jax import api, share
     from deepcomp_jax.checkpoints import containers
     from deepcomp_jax.format.dtypes import FLOATING

@@ -4,13 +4,12 @@ import argparse
 import contextlib
 import importlib
 import os
-import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
 
 VERBS = {
     "compress": "compress a checkpoint into a .dcz file",
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        with _terminated(), warnings.catch_warnings():
+        with signals.stopping(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return _run(given)
     except KeyboardInterrupt:
@@ -94,24 +93,6 @@ def _run_verb(module: Any, args: argparse.Namespace) -> int:
         return common.fail("there is not enough memory for this", trouble)
     except ValueError as error:  # of what is in a file, or of what is asked of it
         return common.fail(str(error), trouble)
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[None]:
-    """A termination ends like Ctrl-C, so that drafts are removed."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
 from deepcomp_jax.cli.progress import progress
 
 
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
+    signals.load("deepcomp_jax.device")
     from deepcomp_jax.checkpoints.dcz import naming
     from deepcomp_jax.device import take_on_cpu
     from deepcomp_jax.format import reader, sets

@@ -186,7 +186,8 @@ def test_devices_and_folders_are_not_written_to(file: Path):
     for output, match in (("/dev/full", "exists"), (str(file.parent), "exists")):
         said = _dcz("decompress", file, "-o", output, "--format", "npz")
         assert (said.returncode, said.stdout) == (2, "") and match in said.stderr
-    said = _dcz("decompress", file, "-f", "-o", "/dev/full")
+    as_that = ["--format", "safetensors"]
+    said = _dcz("decompress", file, "-f", "-o", "/dev/full", *as_that)
     assert said.returncode == 1 and "not a regular file" in said.stderr
     said = _dcz("decompress", file, "-o", file.parent / "no" / "m.safetensors")
     assert said.returncode == 1 and "No such file or directory" in said.stderr
