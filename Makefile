@@ -47,6 +47,7 @@ dist: .venv/dist.stamp
 benchmarks: .venv/experiments.stamp
 	$(BIN)/python -m experiments.benchmarks.coding
 	$(BIN)/python -m experiments.benchmarks.clustering
+	$(BIN)/python -m experiments.benchmarks.clustering_large --sklearn
 	$(BIN)/python -m experiments.benchmarks.sizes
 	$(BIN)/python -m experiments.benchmarks.training
 	$(BIN)/python -m experiments.benchmarks.epoch

@@ -105,7 +105,8 @@ def _merged(values: Floats, weight: Floats, width: Floats) -> Histogram:
     distinct, first, index = np.unique(
         values + 0.0, return_index=True, return_inverse=True
     )
-    return Histogram(distinct, np.bincount(index, weight), width[first])
+    total = np.bincount(index, weight).astype(np.float64)
+    return Histogram(distinct, total, width[first])
 
 
 def _bins(greatest: float, is_single: bool, shift: int) -> _Bins:

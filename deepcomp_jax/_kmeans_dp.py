@@ -23,17 +23,83 @@ A border is a position in the sorted values; equal values are never separated.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from deepcomp_jax import _kmeans_runs
 from deepcomp_jax._kmeans_runs import Floats, Ints, Runs
 
 MAX_BINS = 2048
+
+_BLUR = 3e-5  # most that a histogram may cost, as a part of the squared error
+_MANY_CLUSTERS = 32  # more than these need finer bins to cost so little
 
 _MOVES = np.array([0, -1, 1, -2, 2, -3, 3, -4, 4])  # staying comes first: it wins ties
 _PASSES = 64
 
 
-def bins(runs: Runs) -> Ints:
+class Program(NamedTuple):
+    """The dynamic program, solved for 1 ... k clusters."""
+
+    runs: Runs
+    borders: Ints  # of the bins that clusters are made of
+    gains: Floats  # [k], the greatest gain with 1 ... k clusters
+    starts: NDArray[np.int32]  # [k, bins + 2], from `_table`
+
+
+def program(
+    values: ArrayLike, importance: ArrayLike | None, k: int, *, smaller: bool = True
+) -> Program:
+    """Solves for k clusters, or as many as there are distinct values.
+
+    A histogram takes the place of many values where it costs next to nothing: bins of
+    width d raise the squared error of clusters that are D wide by about (d / D)^2 of
+    it, which is also the part of it that is within bins.
+
+    Args:
+        values, importance, k: As for `kmeans.optimal`.
+        smaller: Whether fewer than k clusters are of interest too.
+    """
+    bits = 11 if k <= _MANY_CLUSTERS else 14
+    if found := _kmeans_runs.binned(values, importance, bits):
+        runs, blur = found
+        solved = _solved(runs, k, smaller)
+        error = runs.energy - solved.gains[-1] if solved.gains.size else 0.0
+        if blur <= _BLUR * max(error, 0.0):
+            return solved
+    return _solved(_kmeans_runs.summed(values, importance), k, smaller)
+
+
+def _solved(runs: Runs, k: int, smaller: bool) -> Program:
+    count, distinct = min(k, runs.distinct.size), runs.distinct.size
+    if count == distinct and not smaller:
+        return Program(runs, runs.distinct, np.zeros(0), np.zeros((0, 0), np.int32))
+    if MAX_BINS < count < distinct:
+        raise ValueError(
+            f"{count} centroids of still more distinct values: at most {MAX_BINS} can "
+            "be found; take fewer, or a grid (`rate.grid`)"
+        )
+    borders = _bins(runs)
+    return Program(runs, borders, *_table(runs, borders, count))
+
+
+def codebook(solved: Program, k: int) -> Floats:
+    """The centroids of the best k clusters, refined between the bins."""
+    runs, borders = solved.runs, solved.borders
+    if k >= runs.distinct.size:
+        return runs.values[runs.distinct]
+    at, chosen = borders.size - 1, [borders.size - 1]
+    for row in solved.starts[k - 1 :: -1]:
+        at = int(row[at])
+        chosen.append(at)
+        if at == 0:
+            break
+    edges = borders[chosen[::-1]]
+    if borders.size <= runs.distinct.size:
+        edges = _refine(runs, edges)
+    return descend(runs, _means(runs, edges), _PASSES)
+
+
+def _bins(runs: Runs) -> Ints:
     """Borders of at most MAX_BINS bins, from 0 to the number of values."""
     x = runs.values
     if runs.distinct.size <= MAX_BINS:
@@ -82,7 +148,7 @@ def _levels(m: int, fan: int = 4) -> list[_Level]:
     return levels
 
 
-def table(runs: Runs, borders: Ints, k: int) -> tuple[Floats, NDArray[np.int32]]:
+def _table(runs: Runs, borders: Ints, k: int) -> tuple[Floats, NDArray[np.int32]]:
     """The dynamic program over the bins between `borders`.
 
     Returns:
@@ -132,20 +198,6 @@ def _solve(
     hits = np.flatnonzero(gain == np.repeat(most, count))
     starts[columns] = tried[hits[np.searchsorted(hits, begins)]]
     best[columns] = most
-
-
-def best(runs: Runs, borders: Ints, starts: NDArray[np.int32], k: int) -> Floats:
-    """The centroids of the program's best k clusters, refined between the bins."""
-    at, chosen = borders.size - 1, [borders.size - 1]
-    for row in starts[k - 1 :: -1]:
-        at = int(row[at])
-        chosen.append(at)
-        if at == 0:
-            break
-    edges = borders[chosen[::-1]]
-    if borders.size <= runs.distinct.size:
-        edges = _refine(runs, edges)
-    return descend(runs, _means(runs, edges), _PASSES)
 
 
 def _refine(runs: Runs, edges: Ints) -> Ints:

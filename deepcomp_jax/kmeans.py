@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deepcomp_jax import _kmeans_dp, _kmeans_runs
-from deepcomp_jax._kmeans_dp import MAX_BINS
-from deepcomp_jax._kmeans_runs import Floats, Ints, Runs
-
-_BLUR = 3e-5  # most that bins may cost, in squared errors of the codebook
-_MANY_CENTROIDS = 32  # beyond which bins must be finer to cost so little
+from deepcomp_jax._kmeans_dp import MAX_BINS as MAX_BINS
+from deepcomp_jax._kmeans_dp import Program, program
+from deepcomp_jax._kmeans_runs import Floats, Runs
 
 
 class Path(NamedTuple):
@@ -38,6 +36,10 @@ def optimal(
 ) -> Floats:
     """Centroids with the least sum of squared distances of the values to the nearest.
 
+    Values that are many, more than 2^20 or, of types of two bytes or fewer, 2^16, are
+    not sorted but counted: short ones each by itself, others in bins. Where bins would
+    raise the squared error by more than about 3e-5 of it, the values are sorted too.
+
     Args:
         values: Real array of any shape, finite.
         k: Number of centroids wanted, at least 1.
@@ -57,7 +59,7 @@ def optimal(
         array([ 1. , 10.5])
     """
     _check_count(k)
-    return _codebook(_program(values, importance, k, smaller=False), k)
+    return _kmeans_dp.codebook(program(values, importance, k, smaller=False), k)
 
 
 def optimal_path(
@@ -86,69 +88,20 @@ def optimal_path(
         array([ 0. ,  1.5, 10.5])
     """
     _check_count(k_max)
-    return _path(_program(values, importance, k_max))
+    return _path(program(values, importance, k_max))
 
 
-class _Program(NamedTuple):
-    """The dynamic program for 1 ... k centroids, solved."""
-
-    runs: Runs
-    borders: Ints  # of the bins that it puts together
-    gains: Floats  # [k] and
-    starts: np.ndarray  # [k, bins + 2], from `_kmeans_dp.table`
-
-
-def _program(
-    values: ArrayLike, importance: ArrayLike | None, k: int, *, smaller: bool = True
-) -> _Program:
-    """Solves for k centroids, or as many as there are distinct values.
-
-    A histogram takes the place of many values where it costs next to nothing: bins of
-    width d raise the squared error of clusters that are D wide by about (d / D)^2 of
-    it, which is also the part of it that is within bins.
-
-    Args:
-        values, importance, k: As for `optimal`.
-        smaller: Whether codebooks of fewer than k centroids are wanted too.
-    """
-    bits = 11 if k <= _MANY_CENTROIDS else 14
-    if found := _kmeans_runs.binned(values, importance, bits):
-        runs, blur = found
-        program = _solved(runs, k, smaller)
-        error = runs.energy - program.gains[-1] if program.gains.size else 0.0
-        if blur <= _BLUR * max(error, 0.0):
-            return program
-    return _solved(_kmeans_runs.summed(values, importance), k, smaller)
-
-
-def _solved(runs: Runs, k: int, smaller: bool) -> _Program:
-    count = min(k, runs.distinct.size)
-    if count < runs.distinct.size:
-        _check_bins(count)
-    elif not smaller:
-        return _Program(runs, runs.distinct, np.zeros(0), np.zeros((0, 0), np.int32))
-    borders = _kmeans_dp.bins(runs)
-    return _Program(runs, borders, *_kmeans_dp.table(runs, borders, count))
-
-
-def _codebook(program: _Program, k: int) -> Floats:
-    runs = program.runs
-    if k >= runs.distinct.size:
-        return runs.values[runs.distinct]
-    return _kmeans_dp.best(runs, program.borders, program.starts, k)
-
-
-def _path(program: _Program) -> Path:
-    runs, count = program.runs, program.gains.size
+def _path(solved: Program) -> Path:
+    runs, count = solved.runs, solved.gains.size
     distinct = runs.distinct.size
-    errors = np.maximum(runs.energy - program.gains, 0.0)
+    errors = np.maximum(runs.energy - solved.gains, 0.0)
     errors[distinct - 1 :] = 0.0
 
     def codebook(k: int) -> Floats:
         _check_count(k)
         if count < min(k, distinct):
             raise ValueError(f"codebook of {k} centroids asked of a path up to {count}")
-        return _codebook(program, k)
+        return _kmeans_dp.codebook(solved, k)
 
     return Path(np.minimum.accumulate(errors) * runs.unit, codebook)
 
@@ -244,11 +197,11 @@ def nonparametric(
             f"cluster_cost must be finite and not negative, got {cluster_cost}"
         )
     _check_count(k_max)
-    program = _program(values, importance, k_max)
-    path = _path(program)
+    solved = program(values, importance, k_max)
+    path = _path(solved)
     if path.sse.size == 0:
         return path.codebook(1)
-    price = cluster_cost * path.sse[0] / program.runs.total
+    price = cluster_cost * path.sse[0] / solved.runs.total
     sizes = np.arange(1, path.sse.size + 1)
     return path.codebook(int(sizes[np.argmin(path.sse + price * sizes)]))
 
@@ -328,15 +281,6 @@ def sse(
 def _check_count(k: int) -> None:
     if k < 1:
         raise ValueError(f"the number of centroids must be at least 1, got {k}")
-
-
-def _check_bins(k: int) -> None:
-    """Rejects more centroids than bins, which the values are cut into before."""
-    if k > MAX_BINS:
-        raise ValueError(
-            f"{k} centroids of still more distinct values: at most {MAX_BINS} can be "
-            "found; take fewer, or a grid (`rate.grid`)"
-        )
 
 
 def _initial(runs: Runs, k: int, init: str, seed: int) -> Floats:

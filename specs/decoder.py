@@ -319,12 +319,14 @@ def codebook_of_words(data, pos, code):
 def codebook(data, pos, code, storage):
     pos, number = varint(data, pos)
     count, kind = number // 4, number % 4
-    need(kind < 3, "C24")
     need(kind > 0 or count <= 2**15, "C22")
     pos, raw = take(data, pos, DTYPES[storage][1] * (1 if kind else count))
     entries = numbers(raw, storage)
     if kind:
-        pos, factors = grid(data, pos, count, kind == 2)
+        if kind == 3:
+            pos, factors = grid_in_runs(data, pos, count)
+        else:
+            pos, factors = grid(data, pos, count, kind == 2)
         need(len(factors) <= 2**15, "C22")
         entries = [entries[0] * factor for factor in factors]
     need(all(map(math.isfinite, entries)), "C23")
@@ -350,6 +352,24 @@ def grid(data, pos, count, has_gaps):
     return pos, factors
 
 
+def grid_in_runs(data, pos, count):
+    """By what the step of a grid is multiplied, run after run."""
+    need(count, "C24")
+    pos, first = varint(data, pos)
+    place = -(first + 1) // 2 if first % 2 else first // 2
+    places = []
+    for run in range(count):
+        if run:
+            pos, gap = varint(data, pos)
+            place += gap + 1
+        pos, more = varint(data, pos)
+        need(len(places) + more < 2**15, "C22")
+        need(place >= -(2**28) and place + more < 2**28, "C24")
+        places += range(place, place + more + 1)
+        place += more + 1
+    return pos, [place if place < 0 else place + 1 for place in places]
+
+
 # ---- bodies -------------------------------------------------------------------------
 
 
@@ -361,6 +381,8 @@ def values(body, leaf):
     if leaf.coding == 0:
         need(len(body) == leaf.size * leaf.width, "C35")
         return booleans(body, leaf)
+    if leaf.coding == 7:
+        return booleans(planes(body, leaf.size, leaf.dtype, leaf.width), leaf)
     dense = [bytes(leaf.width)] * leaf.size
     if leaf.coding == 1:
         pos, positions = gaps(body, leaf.size)

@@ -60,6 +60,7 @@ def even_few_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams of few symbols or lanes are coded and decoded in compiled loops too."""
     from deepcomp_jax.device import rans_coding, rans_lanes, rounding
 
+    monkeypatch.setattr(rans_coding, "WORTH_COMPILING", 1)
     monkeypatch.setattr(rans_coding, "WORTH_LOCK_STEP", 1)
     monkeypatch.setattr(rans_lanes, "WORTH_LOCK_STEP", 1)
     monkeypatch.setattr(rounding, "WORTH_COMPILING", 1)

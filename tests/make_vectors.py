@@ -64,7 +64,10 @@ def description(data: bytes) -> dict[str, object]:
 
 def valid() -> Iterator[tuple[str, bytes]]:
     """All valid files."""
-    written = (*_trees(), *_values(), *_words(), *_codebooks(), *_labels(), *_streams())
+    written = (
+        *(*_trees(), *_values(), *_planes(), *_words()),
+        *(*_codebooks(), *_labels(), *_streams()),
+    )
     for name, network in written:
         yield name, apart(network)
     for name, network in _copies():
@@ -138,6 +141,34 @@ def _values() -> Iterator[tuple[str, Compressed]]:
     sizes = 1023, 1024, 1025, 1
     bodies = [SharedLeaf(np.arange(8 * n) % 2, 0, "packed") for n in sizes]
     yield "small-and-large", several(*bodies, books=(book(1),))
+
+
+def _planes() -> Iterator[tuple[str, Compressed]]:
+    """Leaves that are smaller by planes: exponents, numbers near zero, one value."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(scale=0.02, size=600)
+    floating = container.DTYPES[9:15]
+    yield "planes-floating", several(*(DenseLeaf(weights.astype(d)) for d in floating))
+    whole = np.rint(weights * 500)
+    integers = [
+        np.abs(whole) if d.kind == "u" else whole for d in container.DTYPES[1:9]
+    ]
+    leaves = zip(integers, container.DTYPES[1:9], strict=True)
+    yield "planes-integers", several(*(DenseLeaf(v.astype(d)) for v, d in leaves))
+    words = [dtype for dtype in container.DTYPES if dtype.itemsize == 1]
+    few = [(np.abs(whole) % 3 + (d.kind != "b")).astype(d) for d in words]
+    yield "planes-words", several(*map(DenseLeaf, few))
+    special = np.tile([np.nan, -np.nan, np.inf, -np.inf, -0.0, 5e-324, 1, -1], 60)
+    yield (
+        "planes-not-finite",
+        several(*(DenseLeaf(special.astype(d)) for d in floating)),
+    )
+    # Blocks of 2**14 words: one that is noise and so stored, and one of few words.
+    noise = rng.integers(1, 2**16, 2**14, np.uint16)
+    for size in (1, 2**14 - 1, 2**14, 2**14 + 1):
+        values = np.concatenate([noise, 5 + np.arange(size, dtype=np.uint16) % 7])
+        yield f"planes-blocks-{size}", several(DenseLeaf(values))
+    yield "planes-alike", several(*(DenseLeaf(np.full(99, 7, d)) for d in floating))
 
 
 def _words() -> Iterator[tuple[str, Compressed]]:
@@ -354,6 +385,7 @@ def _by_hand() -> Iterator[tuple[str, bytes]]:
     yield "not-in-the-fewest-bytes", parts.leaf(b"\0" * 300, (300,), parts.RAW)
     far = parts.gaps(parts.ZERO, low_bits=32, low=bytes([0, 0, 0, 33]))
     yield "low-bits-32", parts.leaf(far + b"\7", (40,), parts.SPARSE)
+    yield "planes-all-stored", parts.leaf(bytes(16), (3,), parts.PLANES, dtype=11)
     yield from _grids_by_hand()
     yield from _streams_by_hand()
     yield from _copies_by_hand()
@@ -379,6 +411,9 @@ def _grids_by_hand() -> Iterator[tuple[str, bytes]]:
     flags[0], flags[-1] = 0x80, 0x01
     limits = parts.grid(least, (2**16, 2**16), bytes(flags))
     yield "grid-of-the-greatest-factors", used(limits, 2)
+    gap = 2**28 - 4  # -2**28; -2, -1, 1, 2; 2**28
+    far = parts.runs(least, 2**29 - 1, 0, gap, 3, gap, 0, count=3)
+    yield "grid-in-runs-of-the-greatest-factors", used(far, 6)
 
 
 def _streams_by_hand() -> Iterator[tuple[str, bytes]]:
@@ -431,8 +466,9 @@ def _copies_by_hand() -> Iterator[tuple[str, bytes]]:
 
 def main() -> None:
     """Replaces the folder."""
+    files = vectors()
     shutil.rmtree(FOLDER, ignore_errors=True)
-    for path, data in vectors().items():
+    for path, data in files.items():
         (FOLDER / path).parent.mkdir(parents=True, exist_ok=True)
         (FOLDER / path).write_bytes(data)
 

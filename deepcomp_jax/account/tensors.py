@@ -8,7 +8,7 @@ import numpy as np
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured
 from deepcomp_jax.format.file_header import Entry
-from deepcomp_jax.format.leaf_header import CODINGS, Layout
+from deepcomp_jax.format.leaf_header import CODINGS, PLANES, Layout
 from deepcomp_jax.streams.counting import bincount
 
 _BLOCK = 1 << 16  # values counted together
@@ -52,8 +52,8 @@ class Tensor(NamedTuple):
         size: How many values the tensor has.
         kept: How many of them are not zero.
         unique: How many distinct values there are among these; all NaNs count as one.
-        stored: How many values the file stores: all of a raw tensor, none of a copy,
-            and else those that are kept and any -0.0.
+        stored: How many values the file stores: all of a raw tensor or one in planes,
+            none of a copy, and else those that are kept and any -0.0.
         gaps: How many gap symbols there are.
         fillers: How many of these only bridge a run of zeros.
         gap_bits: Width of a gap symbol before entropy coding; 0 if it has none.
@@ -113,6 +113,8 @@ def count(
         kept, unique = distinct(leaf.values.ravel())
         values = 8 * entry.size - sum(body.values())
         stored = values // (8 * entry.layout.dtype.itemsize)
+        if entry.layout.coding == PLANES:  # some bytes of each value are coded
+            stored = entry.layout.size
     else:
         values = 0
         used = bincount(leaf.labels.ravel(), 1)[1:]

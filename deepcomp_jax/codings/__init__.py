@@ -33,6 +33,9 @@ ALL: dict[str, Coding] = {
     "grouped": grouped.CODING,
 }
 
+# Of bodies that are equally small the first is taken.
+_PREFERRED = "grouped", "packed", "relative", "order0"
+
 
 def decode(
     coding: str,
@@ -66,6 +69,7 @@ def encode(
     leaf: Leaf,
     coding: str | None = None,
     gap_bits: int | None = None,
+    *,
     put: rans.Put = rans.put,
 ) -> tuple[str, bytes]:
     """Writes labels in a coding, or in the one that makes the smallest body.
@@ -137,7 +141,7 @@ def _smallest(labels: Labels, leaf: Leaf, put: rans.Put) -> tuple[str, bytes]:
     most = min(plan.bits for plan in plans.values()) + _MARGIN
     bodies = {
         name: plans[name].write(put)
-        for name in ("grouped", *ALL)  # of bodies as small as each other the first
+        for name in _PREFERRED
         if name in plans and plans[name].bits <= most
     }
     best = min(bodies, key=lambda name: len(bodies[name]))

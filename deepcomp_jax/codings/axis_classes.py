@@ -52,15 +52,6 @@ class Learner:
         self._spare = rans.TOTAL - self._size  # each class has one at least
         self._counts: dict[int, list[int]] = {}
 
-    def interval(self, symbol: int) -> tuple[int, int]:
-        """Start and frequency of the next class, which is learned."""
-        counts = self._here()
-        total, below = sum(counts), sum(counts[:symbol])
-        start = symbol + self._spare * below // total
-        end = symbol + 1 + self._spare * (below + counts[symbol]) // total
-        self._learn(counts, symbol)
-        return start, end - start
-
     def find(self, remainder: int) -> tuple[int, int]:
         """Start and frequency of the next class, which is that of a remainder."""
         counts = self._here()
@@ -93,13 +84,51 @@ def put(classes: Classes) -> bytes:
     head = bits.put_varint(sum(1 << axis for axis in present))
     if not present:
         return head
-    intervals: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     for given in present.values():
         most, (context, _) = int(given.max()), choose(given)
         head += bytes([most]) + bits.put_varint(context)
-        learner = Learner(most, context)
-        intervals += map(learner.interval, given.tolist())
-    return head + rans.encode_each(intervals)
+        found += intervals(given, most, context)
+    return head + rans.encode_each(found)
+
+
+def intervals(
+    classes: NDArray[np.uint8], most: int, context: int
+) -> list[tuple[int, int]]:
+    """Start and frequency of each class of an axis: what `Learner.find` finds.
+
+    Args:
+        classes: uint8[n], n > 0.
+        most: The greatest class that there may be.
+        context: The context.
+    """
+    around, size = _around(classes, context), most + 1
+    order = np.argsort(around, kind="stable")
+    own = classes[order].astype(np.int64)[:, None]
+    is_class = own == np.arange(size)
+    seen = np.cumsum(is_class, axis=0) - is_class
+    first = np.append(True, np.diff(around[order]) != 0)  # of each neighborhood
+    seen -= seen[first].repeat(np.diff(np.append(np.flatnonzero(first), own.size)), 0)
+    counts = 1 + _GAIN * seen
+    sums = np.cumsum(counts, axis=1)
+    spare = rans.TOTAL - size
+    above = np.take_along_axis(sums, own, 1)
+    below = above - np.take_along_axis(counts, own, 1)
+    starts, ends = (spare * part // sums[:, -1:] for part in (below, above))
+    found = np.empty((own.size, 2), np.int64)
+    found[order] = np.hstack([own + starts, 1 + ends - starts])
+    return [(start, frequency) for start, frequency in found.tolist()]
+
+
+def _around(classes: NDArray[np.uint8], context: int) -> NDArray[np.int64]:
+    """The neighborhood of each class."""
+    distance, beside = divmod(context, 2)
+    around = np.zeros(classes.size, np.int64)
+    if beside:
+        around[1:] += classes[:-1]
+    if distance:
+        around[distance:] += classes[:-distance]
+    return around
 
 
 def choose(classes: NDArray[np.uint8]) -> tuple[int, float]:
@@ -127,13 +156,7 @@ def _price(classes: NDArray[np.uint8], context: int) -> float:
 
     The shares of a neighborhood multiply to one of gamma functions, in any order.
     """
-    distance, beside = divmod(context, 2)
-    around = np.zeros(classes.size, np.int64)
-    if beside:
-        around[1:] += classes[:-1]
-    if distance:
-        around[distance:] += classes[:-distance]
-    size = int(classes.max()) + 1
+    around, size = _around(classes, context), int(classes.max()) + 1
     counts = np.bincount(
         around * size + classes, minlength=size * (int(around.max()) + 1)
     )

@@ -34,11 +34,12 @@ def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
     """
     none: Classes = tuple(None for _ in shape)
     axes = [a for a, size in enumerate(shape) if size > 1]
-    if len(axes) < 2 or not 0 < np.count_nonzero(labels) < labels.size:
+    total = int(np.count_nonzero(labels))
+    if len(axes) < 2 or not 0 < total < labels.size:
         return none
     of = kept_counts.kept(labels, shape)
     kept = {a: kept_counts.count(of, a, none)[:, 0] for a in axes}
-    best, least = none, _position_bits(np.array([labels.size]), np.array([of.total]))
+    best, least = none, _position_bits(np.array([labels.size]), np.array([total]))
     if _is_even(kept, labels.size, least):
         return none
     least += _GROUP_BITS
@@ -76,10 +77,9 @@ def _is_even(kept: Kept, size: int, bits: float) -> bool:
 
 def _position_bits(sizes: NDArray[np.int64], kept: NDArray[np.int64]) -> float:
     """Bits of the positions of weights that are kept in groups of these sizes."""
-    left = sizes - kept
-    with np.errstate(divide="ignore", invalid="ignore"):
-        words = np.nan_to_num(kept * np.log2(sizes / kept)).sum()
-        words += np.nan_to_num(left * np.log2(sizes / left)).sum()
+    some, left = np.maximum(sizes, 1), sizes - kept
+    words = (kept * np.log2(some / np.maximum(kept, 1))).sum()
+    words += (left * np.log2(some / np.maximum(left, 1))).sum()
     return float(words)
 
 

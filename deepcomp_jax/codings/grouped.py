@@ -70,8 +70,7 @@ def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
     groups = grouping.groups(leaf.shape, classes)
     member, ranks, order = grouping.split(positions, groups)
     indices = (labels[positions[order]] - 1).astype(np.uint16)
-    low, symbols, gap_groups = _cut(member, ranks, groups.sizes)
-    gaps = np.bincount(gap_groups, minlength=groups.sizes.size)
+    low, symbols, gaps = _cut(member, ranks, groups.sizes)
     head = axis_classes.put(classes)
     head += b"".join(
         bits.put_varint(int(count))
@@ -87,7 +86,7 @@ def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
     models = symbol_models.put_tables(symbol_models.fit(of_table, leaf.negatives)[0])
     _, frequencies = symbol_models.get_tables(models, 0, len(of_table), leaf)
     segments = [
-        _counted(symbols, grouped_header.gap_models(groups.sizes, gaps), gap_groups),
+        _gap_segment(symbols, gaps, groups.sizes),
         rans.Segment(indices, rans.models(frequencies), tables[member], of_table),
     ]
     widths = grouped_header.widths(groups.sizes, gaps)[member]
@@ -101,40 +100,50 @@ def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
     return Plan(known + words + rans.overhead(words), write)
 
 
-def _counted(
-    symbols: NDArray[np.uint16], table: rans.Models, chosen: NDArray[np.uint8]
+def _gap_segment(
+    symbols: NDArray[np.uint16], gaps: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> rans.Segment:
-    """Gap symbols of groups, and how many of them there are."""
-    alphabet = symbol_models.CAP + 1
-    pairs = chosen.astype(np.uint16) * np.uint16(alphabet) + symbols
-    counts = bincount(pairs, table.frequencies.size)
-    return rans.Segment(symbols, table, chosen, counts.reshape(-1, alphabet))
+    """Gap symbols of groups, and how often each has which."""
+    counts = np.zeros((gaps.size, symbol_models.CAP + 1), np.int64)
+    for group, part in grouping.parts(gaps):
+        counts[group] = bincount(symbols[part], symbol_models.CAP + 1)
+    chosen = np.repeat(np.arange(gaps.size, dtype=np.uint8), gaps)
+    return rans.Segment(symbols, grouped_header.gap_models(sizes, gaps), chosen, counts)
 
 
 def _cut(
     member: NDArray[np.uint8], ranks: NDArray[np.int64], sizes: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.uint16], NDArray[np.uint8]]:
-    """Low bits of the gaps, gap symbols, and the group of each symbol.
-
-    How many bits are low depends on the number of symbols, and that, by the escapes,
-    on the low bits. More symbols never mean fewer escapes, so counting them again and
-    again ends at the least number that agrees with itself.
-    """
+) -> tuple[NDArray[np.uint64], NDArray[np.uint16], NDArray[np.int64]]:
+    """Low bits of the gaps, gap symbols, and how many of these each group has."""
     zeros = np.diff(ranks, prepend=-1) - 1
-    begins = np.flatnonzero(np.diff(member, prepend=255))
-    zeros[begins] = ranks[begins]
-    gaps = np.bincount(member, minlength=sizes.size)
+    low = np.zeros(zeros.size, np.uint64)
+    symbols: list[NDArray[np.uint16]] = [np.zeros(0, np.uint16)]
+    gaps = np.zeros(sizes.size, np.int64)
+    for group, part in grouping.parts(np.bincount(member, minlength=sizes.size)):
+        zeros[part.start] = ranks[part.start]
+        of_group, width = _cut_group(zeros[part], int(sizes[group]))
+        low[part] = zeros[part] & (1 << width) - 1
+        symbols.append(of_group)
+        gaps[group] = of_group.size
+    return low, np.concatenate(symbols), gaps
+
+
+def _cut_group(zeros: NDArray[np.int64], size: int) -> tuple[NDArray[np.uint16], int]:
+    """Gap symbols of a group of so many values, and how many bits of a gap are low.
+
+    How many are low depends on the number of symbols, and that, by the escapes, on the
+    low bits. More symbols never mean fewer escapes, so counting them again and again
+    ends at the least number that agrees with itself.
+    """
+    count, longest = zeros.size, int(zeros.max())
     while True:
-        widths = grouped_header.widths(sizes, gaps)[member]
-        units = zeros >> widths
-        escapes = units // symbol_models.CAP
-        before = gaps
-        gaps = np.bincount(member, escapes + 1, sizes.size).astype(np.int64)
-        if (gaps == before).all():
-            break
-    symbols = put_fillers(units, symbol_models.CAP)
-    low = (zeros & ((1 << widths.astype(np.int64)) - 1)).astype(np.uint64)
-    return low, symbols, np.repeat(member, escapes + 1)
+        width, before = symbol_models.low_bits(size, count), count
+        if longest >> width < symbol_models.CAP:
+            return (zeros >> width).astype(np.uint16), width
+        units = zeros >> width
+        count = zeros.size + int((units // symbol_models.CAP).sum())
+        if count == before:
+            return put_fillers(units, symbol_models.CAP), width
 
 
 # ---- reading ------------------------------------------------------------------------

@@ -94,11 +94,15 @@ def split(
     """
     if groups.sizes.size == 1:
         return np.zeros(positions.size, np.uint8), positions, np.arange(positions.size)
-    row, column = np.divmod(positions, groups.columns.size)
-    member = groups.rows[row] + groups.columns[column]
+    width = groups.columns.size
+    narrow = np.int32 if groups.rows.size * width < 1 << 31 else np.int64
+    places = positions.astype(narrow)
+    row = places // narrow(width)  # several times as fast as `np.divmod`
+    column = places - row * narrow(width)
+    member = groups.rows.take(row) + groups.columns.take(column)
     order = np.argsort(member, kind="stable")
-    member, row, column = member[order], row[order], column[order]
-    ranks = groups.ranks[column] if groups.ranks.size else column
+    member, row, column = member.take(order), row.take(order), column.take(order)
+    ranks = groups.ranks.take(column) if groups.ranks.size else column.astype(np.int64)
     for group, part in parts(np.bincount(member, minlength=groups.sizes.size)):
         ranks[part] += before(groups, group)[row[part]]
     return member, ranks, order

@@ -36,7 +36,6 @@ from deepcomp_jax.streams.counting import entropy
 
 MAX_LOW_BITS = 32
 FREE_BITS = 8  # of a gap symbol where nobody asks for a width
-_FEW = 1 << 12  # labels whose gaps are counted as soon as their indices have a code
 
 
 class Front(NamedTuple):
@@ -83,12 +82,10 @@ class Gaps(NamedTuple):
 def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
     """The stream of the indices, and a bit for each gap if not all gaps are equal."""
     del leaf
-    few = labels.size < _FEW
-    indices = huffman.least(counts[1:]) if few else huffman.estimate(counts[1:])
     first = common.positions(labels[: common.BLOCK])
     zeros = np.diff(first, prepend=-1)
     vary = bool((zeros != zeros[:1]).any())
-    return indices + float(vary * counts[1:].sum())
+    return float(huffman.least(counts[1:]) + vary * counts[1:].sum())
 
 
 def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from deepcomp_jax.device import rounding
 from deepcomp_jax.streams import rans
 
+WORTH_COMPILING = 1 << 15  # symbols; a network that has such a leaf has more of them
 WORTH_LOCK_STEP = 8  # lanes; fewer are faster one after the other, on the host
 
 _WIDTHS = rounding.WIDTHS[:3]  # lanes of a slice
@@ -60,7 +61,7 @@ def put_on_cpu(segments: Sequence[rans.Segment], lanes: int) -> rans.Emitted:
     """The same as `rans.put`, with the loop compiled if there is much to code."""
     size = sum(segment.symbols.size for segment in segments)
     pairs = max((segment.models.frequencies.size for segment in segments), default=0)
-    few = size < rounding.WORTH_COMPILING or lanes < WORTH_LOCK_STEP
+    few = size < WORTH_COMPILING or lanes < WORTH_LOCK_STEP
     if few or pairs >= _TABLE:
         return rans.put(segments, lanes)
     place = jax.local_devices(backend="cpu")[0]
@@ -70,11 +71,11 @@ def put_on_cpu(segments: Sequence[rans.Segment], lanes: int) -> rans.Emitted:
     ]
     for segment in reversed(segments):
         slices = _put_segment(segment, slices, lanes, place)
-    slices = [_drained(own) for own in slices]
+    given = [[*own.given, _words(own.state, own.lanes)] for own in slices]
     states = [
         np.asarray(own.state[0])[: own.lanes.stop - own.lanes.start] for own in slices
     ]
-    by_lane = [parts for own in slices for parts in zip(*own.given[::-1], strict=True)]
+    by_lane = [parts for own in given for parts in zip(*own[::-1], strict=True)]
     sizes = np.array([sum(map(len, parts)) for parts in by_lane])
     words = np.concatenate([part for parts in by_lane for part in parts])
     return rans.Emitted(np.concatenate(states), sizes, words)
@@ -113,7 +114,8 @@ def _pairs(segment: rans.Segment, part: slice, lanes: int) -> NDArray[np.uint16]
     own = pairs[: symbols.size]
     models, alphabet = segment.models.frequencies.shape
     if models > 1:
-        np.multiply(segment.chosen[part], alphabet, out=own, casting="unsafe")
+        own[:] = segment.chosen[part]
+        own *= np.uint16(alphabet)
         own += symbols.astype(np.uint16, copy=False)
     else:
         own[:] = symbols
@@ -132,13 +134,18 @@ def _put_steps(own: _Slice, table: jax.Array, pairs: NDArray[np.uint16]) -> _Sli
     return own._replace(state=state)
 
 
+def _words(state: _State, lanes: slice) -> list[NDArray[np.uint16]]:
+    """The words of each lane of a slice that are in the buffer."""
+    places = np.asarray(state[1])[: lanes.stop - lanes.start].tolist()
+    rows = np.asarray(state[2]).reshape(-1, _ROOM)[: len(places)]
+    return [row[at + 1 :] for row, at in zip(rows, places, strict=True)]
+
+
 def _drained(own: _Slice) -> _Slice:
     """A slice with an empty buffer, its words on the host."""
     x, here, words = own.state
-    places = np.asarray(here)[: own.lanes.stop - own.lanes.start].tolist()
-    rows = np.asarray(words).reshape(-1, _ROOM)[: len(places)]
     # Copies, for the buffer is written over.
-    given = [row[at + 1 :].copy() for row, at in zip(rows, places, strict=True)]
+    given = [row.copy() for row in _words(own.state, own.lanes)]
     here = jax.device_put(np.full(here.size, _ROOM - 1, np.int32), here.device)
     return own._replace(state=(x, here, words), given=[*own.given, given])
 

@@ -3,6 +3,8 @@
     codebook = varint 4 n, n entries
              | varint 4 n + 1, step, varint a                 a grid
              | varint 4 n + 2, step, varint a, n bits         a grid with gaps
+             | varint 4 r + 3, step, varint first, varint length - 1,
+               r - 1 times: varint gap - 1, varint length - 1   a grid in r runs
 
 Format notes:
 
@@ -10,6 +12,10 @@ Format notes:
   leaf that a codebook is in says which.
 - The entries of a grid are step times -a to -1 and 1 to n - a, rounded once, but those
   whose bit is 0. One of the bits is 0.
+- In runs, factors are numbered without 0: ... -2, -1, 1, 2, 3 ... have the *places* -2,
+  -1, 0, 1, 2. The first run begins at place f / 2 if its varint f is even, at
+  -(f + 1) / 2 if it is odd; the others after a gap. A value that is far from all others
+  takes a few bytes so, and not a bit for each multiple of the step up to it.
 """
 
 import numpy as np
@@ -23,7 +29,8 @@ from deepcomp_jax.streams import bits
 
 MAX_ENTRIES = MAX_CODEBOOK  # C22
 MAX_FACTOR = 1 << 16  # of the step of a grid (C24)
-_LIST, _GRID, _GAPPED = range(3)  # how a codebook is written
+MAX_FAR_FACTOR = 1 << 28  # of one in runs
+_LIST, _GRID, _GAPPED, _RUNS = range(4)  # how a codebook is written
 
 
 # ---- both ---------------------------------------------------------------------------
@@ -49,7 +56,7 @@ def storages(dtype: np.dtype) -> tuple[np.dtype, ...]:
 
 def _grid(step: np.ndarray, factors: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Multiples of a step, rounded once."""
-    # A step of 24 bits times a factor of 16 is exact in float64.
+    # A step of 24 bits times a factor of 29 is exact in float64.
     with np.errstate(invalid="ignore", over="ignore"):
         return _cast(step.astype(np.float64) * factors, dtype)
 
@@ -107,17 +114,35 @@ def _put_grid(codebook: np.ndarray, step: np.ndarray) -> bytes:
     wide = codebook.astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         factors = np.rint(wide / step.astype(np.float64))
-    if not np.abs(factors).max() <= MAX_FACTOR:
+    if not 1 <= np.abs(factors).min() <= np.abs(factors).max() <= MAX_FAR_FACTOR:
         return b""
     if not _same(codebook, _grid(step, factors, codebook.dtype)):
         return b""
+    factors = factors.astype(np.int64)
+    count, runs = _put_runs(factors)
+    found = [bits.put_varint(4 * count + _RUNS) + little(step) + runs]
     below, above = int(max(-factors[0], 0)), int(max(factors[-1], 0))
-    mask = np.isin(_span(below, above), factors)
-    kind, flags = _GRID, b""
-    if not mask.all():
-        kind, flags = _GAPPED, bits.pack_fixed(mask.astype(np.uint8), 1)
-    head = bits.put_varint(4 * mask.size + kind)
-    return head + little(step) + bits.put_varint(below) + flags
+    if max(below, above) <= MAX_FACTOR:
+        mask = np.isin(_span(below, above), factors)
+        kind, flags = _GRID, b""
+        if not mask.all():
+            kind, flags = _GAPPED, bits.pack_fixed(mask.astype(np.uint8), 1)
+        head = bits.put_varint(4 * mask.size + kind)
+        found.insert(0, head + little(step) + bits.put_varint(below) + flags)
+    return min(found, key=len)
+
+
+def _put_runs(factors: NDArray[np.int64]) -> tuple[int, bytes]:
+    """How many runs of neighbors there are in factors, and what they take in a file."""
+    places = factors - (factors > 0)
+    ends = np.flatnonzero(np.diff(places, append=places[-1] + 2) > 1)
+    lengths = np.diff(ends, prepend=-1)
+    gaps = np.diff(places)[ends[:-1]] - 1
+    first = int(places[0])
+    numbers = [2 * first if first >= 0 else -2 * first - 1, int(lengths[0]) - 1]
+    for gap, length in zip(gaps.tolist(), lengths[1:].tolist(), strict=True):
+        numbers += [gap - 1, length - 1]
+    return lengths.size, b"".join(map(bits.put_varint, numbers))
 
 
 # ---- reading ------------------------------------------------------------------------
@@ -145,13 +170,14 @@ def get(
         pos, raw = get_bytes(data, pos, size * storage.itemsize)
         with np.errstate(invalid="ignore"):
             codebook = from_little(raw, storage).astype(dtype)
-    elif kind in (_GRID, _GAPPED):
+    else:
         pos, raw = get_bytes(data, pos, storage.itemsize)
-        pos, factors = _get_factors(data, pos, size, gapped=kind == _GAPPED)
+        if kind == _RUNS:
+            pos, factors = _get_runs(data, pos, size)
+        else:
+            pos, factors = _get_factors(data, pos, size, gapped=kind == _GAPPED)
         _check_entries(factors.size, start)
         codebook = _grid(from_little(raw, storage)[0], factors, dtype)
-    else:
-        raise FormatError("a codebook of kind 3", offset=start, clause="C24")
     if wrong := problem(codebook):
         raise FormatError(wrong.message, offset=start, clause=wrong.clause)
     return pos, codebook
@@ -184,3 +210,27 @@ def _get_factors(
             clause="C24",
         )
     return pos, factors[mask[:size]]
+
+
+def _get_runs(data: bytes, pos: int, count: int) -> tuple[int, NDArray[np.int64]]:
+    """The position after the end of so many runs, and the factors of a grid in them."""
+    start = pos
+    if not count:
+        raise FormatError("a grid in no runs", offset=start, clause="C24")
+    pos, first = bits.get_varint(data, pos, clause="C3")
+    place = -(first + 1) // 2 if first % 2 else first // 2
+    runs, entries = list[NDArray[np.int64]](), 0
+    for run in range(count):
+        if run:
+            pos, gap = bits.get_varint(data, pos, clause="C3")
+            place += gap + 1
+        pos, more = bits.get_varint(data, pos, clause="C3")
+        _check_entries(entries := entries + more + 1, start)
+        if not -MAX_FAR_FACTOR <= place < MAX_FAR_FACTOR - more:
+            raise FormatError(
+                f"a run from place {place} on", offset=start, clause="C24"
+            )
+        runs.append(np.arange(place, place + more + 1))
+        place += more + 1
+    places = np.concatenate(runs)
+    return pos, places + (places >= 0)

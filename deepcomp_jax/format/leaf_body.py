@@ -132,7 +132,7 @@ def _put_labels(
     for part in range(parts.number):
         known = described(parts.shape(part), codebook)
         own = flat[parts.span(part)].astype(known.dtype, copy=False)
-        coding, body = codings.encode(own, known, coding, leaf.gap_bits, put)
+        coding, body = codings.encode(own, known, coding, leaf.gap_bits, put=put)
         bodies.append(body)
     return coding or "packed", tuple(bodies)
 

@@ -64,12 +64,12 @@ def put(values: np.ndarray, encode: Encode = rans.encode) -> bytes:
         True
     """
     planes = plane_words.split(values)
-    plans = list(map(_plan, planes))
+    plans = [_plan(plane)[0] for plane in planes]
     heads = [plane_heads.put(plan) for plan in plans]
-    stored: list[bytes] = []
+    stored: list[memoryview] = []
     segments: list[rans.Segment] = []
     for plane, plan in zip(planes, plans, strict=True):
-        stored += [plane[own].tobytes() for own in plan.parts(plane.size, coded=False)]
+        stored += [plane[own].data for own in plan.parts(plane.size, coded=False)]
         if plan.symbols[1] > 1:
             own = [plane[own] for own in plan.parts(plane.size, coded=True)]
             symbols = own[0] if len(own) == 1 else np.concatenate(own)
@@ -82,17 +82,18 @@ def estimate(values: np.ndarray) -> float:
     """About how many bits `put` would take, in a fraction of its time."""
     coded, others = 0.0, 0
     for plane in plane_words.split(values):
-        plan = _plan(plane)
-        own = plan.parts(plane.size, coded=True)
-        if plan.symbols[1] > 1:
-            counts = sum(bincount(plane[part], plane_heads.SYMBOLS) for part in own)
-            coded += rans.estimate(np.atleast_2d(counts), plan.models)
+        plan, counts = _plan(plane)
+        coded += rans.estimate(counts[None], plan.models)
         others += len(plane_heads.put(plan)) + plan.length(plane.size, coded=False)
     return coded + (rans.overhead(coded) if coded else 0) + 8 * others
 
 
-def _plan(plane: NDArray[np.uint8]) -> Plane:
-    """How a plane takes the fewest bits, but for gains that are not worth the time."""
+def _plan(plane: NDArray[np.uint8]) -> tuple[Plane, NDArray[np.int64]]:
+    """How a plane takes the fewest bits, but for gains that are not worth the time.
+
+    Returns:
+        The plane, and how often each byte is in the blocks that are coded, int64[256].
+    """
     sizes = np.array([own.size for own in plane_words.blocks(plane)])
     coded = np.ones(sizes.size, bool)
     # Most blocks of mantissas are noise, and a few of their bytes tell.
@@ -101,11 +102,13 @@ def _plan(plane: NDArray[np.uint8]) -> Plane:
         coded &= _entropies(counts) < most * counts.sum(axis=1)
     # Blocks that one model for all of them does not suit are stored after all.
     coded[coded] = _ideal(counts[coded]) < 8 * (1 - _WORTH) * sizes[coded]
-    plan = Plane(symbol_models.quantize(counts[coded].sum(axis=0)), coded)
-    bits_of = _ideal(counts[coded]).sum() * _MARGIN[0] + _MARGIN[1]
-    if bits_of + 8 * len(plane_heads.put(plan)) < 8 * sizes[coded].sum():
-        return plan
-    return Plane(np.zeros(plane_heads.SYMBOLS, np.uint8), np.zeros(sizes.size, bool))
+    total = counts[coded].sum(axis=0)
+    plan = Plane(symbol_models.quantize(total), coded)
+    bits_of = rans.estimate(total[None], plan.models) * _MARGIN[0] + _MARGIN[1]
+    if bits_of + 8 * len(plane_heads.put(plan)) < 8 * total.sum():
+        return plan, total
+    nothing = np.zeros_like(total)
+    return Plane(nothing.astype(np.uint8), np.zeros_like(coded)), nothing
 
 
 def _counts(

@@ -50,10 +50,11 @@ def test_cut_classes_are_rejected(axes: list[list[int] | None]):
 def test_the_price_is_what_a_stream_takes(most: int, context: int, data: st.DataObject):
     own = data.draw(st.lists(st.integers(0, most), min_size=1, max_size=300))
     own[0] = most
-    learner = axis_classes.Learner(most, context)
-    spent = sum(12 - math.log2(size) for _, size in map(learner.interval, own))
+    classes = np.array(own, np.uint8)
+    intervals = axis_classes.intervals(classes, most, context)
+    spent = sum(12 - math.log2(size) for _, size in intervals)
     # Rounding to frequencies and the least of 1 cost little.
-    price = axis_classes._price(np.array(own, np.uint8), context)
+    price = axis_classes._price(classes, context)
     assert price == pytest.approx(spent, rel=0.02, abs=0.5)
 
 

@@ -367,7 +367,8 @@ def test_a_few_bytes_take_no_more_memory_than_their_labels(shape: tuple[int, ...
 def test_decoding_takes_little_more_memory_than_its_result(name: str, density: float):
     rng = np.random.default_rng(0)
     size = 1 << 20
-    labels = (rng.random(size) < density) * rng.integers(1, 17, size, np.uint8)
+    labels = np.where(rng.random(size) < density, rng.integers(1, 17, size), 0)
+    labels = labels.astype(np.uint8)
     leaf = Leaf((1024, 1024), 16, 8)
     body = codings.ALL[name].encode(labels, leaf)
     lookup = np.arange(17, dtype=np.float32)
@@ -381,7 +382,7 @@ def test_decoding_takes_little_more_memory_than_its_result(name: str, density: f
 
 def test_prices_are_those_of_the_models():
     rng = np.random.default_rng(0)
-    labels = (rng.random(4000) < 0.2) * rng.geometric(0.4, 4000).clip(1, 6)
+    labels = np.where(rng.random(4000) < 0.2, rng.geometric(0.4, 4000).clip(1, 6), 0)
     leaf = Leaf((40, 100), 6, 3)
     found = codings.prices(labels, leaf, at=np.arange(4000))
     index = found.indices[found.table, np.maximum(labels - 1, 0)]

@@ -1,13 +1,15 @@
 """The compiled loop that codes rANS streams writes what the one in NumPy writes."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepcomp_jax.device import rans_coding, rounding
+from deepcomp_jax import codings, device
+from deepcomp_jax.device import rans_coding
 from deepcomp_jax.streams import rans
 from tests.support import strategies
 
@@ -15,7 +17,7 @@ from tests.support import strategies
 def check_alike(segments: list[rans.Segment], lanes: int) -> None:
     """Both loops write the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounding, "WORTH_COMPILING", 0)
+        patch.setattr(rans_coding, "WORTH_COMPILING", 0)
         patch.setattr(rans_coding, "WORTH_LOCK_STEP", 0)
         compiled = rans.encode(segments, lanes=lanes, put=rans_coding.put_on_cpu)
     assert compiled == rans.encode(segments, lanes=lanes)
@@ -61,6 +63,14 @@ def test_divisions_are_exact_near_every_border(frequency: int) -> None:
     check_alike([rans.Segment(symbols, table, np.zeros_like(symbols))], 500)
 
 
+def test_symbols_of_many_models() -> None:
+    table = rans.models(np.full((63, 64), 64))
+    rng = np.random.default_rng(0)
+    symbols, chosen = rng.integers(0, (64, 63), (9000, 2)).T
+    segment = rans.Segment(symbols.astype(np.uint8), table, chosen.astype(np.uint8))
+    check_alike([segment], 70)
+
+
 def test_more_models_than_a_table_holds_are_left_to_the_host() -> None:
     table = rans.models(np.full((20, 1024), 4))
     rng = np.random.default_rng(0)
@@ -72,8 +82,24 @@ def test_more_models_than_a_table_holds_are_left_to_the_host() -> None:
 def test_all_streams_share_three_programs(
     monkeypatch: pytest.MonkeyPatch, compiled: Callable[[], int]
 ) -> None:
-    monkeypatch.setattr(rounding, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(rans_coding, "WORTH_COMPILING", 0)
     for lanes in range(10, 3000, 170):
         segments = [drawn([2048, 2000, 48], lanes * 3), drawn([1, 4095], lanes + 7)]
         rans.encode(segments, lanes=lanes, put=rans_coding.put_on_cpu)
     assert compiled() == 3
+
+
+@pytest.mark.usefixtures("even_few_lanes")
+def test_threads_may_code_and_decode_at_the_same_time() -> None:
+    rng = np.random.default_rng(0)
+    leaf = codings.Leaf((60, 70), 7, 3)
+    lookup = np.arange(8, dtype=np.float32)
+    given = [rng.integers(0, 8, 4200).astype(np.uint8) for _ in range(24)]
+    given += [own * (rng.random(4200) < 0.2) for own in given]
+    alone = [codings.encode(own, leaf) for own in given]
+    with ThreadPoolExecutor(8) as pool:
+        bodies = list(pool.map(lambda own: device.encode(own, leaf), given))
+        back = pool.map(lambda own: device.values(own[0], own[1], leaf, lookup), bodies)
+        values = [np.asarray(own).ravel() for own in back]
+    assert bodies == alone
+    np.testing.assert_array_equal(values, given)

@@ -264,6 +264,27 @@ def test_nonzero_and_unique_in_any_dtype(dtype: np.dtype, copies: int):
     assert (tensor.kept, tensor.unique) == (6, 3 if finite else 4)
 
 
+@pytest.mark.spec("A1", "A2")
+@pytest.mark.parametrize("name", ["bfloat16", "float32", "complex64"])
+def test_values_in_planes(name: str):
+    """All are stored: the byte of the exponent by a model, the others as they are."""
+    (dtype,) = (dtype for dtype in container.DTYPES if dtype.name == name)
+    halves = 2 if dtype.kind == "c" else 1
+    weights = np.random.default_rng(0).normal(scale=0.02, size=6000 * halves)
+    weights = weights.astype("float32" if halves == 2 else dtype).view(dtype)
+    data = container.dumps(Compressed(0, (DenseLeaf(weights),), ()))
+    (tensor,) = account.account(data).tensors
+    assert (tensor.coding, tensor.kept) == ("planes", np.count_nonzero(weights))
+    assert tensor.size == tensor.stored == 6000
+    planes = dtype.itemsize // halves
+    assert tensor.parts.values == 8 * 6000 * halves * (planes - 1)  # all but the first
+    assert 2 * 6000 * halves < tensor.parts.indices < 5 * 6000 * halves
+    assert 0.9 * tensor.parts.indices < tensor.ideal < 1.1 * tensor.parts.indices
+    assert tensor.parts.positions == tensor.gaps == tensor.clusters == 0
+    row = account.table(account.account(data))[0]
+    assert (row.kept, row.weight_bits, row.gap_bits) == (1, 8 * dtype.itemsize, None)
+
+
 def test_report():
     lines = str(ACCOUNT).splitlines()
     assert str(ACCOUNT) == account.format(ACCOUNT)

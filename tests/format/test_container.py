@@ -42,6 +42,12 @@ def shared(
     return Compressed({"w": 0}, (SharedLeaf(labels, 0, coding),), (codebook,))
 
 
+def noise(size: int) -> np.ndarray:
+    """Values of any bits, float32, that planes of bytes do not suit."""
+    bits = np.random.default_rng(0).integers(1, 2**32, size, np.uint32)
+    return bits.view(np.float32)
+
+
 def assert_equal(found: Compressed, given: Compressed) -> None:
     """Equal in types, order of keys, dtypes, shapes and every bit."""
     assert repr(found.structure) == repr(given.structure)
@@ -191,9 +197,43 @@ def test_a_grid_takes_a_few_bytes():
         for dtype in container.DTYPES[9:13]:
             entries = np.array(factors, dtype) / dtype.type(8)
             assert len(codebook_header.put(entries)[1]) == size
+        far = [-3, -2, -1, 1, 2, 3, 4096]  # two for the gap, one for each run
+        assert len(codebook_header.put(np.array(far, dtype) / dtype.type(8))[1]) == 8
     # A step of 0.1 is in no narrower dtype.
     tenths = np.float32(0.1) * np.arange(1, 9, dtype=np.float32)
     assert len(codebook_header.put(tenths)[1]) == 6
+
+
+@pytest.mark.spec("C24")
+@given(st.lists(st.tuples(st.integers(1, 2**20), st.integers(1, 40)), min_size=1))
+def test_a_grid_in_runs_comes_back(runs: list[tuple[int, int]]):
+    """Of float64, in which nothing is rounded; from a factor far below zero on."""
+    place, factors = -sum(gap for gap, _ in runs) // 2, list[int]()
+    for gap, length in runs:
+        place += gap
+        factors += range(place, place + length)
+        place += length
+    kept = [factor for factor in factors if factor]
+    entries = 3.0 * np.array(kept, np.float64)
+    storage, data = codebook_header.put(entries)
+    end, back = codebook_header.get(data, 0, entries.dtype, storage)
+    assert end == len(data)
+    assert back.tolist() == entries.tolist()
+    # Three bytes for a gap and one for a length; eight for all that is in front.
+    if 3.0 in np.abs(entries) or 3.0 in np.diff(entries):
+        assert len(data) <= 8 + 4 * len(runs)
+
+
+@pytest.mark.spec("C24")
+def test_a_grid_in_runs_ends_somewhere():
+    """A factor of 2**28 takes four bytes, and one more has no grid any more."""
+    near = np.arange(1, 40) / 2
+    for far, size in ((2.0**27, 10), (2.0**27 + 0.5, 2 + 8 * 40)):
+        entries = np.append(near, far)
+        storage, data = codebook_header.put(entries)
+        assert len(data) == size
+        _, back = codebook_header.get(data, 0, entries.dtype, storage)
+        assert back.tolist() == entries.tolist()
 
 
 @pytest.mark.spec("C40")
@@ -207,8 +247,8 @@ def test_a_dense_leaf_is_never_larger_than_raw(values: np.ndarray):
 @pytest.mark.spec("C40")
 @pytest.mark.parametrize("kept", range(0, 100, 9))
 def test_a_sparse_leaf_is_one_that_is_smaller_so(kept: int):
-    values = np.zeros(100, np.float32)
-    values[:kept] = 1
+    values = noise(100)
+    values[kept:] = 0
     (entry,) = container.read_header(container.dumps(dense(values))).leaves
     is_sparse = entry.layout.coding == 1
     assert is_sparse == (entry.size < values.nbytes)
@@ -446,7 +486,7 @@ def path(tmp_path: Path) -> Path:
     leaves = (
         DenseLeaf(np.arange(5)),
         SharedLeaf(np.arange(6000, dtype=np.uint16).reshape(2, 3000) % 4, 0, "packed"),
-        DenseLeaf(np.arange(300, dtype=np.float32)),
+        DenseLeaf(noise(300)),
     )
     network = Compressed({"a": 0, "b": {"w": 1, "z": 2}}, leaves, (FLOAT32,))
     files.write(tmp_path / "m.dcz", container.dumps(network))

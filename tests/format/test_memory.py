@@ -20,6 +20,7 @@ from tests.support.vector_parts import (
     LEAF,
     ORDER0,
     PACKED,
+    PLANES,
     RAW,
     RELATIVE,
     SPARSE,
@@ -46,7 +47,7 @@ def file(own: Body, parts: int = 1) -> bytes:
     Its codebook, if its coding has one, is of 1.0 and the next number.
     """
     codebook, storage = b"", None
-    if own.coding not in (RAW, SPARSE):
+    if own.coding not in (RAW, SPARSE, PLANES):
         codebook = vector_parts.book(bytes.fromhex("803f813f"), 2)
         storage = BFLOAT16
     shape = parts * own.shape[0], *own.shape[1:]
@@ -95,6 +96,14 @@ def sparse(n: int) -> Body:
     return Body(SPARSE, (n,), vector_parts.gaps(b"\0", 0))
 
 
+def planes(n: int) -> Body:
+    """All values are 0.0078125: one of their two bytes has a model, the other none."""
+    blocks = -(-n // 2**14)
+    flags = np.packbits(np.ones(blocks, bool)).tobytes() if blocks > 1 else b""
+    heads = b"\2\x3c\xff\xf0" + flags + b"\1\0" + flags
+    return Body(PLANES, (n,), heads + states(0, 32))
+
+
 def packed(n: int) -> Body:
     """All values are zero, in two bits each."""
     return Body(PACKED, (n,), bytes(-(-2 * n // 8)))
@@ -109,6 +118,7 @@ BODIES: dict[str, Callable[[int], Body]] = {
     "raw": raw,
     "packed": packed,
     "sparse": sparse,
+    "planes": planes,
     "relative": relative,
     "order0": order0,
     "grouped": grouped,
@@ -142,7 +152,7 @@ def peak(read: Callable[[Path], Any], path: Path, data: bytes) -> int:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", BODIES)
 def test_a_value_takes_no_more_than_is_counted(name: str, reader: str, tmp_path: Path):
-    n = 1 << 17
+    n = 1 << 18  # of which compiled loops, with arrays of their own, decode all or none
     data = [file(BODIES[name](size)) for size in (n, 2 * n)]
     assert name in ("raw", "packed") or len(data[1]) < 250
     few, many = (peak(READERS[reader], tmp_path / "m.dcz", own) for own in data)
@@ -171,7 +181,8 @@ def test_a_value_of_a_leaf_in_parts_takes_its_own_bytes(
 @pytest.mark.spec("C47", "C31")
 @pytest.mark.usefixtures("even_few_lanes")
 @pytest.mark.parametrize(
-    "name", [name for name in BODIES if name.startswith(("order0", "grouped"))]
+    "name",
+    [name for name in BODIES if name.startswith(("order0", "grouped", "planes"))],
 )
 def test_nor_does_it_in_the_compiled_loop(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,12 +18,12 @@ from deepcomp_jax._types import Compressed, DenseLeaf
 from deepcomp_jax.format import container, reader, source
 from tests.support import small_parts
 
-VALUES = [np.arange(500), np.arange(2000.0).reshape(5, 400)]
+VALUES = list(np.random.default_rng(0).integers(1, 2**63, (2, 5, 400)))  # noise
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file of two leaves, the second in five parts if those are small."""
+    """A file of two leaves, each of five parts."""
     network = Compressed([0, 1], tuple(map(DenseLeaf, VALUES)), ())
     with small_parts.limited(1000, 400):
         (tmp_path / "m.dcz").write_bytes(container.dumps(network))

@@ -183,6 +183,23 @@ def test_uniform(values: list[float], scale: float, max_error: float):
     assert factors == pytest.approx(np.rint(factors), rel=2e-3, abs=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("max_error", [1e-6, 1e-4, 0.03, 0.5])
+def test_uniform_of_many_values(dtype: str, max_error: float):
+    """Also where multiples are far more than values, for an outlier."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal(200_000)
+    weights[::50] *= 1000
+    weights = weights.astype(np.dtype(dtype)).astype(np.float64)
+    codebook = share.uniform(max_error)(weights.astype(np.dtype(dtype)), None)
+    step = 2 * max_error * math.sqrt(np.square(weights).mean())
+    exact = float(np.diff(codebook).min())
+    factors = np.rint(codebook / exact)
+    assert step * (1 - 2**-10) <= exact <= step
+    np.testing.assert_allclose(codebook, factors * exact, rtol=1e-9)
+    np.testing.assert_array_equal(factors, np.unique(np.rint(weights / exact)))
+
+
 @pytest.mark.parametrize("max_error", [0.0, -1.0, 1.0, math.nan, math.inf])
 def test_errors_that_are_none(max_error: float):
     with pytest.raises(ValueError, match="must be above 0 and below 1"):

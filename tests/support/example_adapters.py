@@ -334,8 +334,9 @@ def run_intervals(text: str) -> str:
     """`most`, `context` and `classes ...` to `starts ...` and `frequencies ...`."""
     fields = _numbers(text)
     (most,), (context,) = fields["most"], fields["context"]
-    reader, writer = (axis_classes.Learner(most, context) for _ in range(2))
-    found = [writer.interval(symbol) for symbol in fields["classes"]]
+    reader = axis_classes.Learner(most, context)
+    classes = np.array(fields["classes"], np.uint8)
+    found = axis_classes.intervals(classes, most, context)
     assert [reader.find(start + size - 1) for start, size in found] == found
     assert reader.seen == fields["classes"]
     starts, frequencies = zip(*found, strict=True)

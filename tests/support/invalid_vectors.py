@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from deepcomp_jax.format.leaf_header import CODINGS
-from deepcomp_jax.streams import huffman
+from deepcomp_jax.streams import huffman, rans
 from deepcomp_jax.streams.bits import put_varint as varint
 from tests.support import vector_parts as parts
 from tests.support.vector_parts import (
@@ -56,6 +56,7 @@ def invalid() -> Iterator[tuple[str, bytes]]:
     yield from _parts()
     yield "C46-65-leaves", many_classes(65)
     yield from _bodies()
+    yield from _planes()
     yield from _gaps()
     yield from _huffman()
     yield from _models()
@@ -220,7 +221,12 @@ def _codebooks() -> Iterator[tuple[str, bytes]]:
         ("grid-that-rounds-to-one-value", "003c", (0, 2050)),
     ]:
         yield f"C23-{name}", used(grid(bytes.fromhex(step), sizes))
-    yield "C24-kind-3", used(b"\3")
+    yield "C22-runs-of-32769", used(parts.runs(ONE, 0, 2**14, 0, 2**14 - 1, count=2))
+    yield "C23-runs-that-overflow", used(parts.runs(ONE, 2**18, 0, count=1))
+    yield "C24-no-runs", used(parts.runs(ONE, count=0))
+    yield "C24-run-before-the-first-place", used(parts.runs(ONE, 2**29 + 1, 0, count=1))
+    yield "C24-run-beyond-the-last-place", used(parts.runs(ONE, 2**29 - 2, 1, count=1))
+    yield "C24-gap-of-62-bits", used(parts.runs(ONE, 0, 0, 2**62, 0, count=2))
     yield "C24-more-below-than-factors", used(varint(4 * 2 + 1) + ONE + b"\3")
     yield "C24-factor-65537", used(grid(ONE, (0, 2**16 + 1), b""))
     yield "C24-factor-minus-65537", used(grid(ONE, (2**16 + 1, 1), b""))
@@ -391,6 +397,46 @@ def _bodies() -> Iterator[tuple[str, bytes]]:
     yield "L4-packed", leaf(b"\xc0", (1,), PACKED, k=2)
     yield "L4-relative", leaf(zero + SECOND, (1,), RELATIVE, k=1)
     yield "L4-empty-codebook", leaf(zero + ZERO, (1,), RELATIVE, k=0)
+
+
+def _planes() -> Iterator[tuple[str, bytes]]:
+    """Faults in bodies of values as planes of bytes: mostly of three uint8."""
+    ends, codes, model = b"\2\5", b"\xff\xf0", rans.models(np.array([[2048] * 2]))
+    three = rans.Segment(np.array([0, 1, 0], np.uint16), model, np.zeros(3, np.uint8))
+    stream = rans.encode([three])
+    for name, body in {
+        "V1-stored-cut": b"\0\1\2",
+        "V1-stored-goes-on": b"\0\1\2\3\4",
+        "V1-no-first-symbol": b"\1",
+        "V1-one-symbol-goes-on": b"\1\7\0",
+        "V1-table-cut": ends + codes[:1],
+        "V1-stream-goes-on": ends + codes + stream + b"\0",
+        "V5-no-head": b"",
+        "V5-not-shortest": b"\x81\0\7",
+        "V5-cut": b"\x80",
+        "V6-two-symbols-from-255-on": b"\2\xff" + codes + stream,
+        "V6-257-symbols": b"\x81\2\0" + bytes([255]) * 193,
+        "V6-symbols-of-63-bits": b"\xff" * 8 + b"\x7f\0",
+        "V7-first": ends + b"\3\xf0" + stream,
+        "V7-last": ends + b"\xfc\0" + stream,
+        "V9-table": ends + b"\xff\xf1" + stream,
+        "E2-planes": ends + codes,
+        "E6-planes": ends + codes + stream[:-1],
+        "E8-planes": ends + codes + stream[:-1] + bytes([stream[-1] ^ 1]),
+    }.items():
+        yield name, leaf(body, (3,), PLANES, dtype=5)
+    for name, body in {
+        "V1-flags-cut": b"\1\7",
+        "V8-no-block": b"\1\7\0",
+        "V9-flags": b"\1\7\xe0",
+    }.items():
+        yield name, leaf(body, (2**14 + 1,), PLANES, dtype=5)  # of two blocks
+    second = b"\0\2\xff" + codes
+    yield "V5-second-plane-cut", leaf(second[:1], (2,), PLANES, dtype=INT16)
+    yield "V6-second-plane", leaf(second, (2,), PLANES, dtype=INT16)
+    yield "C34-planes", leaf(b"\0", (0,), PLANES)
+    yield "C36-planes-stored", leaf(b"\0\1\2", (2,), PLANES, dtype=BOOL)
+    yield "C36-planes-one-symbol", leaf(b"\1\2", (2,), PLANES, dtype=BOOL)
 
 
 def _gaps() -> Iterator[tuple[str, bytes]]:

@@ -66,6 +66,11 @@ def grid(step: bytes, sizes: tuple[int, int], flags: bytes | None = None) -> byt
     return varint(4 * (below + above) + kind) + step + varint(below) + (flags or b"")
 
 
+def runs(step: bytes, *numbers: int, count: int) -> bytes:
+    """A grid in runs: its first place, a length, and a gap and a length for each."""
+    return varint(4 * count + 3) + step + b"".join(map(varint, numbers))
+
+
 def ones(k: int) -> bytes:
     """A float16 codebook of k entries: 1.0 and the next ones above it."""
     entries = np.arange(0x3C00, 0x3C00 + k, dtype="<u2")
@@ -168,8 +173,7 @@ def classes(
         most, chosen = max(own) + more, context
         if chosen is None:
             chosen, _ = axis_classes.choose(np.array(own, np.uint8))
-        learner = axis_classes.Learner(most, chosen)
-        intervals += map(learner.interval, own)
+        intervals += axis_classes.intervals(np.array(own, np.uint8), most, chosen)
         head += bytes([most]) + varint(chosen)
     return head + (rans.encode_each(intervals) if present else b"")
 
