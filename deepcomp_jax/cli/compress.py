@@ -10,6 +10,9 @@ from typing import Any
 from deepcomp_jax.cli import common, signals
 from deepcomp_jax.cli.progress import Meter, progress
 
+_LOWER = 0.998  # of what should be just right is aimed at next
+_LEAST = 0.5  # of the limit; a plan that has to aim lower does not meet it
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of the verb."""
@@ -118,9 +121,7 @@ def _write(
     if args.bits_per_weight is not None:
         limit = int(args.bits_per_weight * values / 8)
     if limit is not None:
-        return budget.write_within(
-            output, tree, limit, metadata=metadata, progress=meter
-        )
+        return _write_within(output, tree, metadata, limit, meter)
     rules = None
     if args.lossless:
         rules = []
@@ -129,3 +130,27 @@ def _write(
     elif args.max_relative_error is not None:
         rules = budget.plan(tree, max_relative_error=args.max_relative_error)
     return api.write(output, tree, rules, metadata=metadata, progress=meter)
+
+
+def _write_within(
+    output: Path, tree: Any, metadata: dict[str, str], limit: int, meter: Meter
+) -> int:
+    """Writes a file of at most so many bytes.
+
+    A plan meets a number of bytes to about 1 %. If the file has more than the limit,
+    the next plan aims as much lower.
+    """
+    from deepcomp_jax import api, budget
+    from deepcomp_jax.api.streaming import TooLarge
+
+    aim = limit
+    while True:
+        rules = budget.plan(tree, max_bytes=aim)
+        try:
+            return api.write(
+                output, tree, rules, max_bytes=limit, metadata=metadata, progress=meter
+            )
+        except TooLarge as error:
+            aim = int(aim * limit / error.size * _LOWER)
+            if aim < limit * _LEAST:
+                raise
