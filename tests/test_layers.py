@@ -19,7 +19,8 @@ LAYERS = [
     {"format", "rules", "kmeans"},
     {"account", "device", "fold", "prune", "share"},
     {"rate", "rate_loss", "api"},
-    {"budget"},
+    {"budget", "checkpoints"},
+    {"cli"},
     {"__init__"},
 ]
 DEVICE = {

@@ -1,83 +1,51 @@
-"""Checkpoints in the formats of others: safetensors, orbax, npz, msgpack, and dcz.
+"""Checkpoints of other formats: opened without reading them, written leaf by leaf.
 
-    open     a checkpoint whose leaves are read when they are asked for
-    write    a pytree into a checkpoint, leaf after leaf where the format allows it
-
-A checkpoint is a tree of leaves that have `shape`, `dtype` and `__array__`, which is
-what `dc.write` takes: so no checkpoint need fit into memory.
+`open` and `write` know `.safetensors` files, folders of them with an index, `.npz`
+archives, `.msgpack` files of Flax, folders of Orbax, and `.dcz` files. Values are read
+when they are asked for, so the memory is that of about one leaf. Orbax needs the extra
+`pip install "deepcomp-jax[checkpoints]"`; the others need nothing.
 """
 
-import contextlib
 from collections.abc import Mapping
-from os import PathLike
+from importlib import import_module
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax._errors import listed
-from deepcomp_jax.checkpoints import dcz, msgpack, npz, orbax, safetensors
-from deepcomp_jax.checkpoints.common import Checkpoint as Checkpoint
-from deepcomp_jax.checkpoints.common import CheckpointError as CheckpointError
-from deepcomp_jax.checkpoints.common import Format
-from deepcomp_jax.checkpoints.common import Leaf as Leaf
-
-FORMATS = {
-    "dcz": Format(".dcz", dcz.open, dcz.write),
-    "safetensors": Format(".safetensors", safetensors.open, safetensors.write),
-    "sharded safetensors": Format(
-        "", safetensors.open_sharded, safetensors.write_sharded
-    ),
-    "npz": Format(".npz", npz.open, npz.write),
-    "msgpack": Format(".msgpack", msgpack.open, msgpack.write),
-    "orbax": Format("", orbax.open, orbax.write),
-}
-_FOREIGN = {
-    **dict.fromkeys(
-        (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"),
-        "may hold a pickle, which runs code when it is read: load it where you trust "
-        "it, and save its tensors as safetensors",
-    ),
-    **dict.fromkeys(
-        (".gguf", ".h5", ".hdf5", ".keras", ".onnx", ".tflite", ".msgpack.gz"),
-        "is of a format that is not read here: save its tensors as safetensors or .npz",
-    ),
-}
+from deepcomp_jax.checkpoints import containers, kinds
+from deepcomp_jax.checkpoints.kinds import FORMATS as FORMATS
+from deepcomp_jax.checkpoints.kinds import of_ending as of_ending
+from deepcomp_jax.checkpoints.leaves import Checkpoint as Checkpoint
+from deepcomp_jax.checkpoints.leaves import CheckpointError as CheckpointError
+from deepcomp_jax.checkpoints.leaves import Leaf as Leaf
 
 
 def open(path: str | PathLike[str]) -> Checkpoint:
-    """Opens a checkpoint; of its arrays nothing is read yet, but for msgpack's.
+    """Opens a checkpoint without reading its values.
+
+    Its content says what format it is. Nothing in it is run: pickles are refused.
 
     Args:
-        path: Of a `.dcz`, `.safetensors`, `.npz` or `.msgpack` file, of an index
-            `.safetensors.index.json`, or of a directory with safetensors and such an
-            index or of Orbax.
-
-    Returns:
-        The checkpoint, a context manager that closes its files.
+        path: Of the file or folder; of a folder of safetensors files, also of its
+            index; of a set of `.dcz` files, "model.dcz" or any of them.
 
     Raises:
-        CheckpointError: It is of no format that can be read, or is damaged.
+        CheckpointError: The format is none of `FORMATS` or needs a library that is not
+            installed, or the file is damaged. (It is a ValueError too.)
         OSError: There is no such file.
 
     Examples:
         >>> import os, tempfile, numpy as np
         >>> from deepcomp_jax import checkpoints
         >>> path = os.path.join(tempfile.mkdtemp(), "model.safetensors")
-        >>> checkpoints.write(path, {"dense.weight": np.ones((2, 3), "f4")})
-        >>> with checkpoints.open(path) as found:
-        ...     print(found.leaves["dense.weight"])
-        ...     print(np.asarray(found.tree["dense.weight"]))
-        Leaf(shape=(2, 3), dtype=dtype('float32'))
-        [[1. 1. 1.]
-         [1. 1. 1.]]
+        >>> checkpoints.write(path, {"w": np.eye(3)}, metadata={"by": "me"})
+        >>> with checkpoints.open(path) as checkpoint:
+        ...     print(checkpoint.format, checkpoint.metadata, checkpoint.leaves)
+        ...     print(np.asarray(checkpoint.leaves["w"])[0], checkpoint.leaves["w"][1])
+        safetensors {'by': 'me'} {'w': Leaf(float64[3, 3])}
+        [1. 0. 0.] [0. 1. 0.]
     """
-    given = Path(path)
-    found = FORMATS[format_of(given)]
-    stack = contextlib.ExitStack()
-    try:
-        return found.open(given, stack)
-    except BaseException:
-        stack.close()
-        raise
+    return _module(kinds.of_content(path)).read(path)
 
 
 def write(
@@ -87,74 +55,45 @@ def write(
     metadata: Mapping[str, str] | None = None,
     format: str | None = None,
 ) -> None:
-    """Writes a checkpoint, whole or not at all, one leaf after the other.
-
-    Of the formats, msgpack and orbax need the whole network in memory.
+    """Writes a checkpoint, whole or not at all, leaf after leaf.
 
     Args:
-        path: Of the file or directory; is replaced if it exists.
-        tree: Any pytree of arrays, or of leaves with `shape`, `dtype`, `size` and
-            `__array__`. Formats without containers name leaves by their paths.
-        metadata: Strings that go with it, where the format has a place for them.
-        format: Name of the format; None goes by the ending of the path.
+        path: Is replaced if it exists. A folder is replaced only if all that it holds
+            is of a checkpoint of the same format.
+        tree: Any pytree of arrays, or a mapping from names to them. Leaves may be on
+            the disk, such as those of a checkpoint that is open: one is in memory at a
+            time. Formats without containers (safetensors, `.npz`) get the names that
+            paths of keys joined by "/" make.
+        metadata: Strings that go with it; `.npz` and `.msgpack` have no place for
+            them.
+        format: One of `FORMATS`; None takes what the ending of the path says. Folders
+            have no ending and need it: "safetensors-sharded" or "orbax".
 
     Raises:
-        CheckpointError: There is no such format, or it cannot hold a leaf.
-        OSError: The system refuses.
+        CheckpointError: The format is not known or cannot hold a leaf; says which one.
+        OSError: The path cannot be written.
 
     Examples:
         >>> import os, tempfile, numpy as np
         >>> from deepcomp_jax import checkpoints
         >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
-        >>> checkpoints.write(path, {"dense": {"kernel": np.ones((2, 3))}})
-        >>> list(np.load(path))
-        ['dense/kernel']
+        >>> checkpoints.write(path, {"dense": {"kernel": np.eye(3)}})
+        >>> np.load(path)["dense/kernel"].shape
+        (3, 3)
     """
-    given = Path(path)
-    name = format or by_ending(given)
-    if name not in FORMATS:
+    if format is None:
+        format = kinds.of_ending(path)
+    if format is None:
         raise CheckpointError(
-            f"no format {name!r} for {path}: choose one of {listed(FORMATS)}, or one "
-            f"of the endings {listed(_endings())}"
+            f"{fspath(path)!r} has no ending that says its format: give one of "
+            f"{', '.join(FORMATS)}"
         )
-    FORMATS[name].write(given, tree, metadata or {})
-
-
-def format_of(path: Path) -> str:
-    """The name of the format of a checkpoint that exists.
-
-    Raises:
-        CheckpointError: It is none that can be read.
-        FileNotFoundError: There is nothing.
-    """
-    if path.is_dir():
-        if (path / safetensors.INDEX).exists():
-            return "sharded safetensors"
-        if orbax.is_orbax(path) or orbax.is_orbax(path / "default"):
-            return "orbax"
+    if format not in FORMATS:
         raise CheckpointError(
-            f"the directory {path} holds neither {safetensors.INDEX} nor a checkpoint "
-            "of Orbax: give the path of a file in it, or of one step of a manager"
+            f"no format {format!r}: choose one of {', '.join(FORMATS)}"
         )
-    if path.name.endswith(".index.json"):
-        return "sharded safetensors"
-    if name := by_ending(path):
-        return name
-    if not path.exists():
-        raise FileNotFoundError(2, "No such file or directory", str(path))
-    why = _FOREIGN.get(path.suffix.lower(), "is of no known format")
-    raise CheckpointError(f"{path} {why}; known are {listed(_endings())}")
+    _module(format).write(Path(path), containers.plain(tree), dict(metadata or {}))
 
 
-def by_ending(path: Path | None) -> str | None:
-    """The name of the format of files with such an ending, if there is one."""
-    if path is None:
-        return None
-    for name, found in FORMATS.items():
-        if found.ending and path.name.lower().endswith(found.ending):
-            return name
-    return None
-
-
-def _endings() -> list[str]:
-    return [found.ending for found in FORMATS.values() if found.ending]
+def _module(format: str) -> Any:
+    return import_module(f"deepcomp_jax.checkpoints.{FORMATS[format]}")

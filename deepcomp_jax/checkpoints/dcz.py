@@ -1,20 +1,96 @@
-"""Files of this library, as checkpoints like others."""
+"""Files in the format of this package, and sets of them, read without JAX."""
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax import api
-from deepcomp_jax.checkpoints.common import Checkpoint
+import numpy as np
+
+from deepcomp_jax._errors import FormatError
+from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf
+from deepcomp_jax.format import reader, sets
+from deepcomp_jax.format.file_header import Entry
+from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
 
 
-def open(path: Path, stack: contextlib.ExitStack) -> Checkpoint:
-    """Opens a file or a set; see `dc.open`."""
-    file = stack.enter_context(api.open(path))
-    return Checkpoint("dcz", file.tree, file.metadata, file.file_bytes, stack)
+class StoredLeaf(Leaf):
+    """A leaf of a `.dcz` file.
+
+    Attributes:
+        coding: How it is stored; "copy" if another leaf is stored in its place.
+        stored_bytes: What its bodies take in the file; 0 for a copy.
+        entry: What the header says of it.
+        part_bytes: What it takes of the file, by part. A codebook of several leaves is
+            charged to the first of them.
+    """
+
+    def __init__(
+        self, file: sets.Opened, entry: Entry, codebook_bytes: int, path: Path
+    ) -> None:
+        """The leaf of an entry of the header."""
+        layout = entry.layout
+        read_rows = functools.partial(_read, file, entry, path)
+        super().__init__(layout.shape, layout.dtype, read_rows)
+        self.entry, self.stored_bytes = entry, entry.size
+        self.part_bytes = {
+            "body": entry.size,
+            "codebook": codebook_bytes,
+            "header": entry.header_bytes,
+            "checksum": entry.checksum_bytes,
+        }
+        self.coding = "copy" if layout.copy_of is not None else CODINGS[layout.coding]
 
 
-def write(path: Path, tree: Any, metadata: Mapping[str, str]) -> None:
-    """Writes a file that changes no value; see `dc.write`."""
+def _read(
+    file: sets.Opened, entry: Entry, path: Path, rows: slice | None
+) -> np.ndarray:
+    # What decodes fast needs JAX, which those do not want who only look at headers.
+    from deepcomp_jax.device import take_on_cpu
+
+    with naming(path):
+        return reader.read_values(*file, entry, rows, take=take_on_cpu)
+
+
+@contextlib.contextmanager
+def naming(path: str | PathLike[str]) -> Iterator[None]:
+    """Errors in a file say which file it is.
+
+    Raises:
+        CheckpointError: There was a `FormatError`.
+    """
+    try:
+        yield
+    except FormatError as error:
+        raise CheckpointError(f"{fspath(path)}: {error}") from error
+
+
+def read(path: str | PathLike[str]) -> Checkpoint:
+    """Opens a file or a set; see `checkpoints.open`."""
+    stack = contextlib.ExitStack()
+    try:
+        with naming(path):
+            opened = sets.opened(path, stack)
+    except BaseException:
+        stack.close()
+        raise
+    leaves: dict[str, Leaf] = {}
+    charges = [dict(enumerate(file.header.codebook_bytes)) for file in opened]
+    for entries in zip(*(file.header.leaves for file in opened), strict=True):
+        here = [entry.layout.coding != ELSEWHERE for entry in entries].index(True)
+        entry = entries[here]
+        charge = charges[here].pop(entry.layout.codebook, 0)
+        leaves[entry.name] = StoredLeaf(opened[here], entry, charge, Path(path))
+    first = opened[0].header
+    tree = reader.fill(first.structure, list(leaves.values()))
+    size = sum(file.source.size for file in opened)
+    return Checkpoint(tree, leaves, dict(first.metadata), "dcz", size, stack.close)
+
+
+def write(path: str | PathLike[str], tree: Any, metadata: Mapping[str, str]) -> None:
+    """Writes a file without loss; see `checkpoints.write`."""
+    from deepcomp_jax import api
+
     api.write(path, tree, [], metadata=metadata)

@@ -1,88 +1,144 @@
-"""NumPy's `.npz`: a zip of arrays, each read on its own."""
+"""Archives of NumPy arrays, read and written an array at a time.
+
+NumPy writes a bfloat16 array as two bytes of no type, and forgets what they were. Such
+arrays are read as bfloat16, as those do who save checkpoints so.
+"""
 
 import contextlib
+import functools
+import os
 import zipfile
-from collections.abc import Iterator, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
+import zlib
+from collections.abc import Mapping
+from os import PathLike, fspath
+from typing import IO, Any
 
+import ml_dtypes
 import numpy as np
 
-from deepcomp_jax import trees
-from deepcomp_jax.checkpoints.common import Checkpoint, CheckpointError, Leaf
+from deepcomp_jax.checkpoints import containers
+from deepcomp_jax.checkpoints.leaves import (
+    Checkpoint,
+    CheckpointError,
+    Leaf,
+    count,
+    is_plain,
+    native,
+    rows_of,
+)
 from deepcomp_jax.format import files
 
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_UNTYPED = np.dtype("V2")
+# What the library raises: RuntimeError for encryption and unknown compressions.
+_DAMAGES = ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
-def open(path: Path, stack: contextlib.ExitStack) -> Checkpoint:
-    """Opens a file; its arrays are read one at a time."""
+
+def read(path: str | PathLike[str]) -> Checkpoint:
+    """Opens an archive; see `checkpoints.open`."""
+    stack = contextlib.ExitStack()
     try:
         archive = stack.enter_context(zipfile.ZipFile(path))
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is no .npz file: {error}") from None
-    tree: dict[str, Leaf] = {}
-    for member in archive.namelist():
-        name = member.removesuffix(".npy")
-        shape, dtype = _describe(archive, member, path)
-        tree[name] = Leaf(shape, dtype, partial(_read, archive, member, path))
-    return Checkpoint("npz", tree, {}, path.stat().st_size, stack)
-
-
-def _describe(
-    archive: zipfile.ZipFile, member: str, path: Path
-) -> tuple[tuple[int, ...], np.dtype]:
-    with _named(path, member), archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        get = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if get is None:
-            raise CheckpointError(f"{path}: array {member!r} is of version {version}")
-        shape, _, dtype = get(file)
-    if dtype.hasobject or dtype.kind not in "biufc":
+        leaves: dict[str, Leaf] = {}
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name == info.filename or name in leaves:
+                raise CheckpointError(f"{info.filename!r} is no array, or there twice")
+            leaves[name] = _leaf(archive, info, name)
+        size = os.stat(path).st_size
+    except _DAMAGES as error:
+        stack.close()
         raise CheckpointError(
-            f"{path}: array {member!r} is of {dtype}, which is no number: .npz forgets "
-            "what bfloat16 and float8 are, so save them as safetensors"
+            f"{fspath(path)} is no .npz file: {str(error)[:200]}"
+        ) from None
+    except BaseException:
+        stack.close()
+        raise
+    return Checkpoint(dict(leaves), leaves, {}, "npz", size, stack.close)
+
+
+def _leaf(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Leaf:
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in _HEADERS:
+            raise CheckpointError(f"array {name!r} has version {version}")
+        shape, by_columns, dtype = _HEADERS[version](member)
+        start = member.tell()
+    if dtype.hasobject:
+        raise CheckpointError(
+            f"array {name!r} holds pickled objects, which could run any program: save "
+            "it as numbers"
         )
-    return shape, dtype.newbyteorder("=")
+    if start + count(shape) * dtype.itemsize != info.file_size:
+        raise CheckpointError(f"array {name!r} has another size than its header says")
+    read_rows = functools.partial(_rows, archive, info, start, shape, dtype, by_columns)
+    known = _BFLOAT16 if dtype == _UNTYPED else native(dtype)
+    return Leaf(shape, known, read_rows)
 
 
-def _read(archive: zipfile.ZipFile, member: str, path: Path) -> np.ndarray:
-    with _named(path, member), archive.open(member) as file:
-        values = np.lib.format.read_array(file, allow_pickle=False)
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
-
-
-@contextlib.contextmanager
-def _named(path: Path, member: str) -> Iterator[None]:
+def _rows(
+    archive: zipfile.ZipFile,
+    info: zipfile.ZipInfo,
+    start: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    by_columns: bool,
+    rows: slice | None,
+) -> np.ndarray:
+    """The values of an array, or those at some indices of its first axis."""
+    wanted = None if by_columns else rows
+    first, size, shown = rows_of(shape, dtype.itemsize, wanted)
+    raw = bytearray(size)
     try:
-        yield
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: array {member!r} is damaged: {error}") from None
+        with archive.open(info) as member:
+            member.seek(start + first)
+            done = _fill(member, raw)
+    except _DAMAGES as error:
+        raise CheckpointError(
+            f"{info.filename!r} is damaged: {str(error)[:200]}"
+        ) from None
+    if done < size:
+        raise CheckpointError(f"{info.filename!r} ends within its values")
+    order = "F" if by_columns else "C"
+    values = np.frombuffer(raw, dtype).reshape(shown, order=order)
+    if dtype == _UNTYPED:
+        values = values.view(_BFLOAT16)
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return values if rows is wanted else values[rows]
 
 
-def write(path: Path, tree: Any, metadata: Mapping[str, str]) -> None:
-    """Writes a file, in the memory of the largest array; it has no metadata."""
-    del metadata
-    named = trees.named_leaves(tree)
-    for name, leaf in named.items():
-        if (
-            np.dtype(leaf.dtype).kind not in "biufc"
-            or np.dtype(leaf.dtype).isbuiltin != 1
-        ):
+def _fill(member: IO[bytes], raw: bytearray) -> int:
+    """Reads as many bytes as fit, and says how many there were."""
+    view, done = memoryview(raw), 0
+    while done < len(raw) and (more := member.readinto(view[done:])):  # type: ignore
+        done += more
+    return done
+
+
+def write(path: str | PathLike[str], tree: Any, metadata: Mapping[str, str]) -> None:
+    """Writes an archive, which has no place for metadata; see `checkpoints.write`."""
+    leaves = containers.named_leaves(tree)
+    for name, leaf in leaves.items():
+        if not is_plain(np.dtype(leaf.dtype)) and leaf.dtype != _BFLOAT16:
             raise CheckpointError(
-                f".npz cannot hold leaf {name!r} of {leaf.dtype}: write safetensors, "
-                "or convert it to float32"
+                f"leaf {name!r} is {leaf.dtype}, which .npz files do not have: choose "
+                "another format, such as .safetensors"
+            )
+        if "\0" in name or len(name.encode()) > 65000:
+            raise CheckpointError(
+                f"no .npz file can hold the name {name[:40]!r}: rename it"
             )
     with (
-        files.replacing(path) as out,
-        zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive,
+        files.replacing(path) as file,
+        zipfile.ZipFile(file, "w", allowZip64=True) as archive,
     ):
-        for name, leaf in named.items():
-            # A date, as of all files of zip, that does not say when it was written.
-            member = zipfile.ZipInfo(f"{name}.npy")
-            with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(leaf), allow_pickle=False)
+        for name, leaf in leaves.items():
+            array = np.asarray(leaf)
+            if array.dtype == _BFLOAT16:
+                array = array.view(_UNTYPED)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

@@ -8,10 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from deepcomp_jax import api
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
 
 
 class Speed(NamedTuple):
@@ -42,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
-    with api.open(args.input) as file:
+    signals.load("deepcomp_jax.api")
+    from deepcomp_jax import api
+    from deepcomp_jax.checkpoints.dcz import naming
+
+    with naming(args.input), api.open(args.input) as file:
         values = sum(leaf.size for leaf in file.values())
         rows = [
             _measure("decode", values, lambda: _decode(file)),
@@ -70,17 +71,17 @@ def _measure(work: str, values: int, do: Callable[[], Any]) -> Speed:
     return Speed(work, seconds, values / max(seconds, 1e-9), found)
 
 
-def _decode(file: api.File) -> None:
+def _decode(file: Any) -> None:
     for leaf in file.values():
-        np.asarray(leaf)
+        leaf.__array__()
 
 
-def _encode(file: api.File) -> int:
+def _encode(file: Any) -> int:
     """The bytes of all leaves, encoded once more from their labels or values."""
     return sum(leaf.encode() for leaf in file.values() if leaf.copy_of is None)
 
 
-def _peer(values: int, file: api.File) -> list[Speed]:
+def _peer(values: int, file: Any) -> list[Speed]:
     """A general compressor on the dense values, one leaf after the other."""
     try:
         name, pack = "zstd -3", importlib.import_module("zstandard").compress
@@ -88,7 +89,7 @@ def _peer(values: int, file: api.File) -> list[Speed]:
         name, pack = "zlib -1", lambda data: zlib.compress(data, 1)
     seconds = size = 0.0
     for leaf in file.values():
-        raw = np.asarray(leaf).tobytes()
+        raw = leaf.__array__().tobytes()
         began = time.perf_counter()
         size += len(pack(raw))
         seconds += time.perf_counter() - began

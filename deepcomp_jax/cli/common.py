@@ -1,22 +1,16 @@
-"""What the verbs have in common: output, progress, errors, and names that are safe."""
+"""What the verbs have in common: arguments, output, and names that are safe to print.
+
+Nothing here imports NumPy, so that `dcz --help` is quick.
+"""
 
 import argparse
-import contextlib
 import json
+import math
 import re
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-
-from deepcomp_jax import checkpoints, trees
-from deepcomp_jax.format import reader, tree_header
-from deepcomp_jax.rules import check_pattern
-
-ORIGIN = "dcz.origin"  # key of the metadata that names the format of the source
 
 
 class UsageError(ValueError):
@@ -32,6 +26,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         "-f", "--force", action="store_true", help="replace what is there already"
     )
     add_quiet(parser)
+    add_json(parser)
 
 
 def add_quiet(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +49,8 @@ def check_target(path: Path, *, force: bool, sources: Sequence[Path] = ()) -> No
     Raises:
         UsageError: It exists, or is what is read from.
     """
+    if str(path) == "-":
+        raise UsageError("files are written whole, and not to a stream: give a path")
     if any(path.exists() and own.exists() and path.samefile(own) for own in sources):
         raise UsageError(f"{path} is the input: choose another output")
     if path.exists() and not force:
@@ -65,15 +62,18 @@ def size_of(text: str) -> int:
 
     Raises:
         argparse.ArgumentTypeError: It is no size.
+
+    Examples:
+        >>> [size_of(text) for text in ("20MB", "1.5 GiB", "300000", "7k")]
+        [20000000, 1610612736, 300000, 7000]
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgG]?)(i?)[bB]?\s*", text)
-    if not found or (found[3] and not found[2]):
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text.lower())
+    if not found or (found[3] and not found[2]) or not float(found[1]):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no size: write 300000, 20MB or 1.5GiB"
         )
     base = 1024 if found[3] else 1000
-    power = " kmg".index(found[2].lower() or " ")
-    return round(float(found[1]) * base**power)
+    return round(float(found[1]) * base ** " kmgt".index(found[2] or " "))
 
 
 def positive(text: str) -> float:
@@ -91,66 +91,69 @@ def positive(text: str) -> float:
     return value
 
 
-# ---- trees --------------------------------------------------------------------------
-
-
-def chosen(tree: Any, only: str | None, skip: str | None = None) -> Any:
-    """The part of a tree whose leaves have names that match.
+def pattern(text: str) -> str:
+    """A regular expression.
 
     Raises:
-        ValueError: A pattern is no regular expression, or nothing is left.
+        argparse.ArgumentTypeError: It is none.
     """
-    for pattern in (only, skip):
-        if pattern is not None:
-            check_pattern(pattern)
-    if only is None and skip is None:
-        return tree
-    structure, leaves = trees.structure(tree)
-    names, _ = tree_header.leaf_names(structure)
-    kept = {
-        number: leaf
-        for number, (name, leaf) in enumerate(zip(names, leaves, strict=True))
-        if (only is None or re.search(only, name))
-        and not (skip is not None and re.search(skip, name))
-    }
-    if not kept:
-        raise ValueError(f"no tensor is left: there are {shown_list(names)}")
-    return reader.fill(structure, kept)
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no regular expression: {error}"
+        ) from None
+    return text
+
+
+# ---- output -------------------------------------------------------------------------
+
+
+def shown(name: str) -> str:
+    r"""A name from a file, with control characters escaped: it may be anything.
+
+    Examples:
+        >>> print(shown("a\x1b[31m\nb ä"))
+        a\x1b[31m\nb ä
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def shown_short(name: str, most: int = 80) -> str:
+    """A name for a table: of a very long one, its beginning and its end."""
+    text = shown(name) or "()"
+    if len(text) <= most:
+        return text
+    return f"{text[: most - 30]}...{text[-27:]}"
+
+
+def shown_list(names: Sequence[str], most: int = 5) -> str:
+    """The first few of some names."""
+    more = f", ... {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown_short, names[:most])) + more
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Sorts names so that layer 2 comes before layer 10."""
     pieces = re.split(r"(\d+)", name)
-    return [(int(p.isdigit()), int(p) if p.isdigit() else 0, p) for p in pieces]
+    return [
+        (1, int(piece), piece) if piece.isdecimal() else (0, 0, piece)
+        for piece in pieces
+    ]
 
 
-def metered(tree: Any, meter: "Meter") -> Any:
-    """The same tree, whose leaves tell when they are read."""
-    structure, leaves = trees.structure(tree)
-    counted = [_Metered(leaf, meter, len(leaves)) for leaf in leaves]
-    return reader.fill(structure, counted)
+def bytes_text(size: float) -> str:
+    """A size that people can read, in decimal units as `--bytes` takes them.
 
-
-class _Metered:
-    """A leaf that tells when it is read."""
-
-    def __init__(self, leaf: Any, meter: "Meter", leaves: int) -> None:
-        self._leaf, self._meter, self._leaves = leaf, meter, leaves
-        self.shape, self.dtype, self.size = leaf.shape, leaf.dtype, leaf.size
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = np.asarray(self._leaf, dtype)
-        self._meter.one_more(self._leaves, values.nbytes)
-        return values
-
-
-def default_output(path: Path, ending: str) -> Path:
-    """The name of an input with another ending, beside it."""
-    whole = path if path.name not in ("", ".", "..") else path.resolve()
-    name = whole.name
-    for found in (".index.json", ".safetensors", ".npz", ".msgpack", ".dcz"):
-        name = name.removesuffix(found)
-    return whole.with_name(f"{name}{ending}")
+    Examples:
+        >>> [bytes_text(size) for size in (999, 1500, 2_204_000_000)]
+        ['999 B', '1.5 kB', '2.20 GB']
+    """
+    for unit in ("B", "kB", "MB"):
+        if abs(size) < 999.95:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
 
 
 def size_on_disk(path: Path) -> int:
@@ -160,42 +163,17 @@ def size_on_disk(path: Path) -> int:
     return path.stat().st_size
 
 
-def source_metadata(checkpoint: checkpoints.Checkpoint) -> dict[str, str]:
-    """What a file keeps of the checkpoint that it is made from."""
-    return {ORIGIN: checkpoint.format} | dict(checkpoint.metadata)
-
-
-def own_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What of a file's metadata came from its source."""
-    return {key: text for key, text in metadata.items() if key != ORIGIN}
-
-
-# ---- output -------------------------------------------------------------------------
-
-
-def shown(name: str) -> str:
-    """A name from a file, with control characters escaped: it may be anything."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
-
-
-def shown_list(names: Sequence[str], most: int = 5) -> str:
-    """The first few of some names."""
-    more = f", ... {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(shown, names[:most])) + more
-
-
-def bytes_text(size: float) -> str:
-    """A size that people can read, in decimal units as `--bytes` takes them."""
-    for unit in ("B", "kB", "MB"):
-        if abs(size) < 999.95:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.2f} GB"
-
-
 def print_json(value: Any) -> None:
-    """Prints a value as JSON."""
-    print(json.dumps(value, indent=1))
+    """Prints a value as JSON, which knows neither infinity nor NaN: they are null."""
+    print(json.dumps(_finite(value), indent=1))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(own) for key, own in value.items()}
+    return list(map(_finite, value)) if isinstance(value, list | tuple) else value
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -208,12 +186,6 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def note(text: str, *, quiet: bool = False) -> None:
-    """Says something to a person."""
-    if not quiet:
-        print(shown(text), file=sys.stderr)
-
-
 def warn(text: str) -> None:
     """Warns a person."""
     print(f"dcz: warning: {shown(text)}", file=sys.stderr)
@@ -224,47 +196,3 @@ def fail(text: str, status: int) -> int:
     lines = "\n".join(map(shown, text.splitlines()))
     print(f"dcz: {lines}", file=sys.stderr)
     return status
-
-
-@contextlib.contextmanager
-def progress(verb: str, *, quiet: bool) -> Iterator["Meter"]:
-    """A line about what is done, if somebody looks at a terminal."""
-    meter = Meter(verb, on=not quiet and sys.stderr.isatty())
-    try:
-        yield meter
-    finally:
-        meter.clear()
-
-
-class Meter:
-    """A line that says how far a verb is: tensors, bytes, and the time that is left."""
-
-    def __init__(self, verb: str, *, on: bool) -> None:
-        """Begins to count; without `on` nothing is ever written."""
-        self._verb, self._on = verb, on
-        self._began, self._last, self._width = time.monotonic(), 0.0, 0
-        self._count = self._read = 0
-
-    def __call__(self, done: int, leaves: int, read: int, written: int) -> None:
-        """Tells how far it is, some times a second at most."""
-        now = time.monotonic()
-        if not self._on or (now - self._last < 0.1 and done < leaves):
-            return
-        self._last = now
-        left = (now - self._began) * (leaves - done) / max(done, 1)
-        text = f"{self._verb} {done}/{leaves}  {bytes_text(read)}"
-        text += f" -> {bytes_text(written)}" if written else ""
-        text += f"  {left:.0f} s left"
-        print(f"\r{text.ljust(self._width)}", end="", file=sys.stderr, flush=True)
-        self._width = len(text)
-
-    def one_more(self, leaves: int, read: int) -> None:
-        """Tells that one more leaf was read."""
-        self._count, self._read = self._count + 1, self._read + read
-        self(self._count, leaves, self._read, 0)
-
-    def clear(self) -> None:
-        """Removes the line."""
-        if self._width:
-            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
-            self._width = 0

@@ -1,20 +1,24 @@
 """`dcz compress`: a checkpoint into a `.dcz` file."""
 
 import argparse
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax import api, budget, checkpoints, trees
-from deepcomp_jax.cli import common
-from deepcomp_jax.cli.rules import read_rules
-from deepcomp_jax.rules import Rule
+from deepcomp_jax.cli import common, signals
+from deepcomp_jax.cli.progress import Meter, progress
+
+_LOWER = 0.998  # of what should be just right is aimed at next
+_LEAST = 0.5  # of the limit; a plan that has to aim lower does not meet it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of the verb."""
     parser.epilog = (
         "Without one of the settings of size, weights are rounded so little that the "
-        "network hardly changes: to a sixth to a quarter of float32."
+        "network hardly changes: to a sixth to a quarter of float32. IN is kept."
     )
     parser.add_argument("input", metavar="IN", type=Path, help="the checkpoint")
     parser.add_argument(
@@ -41,40 +45,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lossless", action="store_true", help="change no bit of any value"
     )
     parser.add_argument(
-        "--only", metavar="REGEX", help="put only tensors of matching names into OUT"
-    )
+        "--only", type=common.pattern, metavar="REGEX",
+        help="put only tensors of matching names into OUT",
+    )  # fmt: skip
     parser.add_argument(
-        "--skip", metavar="REGEX", help="leave tensors of matching names out of OUT"
-    )
+        "--skip", type=common.pattern, metavar="REGEX",
+        help="leave tensors of matching names out of OUT",
+    )  # fmt: skip
     common.add_output(parser)
-    common.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
-    output = args.output or common.default_output(args.input, ".dcz")
+    from deepcomp_jax import checkpoints
+    from deepcomp_jax.checkpoints import containers
+    from deepcomp_jax.cli import selection
+
+    output = args.output or selection.default_output(args.input, ".dcz")
     common.check_target(output, force=args.force, sources=[args.input])
     with checkpoints.open(args.input) as source:
-        tree = common.chosen(source.tree, args.only, args.skip)
-        metadata = common.source_metadata(source)
-        with common.progress("compress", quiet=args.quiet) as meter:
-            size = _write(args, output, tree, metadata, meter)
-        values = sum(leaf.size for leaf in source.leaves.values())
+        tree = selection.chosen(source.tree, args.only, args.skip)
+        leaves = containers.named_leaves(tree)
+        values = sum(leaf.size for leaf in leaves.values())
+        metadata = selection.source_metadata(source)
+        if any(leaf.dtype.name == "float64" for leaf in leaves.values()):
+            # JAX would cut such values to 32 bits; what it is asked as it is loaded.
+            os.environ.setdefault("JAX_ENABLE_X64", "1")
+        with progress("compress", quiet=args.quiet) as meter, _hints():
+            size = _write(args, output, tree, metadata, values, meter)
     if args.json:
         common.print_json(
             {
                 "input": str(args.input), "output": str(output),
+                "tensors": len(leaves), "values": values,
                 "input_bytes": source.file_bytes, "output_bytes": size,
-                "ratio": source.file_bytes / size,
             }
         )  # fmt: skip
     elif not args.quiet:
         ratio = source.file_bytes / size
         bits = f", {8 * size / values:.2f} bits a value" if values else ""
         print(
-            f"{common.shown(str(output))}: {size} bytes, 1/{ratio:.2f} of the "
-            f"{source.file_bytes} of {common.shown(str(args.input))}{bits}"
+            f"{common.shown(str(args.input))}: {source.file_bytes} bytes on disk, "
+            f"{ratio:.2f} times as many{bits}"
         )
+        print(f"{common.shown(str(output))}: {size} bytes on disk")
+
+
+@contextlib.contextmanager
+def _hints() -> Iterator[None]:
+    """Errors that name a leaf say how it is left out of this command."""
+    try:
+        yield
+    except ValueError as error:
+        if not str(error).startswith("leaf "):
+            raise
+        raise ValueError(
+            f"{error}; here, --skip leaves tensors out, --rules says which ones are "
+            "changed, and --lossless changes none"
+        ) from None
 
 
 def _write(
@@ -82,14 +110,19 @@ def _write(
     output: Path,
     tree: Any,
     metadata: dict[str, str],
-    meter: common.Meter,
+    values: int,
+    meter: Meter,
 ) -> int:
-    limit = _limit(args, tree)
+    signals.load("deepcomp_jax.api", "deepcomp_jax.budget", "deepcomp_jax.cli.rules")
+    from deepcomp_jax import api, budget
+    from deepcomp_jax.cli.rules import read_rules
+
+    limit = args.bytes
+    if args.bits_per_weight is not None:
+        limit = int(args.bits_per_weight * values / 8)
     if limit is not None:
-        return budget.write_within(
-            output, tree, limit, metadata=metadata, progress=meter
-        )
-    rules: list[Rule] | None = None
+        return _write_within(output, tree, metadata, limit, meter)
+    rules = None
     if args.lossless:
         rules = []
     elif args.rules is not None:
@@ -99,9 +132,25 @@ def _write(
     return api.write(output, tree, rules, metadata=metadata, progress=meter)
 
 
-def _limit(args: argparse.Namespace, tree: Any) -> int | None:
-    """The bytes that the file may have."""
-    if args.bits_per_weight is None:
-        return args.bytes
-    values = sum(leaf.size for leaf in trees.named_leaves(tree).values())
-    return int(args.bits_per_weight * values / 8)
+def _write_within(
+    output: Path, tree: Any, metadata: dict[str, str], limit: int, meter: Meter
+) -> int:
+    """Writes a file of at most so many bytes.
+
+    A plan meets a number of bytes to about 1 %. If the file has more than the limit,
+    the next plan aims as much lower.
+    """
+    from deepcomp_jax import api, budget
+    from deepcomp_jax.api.streaming import TooLarge
+
+    aim = limit
+    while True:
+        rules = budget.plan(tree, max_bytes=aim)
+        try:
+            return api.write(
+                output, tree, rules, max_bytes=limit, metadata=metadata, progress=meter
+            )
+        except TooLarge as error:
+            aim = int(aim * limit / error.size * _LOWER)
+            if aim < limit * _LEAST:
+                raise

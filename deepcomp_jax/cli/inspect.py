@@ -2,34 +2,57 @@
 
 import argparse
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deepcomp_jax import api, checkpoints
 from deepcomp_jax.cli import common
-from deepcomp_jax.rules import check_pattern
 
 
 class Row(NamedTuple):
-    """A tensor.
+    """A tensor, or several of which the names begin alike.
 
     Attributes:
-        name: Its name.
-        shape: Of the array.
-        dtype: Name of its dtype.
-        size: Number of values.
-        bytes: What it takes in the file, without its line in the header.
-        bits: The same for each value, in bits.
-        coding: How it is stored; of other formats, nothing.
+        name: Its name, or the beginning.
+        shape: Of the array; of several, nothing.
+        dtype: Name of its dtype; of several, nothing.
+        coding: How it is stored, in a `.dcz` file.
+        values: How many there are.
+        parts: What it takes of the file, in bits by part.
+        ideal: Bits that its codes need at their entropy; None if nothing was decoded.
     """
 
     name: str
-    shape: list[int]
-    dtype: str
-    size: int
-    bytes: int
-    bits: float
-    coding: str
+    shape: list[int] | None
+    dtype: str | None
+    coding: str | None
+    values: int
+    parts: dict[str, int]
+    ideal: float | None = None
+
+    @property
+    def bits(self) -> int:
+        """All bits that it takes."""
+        return sum(self.parts.values())
+
+
+class Content(NamedTuple):
+    """What is in a file.
+
+    Attributes:
+        format: Of the file.
+        file_bytes: What it takes on the disk.
+        metadata: The strings that came with it.
+        rows: Of its tensors, in natural order.
+        whole: Whether these are all of its tensors.
+    """
+
+    format: str
+    file_bytes: int
+    metadata: Mapping[str, str]
+    rows: Sequence[Row]
+    whole: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,122 +60,185 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Nothing is decoded, except for --parts."
     parser.add_argument("input", metavar="IN", type=Path, help="any checkpoint")
     parser.add_argument(
-        "pattern", metavar="REGEX", nargs="?", help="only tensors of matching names"
-    )
-    parser.add_argument(
-        "--parts", action="store_true",
-        help="of a .dcz file, decode all and say what every bit is spent on",
+        "pattern", metavar="REGEX", nargs="?", type=common.pattern,
+        help="only tensors of matching names",
     )  # fmt: skip
     parser.add_argument(
-        "--depth", type=int, default=1, metavar="N",
-        help="totals by the first N parts of names (default: 1)",
+        "--parts", action="store_true",
+        help="of a .dcz file, decode all and say what every bit is spent on, and what "
+        "its codes need at their entropy",
+    )  # fmt: skip
+    parser.add_argument(
+        "--depth", type=int, metavar="N",
+        help="totals by the first N parts of names (default: the first that differ)",
     )  # fmt: skip
     parser.add_argument(
         "--plot", metavar="FILE.png", type=Path, help="draw where the bytes are"
+    )
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="replace FILE.png if it is there"
     )
     common.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
-    if args.parts:
-        account = api.report(args.input, max_bytes=1 << 40)
-        _print_parts(args, account)
-        return
-    with checkpoints.open(args.input) as source:
-        rows = _rows(source, args.pattern)
-    totals = _totals(rows, args.depth)
+    if args.plot is not None:
+        common.check_target(args.plot, force=args.force, sources=[args.input])
+    content = _content(args.input, args.pattern, args.parts)
+    totals = _totals(content.rows, args.depth)
     if args.plot is not None:
         from deepcomp_jax.cli.plot import draw
 
-        draw(args.plot, totals, source.file_bytes)
+        draw(args.plot, totals, content.file_bytes if content.whole else None)
     if args.json:
-        common.print_json(
-            {
-                "format": source.format,
-                "file_bytes": source.file_bytes,
-                "values": sum(row.size for row in rows),
-                "metadata": dict(source.metadata),
-                "tensors": [row._asdict() for row in rows],
-            }
-        )
-        return
-    _print(rows, totals, source)
+        common.print_json(_to_dict(content))
+    else:
+        _print(content, totals)
 
 
-def _rows(source: checkpoints.Checkpoint, pattern: str | None) -> list[Row]:
-    named = source.leaves
+# ---- what is looked at --------------------------------------------------------------
+
+
+def _content(path: Path, pattern: str | None, decoded: bool) -> Content:
+    from deepcomp_jax import checkpoints
+
+    with checkpoints.open(path) as source:
+        if decoded and source.format != "dcz":
+            raise common.UsageError(f"--parts is for .dcz files, and not for {path}")
+        rows = {name: _row(name, leaf) for name, leaf in source.leaves.items()}
+    if decoded:
+        rows |= _decoded_rows(path)
+    chosen = sorted(rows, key=common.natural)
     if pattern is not None:
-        check_pattern(pattern)
-        named = {name: own for name, own in named.items() if re.search(pattern, name)}
-        if not named:
-            raise ValueError(
-                f"{pattern!r} matches no tensor of {list(source.leaves)[:5]}"
+        chosen = [name for name in chosen if re.search(pattern, name)]
+        if not chosen:
+            raise common.UsageError(
+                f"{pattern!r} matches no tensor: there are "
+                f"{common.shown_list(list(rows))}"
             )
-    return [_row(name, named[name]) for name in sorted(named, key=common.natural)]
+    return Content(
+        source.format,
+        source.file_bytes,
+        source.metadata,
+        [rows[name] for name in chosen],
+        len(chosen) == len(rows),
+    )
 
 
 def _row(name: str, leaf: Any) -> Row:
-    stored = getattr(leaf, "stored_bytes", leaf.nbytes)
-    bits = 8 * stored / leaf.size if leaf.size else 0.0
-    dtype, coding = str(leaf.dtype), getattr(leaf, "coding", "")
-    return Row(name, list(leaf.shape), dtype, leaf.size, stored, bits, coding)
+    taken = getattr(leaf, "part_bytes", {"values": leaf.nbytes})
+    parts = {part: 8 * size for part, size in taken.items()}
+    coding = getattr(leaf, "coding", None)
+    return Row(name, list(leaf.shape), str(leaf.dtype), coding, leaf.size, parts)
 
 
-def _totals(rows: list[Row], depth: int) -> dict[str, tuple[int, int]]:
-    """Values and bytes by the beginning of names, if there is more than one."""
-    totals: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        parts = re.split(r"[/.]", row.name)
-        prefix = "/".join(parts[:depth])
-        size, taken = totals.get(prefix, (0, 0))
-        totals[prefix] = size + row.size, taken + row.bytes
-    return totals
+def _decoded_rows(path: Path) -> dict[str, Row]:
+    """Rows of a `.dcz` file with what every bit of a body is spent on."""
+    from deepcomp_jax.account import account_file
+    from deepcomp_jax.checkpoints.dcz import naming
+    from deepcomp_jax.format import source
 
-
-def _print(
-    rows: list[Row],
-    totals: dict[str, tuple[int, int]],
-    source: checkpoints.Checkpoint,
-) -> None:
-    cells = [
-        (
-            common.shown(row.name), "x".join(map(str, row.shape)) or "()", row.dtype,
-            row.coding or "-", str(row.bytes), f"{row.bits:.3f}",
+    with naming(path), source.opened(path) as file:
+        account = account_file(file, max_bytes=1 << 62)
+    return {
+        tensor.name: Row(
+            tensor.name, list(tensor.layout.shape), str(tensor.layout.dtype),
+            tensor.coding, tensor.size, tensor.parts._asdict(), tensor.ideal,
         )
-        for row in rows
-    ]  # fmt: skip
-    common.print_table(
-        ("tensor", "shape", "dtype", "coding", "bytes", "bits/value"), cells
-    )
-    if 1 < len(totals) < len(rows):
+        for tensor in account.tensors
+    }  # fmt: skip
+
+
+def _totals(rows: Sequence[Row], depth: int | None) -> list[Row]:
+    """Rows of tensors of which the names begin alike."""
+    if depth is None:
+        most = max((len(re.findall("[/.]", row.name)) for row in rows), default=0)
+        depths = range(1, most + 2)
+        depth = next((d for d in depths if len(_beginnings(rows, d)) > 1), 1)
+    found = []
+    for beginning, own in _beginnings(rows, depth).items():
+        parts = sum((Counter(row.parts) for row in own), Counter())
+        values = sum(row.values for row in own)
+        found.append(Row(beginning, None, None, None, values, dict(parts)))
+    return found
+
+
+def _beginnings(rows: Sequence[Row], depth: int) -> dict[str, list[Row]]:
+    """Rows by the first parts of their names."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        pieces = re.split("([/.])", row.name)  # with the separators between them
+        found.setdefault("".join(pieces[: 2 * depth - 1]), []).append(row)
+    return found
+
+
+# ---- what is said -------------------------------------------------------------------
+
+
+def _to_dict(content: Content) -> dict[str, Any]:
+    values = sum(row.values for row in content.rows)
+    return {
+        "format": content.format,
+        "file_bytes": content.file_bytes,
+        "values": values,
+        "metadata": dict(content.metadata),
+        "tensors": [row._asdict() | {"bits": row.bits} for row in content.rows],
+    }
+
+
+def _print(content: Content, totals: Sequence[Row]) -> None:
+    _print_rows(content.rows)
+    if 1 < len(totals) < len(content.rows):
         print()
-        lines = [
-            (
-                common.shown(name),
-                str(size),
-                str(taken),
-                f"{8 * taken / max(size, 1):.3f}",
-            )
-            for name, (size, taken) in totals.items()
-        ]
-        common.print_table(("total of", "values", "bytes", "bits/value"), lines)
-    if source.metadata:
+        heads = "total of", "values", "bytes", "bits/value"
+        common.print_table(
+            heads,
+            [
+                (common.shown_short(row.name), str(row.values), *_size(row))
+                for row in totals
+            ],
+        )
+    if content.metadata:
         print()
-        for key, text in source.metadata.items():
+        for key, text in content.metadata.items():
             short = text if len(text) < 200 else f"{text[:200]}..."
             print(f"{common.shown(key)}: {common.shown(short)}")
-    values = sum(row.size for row in rows)
-    bits = f"{8 * source.file_bytes / values:.3f} bits a value" if values else "empty"
     print()
-    print(f"{len(rows)} tensors of {values} values; {bits}, all of the file counted")
-    print(f"{source.file_bytes} bytes on disk")
+    values = sum(row.values for row in content.rows)
+    taken = sum(row.bits for row in content.rows) / 8
+    print(f"{len(content.rows)} tensors of {values} values in {taken:.0f} bytes")
+    if content.whole and content.format == "dcz":
+        rest = content.file_bytes - taken
+        print(f"{rest:.0f} bytes of names, containers and metadata")
+    bits = ""
+    if content.whole and values:
+        bits = f", {8 * content.file_bytes / values:.3f} bits a value"
+    print(f"{content.file_bytes} bytes on disk{bits}")
 
 
-def _print_parts(args: argparse.Namespace, account: Any) -> None:
-    from deepcomp_jax.account import to_dict
+def _print_rows(rows: Sequence[Row]) -> None:
+    """The tensors; what their bits are spent on too if that is known."""
+    decoded = any(row.ideal is not None for row in rows)
+    names = list(dict.fromkeys(p for r in rows for p, bits in r.parts.items() if bits))
+    heads = ["tensor", "shape", "dtype", "coding"]
+    heads += [*names, "entropy"] if decoded else []
+    cells = []
+    for row in rows:
+        shape = "x".join(map(str, row.shape or [])) or "()"
+        own = [common.shown_short(row.name), shape, row.dtype or "", row.coding or "-"]
+        if decoded:
+            own += [_bits(row.parts.get(part, 0), row.values) for part in names]
+            own.append(_bits(row.ideal or 0, row.values))
+        cells.append([*own, *_size(row)])
+    common.print_table([*heads, "bytes", "bits/value"], cells)
+    if decoded:
+        print("Parts and the entropy of the codes are in bits a value.")
 
-    if args.json:
-        common.print_json(to_dict(account))
-    else:
-        print(str(account))
+
+def _size(row: Row) -> tuple[str, str]:
+    return f"{row.bits / 8:.0f}", _bits(row.bits, row.values)
+
+
+def _bits(bits: float, values: int) -> str:
+    return f"{bits / values:.3f}" if values else "-"

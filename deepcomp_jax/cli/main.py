@@ -4,14 +4,12 @@ import argparse
 import contextlib
 import importlib
 import os
-import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from deepcomp_jax import __version__
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
 
 VERBS = {
     "compress": "compress a checkpoint into a .dcz file",
@@ -22,9 +20,16 @@ VERBS = {
     "extract": "write some tensors of a .dcz file to another file",
     "bench": "measure how fast a .dcz file is encoded and decoded here",
 }
-_FORMATS = """\
-Checkpoints are .safetensors (a file, or a directory or index of several), .npz, Flax's
-.msgpack, directories of Orbax, and .dcz. `dcz VERB --help` tells more of a verb."""
+_EPILOG = """\
+Checkpoints are .safetensors (a file, or a folder or index of several), .npz, Flax's
+.msgpack, folders of Orbax, and .dcz. `dcz VERB --help` tells more of a verb.
+
+  dcz compress model.safetensors --bits-per-weight 4
+  dcz inspect model.dcz
+  dcz decompress model.dcz -o again.safetensors
+  dcz diff model.safetensors again.safetensors
+
+The exit status is 0, 1 for a bad file, and 2 for a bad call."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for a bad file or, from `diff`, two that differ, 2 for a
         bad call or, from `diff`, a bad file, 130 after Ctrl-C.
     """
+    # Accelerators are left to those who train: nothing here needs one.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        with signals.stopping(), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return _run(given)
+    except KeyboardInterrupt:
+        return common.fail("interrupted; nothing was written", 130)
+
+
+def _run(given: Sequence[str]) -> int:
     parser, verbs = _parser()
     # Only the verb that is called is imported: --help is quick.
     verb = next((word for word in given if not word.startswith("-")), None)
@@ -52,19 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if module is None:
         parser.print_help()
         return 2
-    with _terminated(), warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        return _run(module, args)
+    return _run_verb(module, args)
 
 
-def _run(module: Any, args: argparse.Namespace) -> int:
+def _run_verb(module: Any, args: argparse.Namespace) -> int:
     trouble = getattr(module, "TROUBLE", 1)
     try:
-        return module.run(args) or 0
+        status = module.run(args) or 0
+        sys.stdout.flush()
+        return status
     except common.UsageError as error:
         return common.fail(str(error), 2)
-    except KeyboardInterrupt:
-        return common.fail("interrupted; nothing was written", 130)
     except BrokenPipeError:
         # Whoever read our output has enough of it, and so has the rest of Python.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,39 +95,34 @@ def _run(module: Any, args: argparse.Namespace) -> int:
         return common.fail(str(error), trouble)
 
 
-@contextlib.contextmanager
-def _terminated() -> Iterator[None]:
-    """A termination ends like Ctrl-C, so that drafts are removed."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
     common.warn(str(message))
+
+
+class _Version(argparse.Action):
+    """Prints the version that is installed, which is looked for only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"dcz {version('deepcomp-jax')}")
+        parser.exit()
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="dcz",
         description="Small files of trained networks.",
-        epilog=_FORMATS,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"dcz {__version__}")
-    commands = parser.add_subparsers(title="verbs", metavar="VERB")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb")
     verbs = {
-        name: commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        name: commands.add_parser(
+            name, help=text, description=f"{text.capitalize()}.", allow_abbrev=False
+        )
         for name, text in VERBS.items()
     }
     return parser, verbs

@@ -1,12 +1,11 @@
 """`dcz verify`: decodes all of a file, and checks every clause of the format."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
-import numpy as np
-
-from deepcomp_jax import api
-from deepcomp_jax.cli import common
+from deepcomp_jax.cli import common, signals
+from deepcomp_jax.cli.progress import progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,21 +17,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the most memory that a tensor may take",
     )  # fmt: skip
     common.add_quiet(parser)
+    common.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
+    signals.load("deepcomp_jax.device")
+    from deepcomp_jax.checkpoints.dcz import naming
+    from deepcomp_jax.device import take_on_cpu
+    from deepcomp_jax.format import reader, sets
+    from deepcomp_jax.format.leaf_header import ELSEWHERE
+
     with (
-        api.open(args.input, max_bytes=args.max_bytes) as file,
-        common.progress("verify", quiet=args.quiet) as meter,
+        contextlib.ExitStack() as stack,
+        naming(args.input),
+        progress("verify", quiet=args.quiet) as meter,
     ):
-        read = 0
-        for number, leaf in enumerate(file.values(), 1):
-            np.asarray(leaf)
-            read += leaf.nbytes
-            meter(number, len(file), read, 0)
-    if not args.quiet:
-        print(
-            f"{common.shown(str(args.input))}: right; {len(file)} tensors of {read} "
-            f"bytes in {file.file_bytes}"
-        )
+        files = sets.opened(args.input, stack)
+        leaves, read = len(files[0].header.leaves), 0
+        for file, header in files:
+            own = [e for e in header.leaves if e.layout.coding != ELSEWHERE]
+            for entry in own:
+                reader.check_leaf(entry, args.max_bytes)
+            reader.check(file, header, 1 << 62, own)
+            for _, values in reader.read_each(file, header, own, take=take_on_cpu):
+                read += values.nbytes
+                meter.one_more(leaves, values.nbytes)
+        size = sum(file.size for file, _ in files)
+    if args.json:
+        found = {"input": str(args.input), "right": True, "tensors": leaves}
+        common.print_json(found | {"bytes_of_values": read, "file_bytes": size})
+    elif not args.quiet:
+        print(f"right: {leaves} tensors, {read} bytes of values")
+        print(f"{common.shown(str(args.input))}: {size} bytes on disk")
