@@ -21,7 +21,7 @@ import numpy as np
 from deepcomp_jax import api
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.budget.plans import stored_bytes
-from deepcomp_jax.format import container, files
+from deepcomp_jax.format import files
 from deepcomp_jax.rate import grids, planning, quantization
 from deepcomp_jax.rate.histograms import histogram
 from deepcomp_jax.rate.planning import PlannedLeaf
@@ -97,7 +97,7 @@ class _Search(NamedTuple):
 
 
 def _point(log_step: float, compressed: Compressed) -> Point:
-    data = container.dumps(compressed)
+    data = api.dumps(compressed)
     rd_lambda = grids.lambda_for_step(math.exp(log_step), 1.0)
     return Point(rd_lambda, len(data), compressed, data)
 
