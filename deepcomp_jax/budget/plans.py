@@ -177,9 +177,9 @@ def stored_bytes(name: str, leaf: np.ndarray) -> float:
         flat = np.concatenate([flat[first : first + each] for first in starts])
     if flat.size > 1 and (flat == flat[0]).all():
         return _LAYOUT  # a codebook of one entry, or nothing at all
-    stored, codebook = leaf_body.coded_words(flat) or (DenseLeaf(flat), np.zeros(0))
-    _, body = leaf_body.put(name, stored, (codebook,))
-    return len(body) * leaf.size / max(flat.size, 1)
+    stored, codebook = leaf_body.coded_words(flat) or (DenseLeaf(flat), None)
+    encoded = leaf_body.put(name, stored, codebook)
+    return sum(map(len, encoded.bodies)) * leaf.size / max(flat.size, 1)
 
 
 def _rules(steps: Mapping[str, float | None], copies: Mapping[str, str]) -> list[Rule]:
