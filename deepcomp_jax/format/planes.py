@@ -64,17 +64,17 @@ def put(values: np.ndarray, encode: Encode = rans.encode) -> bytes:
         True
     """
     planes = plane_words.split(values)
-    plans = [_plan(plane)[0] for plane in planes]
-    heads = [plane_heads.put(plan) for plan in plans]
+    plans = [_plan(plane) for plane in planes]
+    heads = [plane_heads.put(plan) for plan, _ in plans]
     stored: list[memoryview] = []
     segments: list[rans.Segment] = []
-    for plane, plan in zip(planes, plans, strict=True):
+    for plane, (plan, counts) in zip(planes, plans, strict=True):
         stored += [plane[own].data for own in plan.parts(plane.size, coded=False)]
         if plan.symbols[1] > 1:
             own = [plane[own] for own in plan.parts(plane.size, coded=True)]
             symbols = own[0] if len(own) == 1 else np.concatenate(own)
             one = np.broadcast_to(np.uint8(0), symbols.size)
-            segments.append(rans.Segment(symbols, plan.models, one))
+            segments.append(rans.Segment(symbols, plan.models, one, counts[None]))
     return b"".join([*heads, *stored, encode(segments) if segments else b""])
 
 
