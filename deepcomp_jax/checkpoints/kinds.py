@@ -95,7 +95,7 @@ def _is_of_torch(path: Path) -> bool:
 
 
 def _of_folder(folder: Path) -> str:
-    if (folder / shards.INDEX).exists():
+    if shards.index_of(folder):
         return "safetensors-sharded"
     names = {entry.name for entry in folder.iterdir()}
     if names & {"_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint"}:

@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 EMPTY = {"None": None, "Dict": {}, "List": [], "Tuple": []}
 SEQUENCE, DICT = 1, 2  # types of keys
+_CACHE = 1 << 25  # bytes of what was read that are kept: where arrays are, above all
 
 
 def tensorstore() -> Any:
@@ -155,8 +156,7 @@ def _opened(arrays: list[_Stored]) -> list[Leaf]:
     if not arrays:
         return []
     ts = tensorstore()
-    # Without a cache, what was read is not kept.
-    context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
+    context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE}})
 
     def stores() -> list[Any]:
         opening = [ts.open(own.spec, read=True, context=context) for own in arrays]
