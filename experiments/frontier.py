@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deepcomp_jax.account.text import align
-from deepcomp_jax.format import container
+from deepcomp_jax.format import files
 from experiments.reporting import frontier_figure, plotting, seeds
 from experiments.reporting.published import FRONTIERS, Frontier, Size
 from experiments.reporting.seeds import Preset
@@ -50,7 +50,7 @@ def write(directory: Path, presets: Sequence[Preset]) -> list[Path]:
         The files written.
     """
     written = [directory / "frontier.txt"]
-    container.write(written[0], ("\n".join(lines(presets)) + "\n").encode())
+    files.write(written[0], ("\n".join(lines(presets)) + "\n").encode())
     for frontier in FRONTIERS:
         figure = frontier_figure.draw(frontier, ours(frontier, presets))
         written.append(directory / f"frontier_{frontier.key}.png")

@@ -20,7 +20,8 @@ from deepcomp_jax.codings.common import Labels, Plan, Take
 from deepcomp_jax.codings.common import Leaf as Leaf
 from deepcomp_jax.codings.common import Measured as Measured
 from deepcomp_jax.codings.common import dequantize as dequantize
-from deepcomp_jax.codings.price_model import prices as prices
+from deepcomp_jax.codings.price_model import estimate as estimate
+from deepcomp_jax.codings.price_model import label_prices as label_prices
 from deepcomp_jax.streams import rans
 
 _MARGIN = 24  # bits by which what a body is expected to take may be wrong

@@ -7,8 +7,8 @@ makes
 
     importance * (weight - value)**2 + lambda * bits
 
-least, where bits are those of the grouped coding's model for these very labels; model
-and labels are found in turns. (Entropy-constrained quantization: Chou, Lookabaugh and
+least, where bits follow from how often these very labels occur; counts and labels are
+found in turns. (Entropy-constrained quantization: Chou, Lookabaugh and
 Gray 1989; for networks, Choi, El-Khamy and Lee, arXiv 1612.01543, and Wiedemann et al.,
 arXiv 1907.11900.)
 """
@@ -16,6 +16,7 @@ arXiv 1907.11900.)
 from deepcomp_jax.rate.grids import grid as grid
 from deepcomp_jax.rate.grids import grid_for_lambda as grid_for_lambda
 from deepcomp_jax.rate.grids import lambda_for_step as lambda_for_step
+from deepcomp_jax.rate.grids import multiples as multiples
 from deepcomp_jax.rate.importance import fisher_diagonal as fisher_diagonal
 from deepcomp_jax.rate.quantization import quantize as quantize
 from deepcomp_jax.rate.quantization import rdoq as rdoq

@@ -1,6 +1,7 @@
 """Uniform grids: codebooks of the multiples of a step, and the step for a lambda."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from deepcomp_jax.rules import ShareMethod
 from deepcomp_jax.share.methods import short_step
 
 MAX_ENTRIES = 1000  # of a grid
+_BLOCK = 1 << 16  # values looked at together
 
 
 def grid(step: float) -> ShareMethod:
@@ -29,30 +31,93 @@ def grid(step: float) -> ShareMethod:
         >>> rate.grid(0.5)(np.array([-0.6, 0.9, 7.0]), None)
         array([-0.5,  0.5,  1. ,  7. ])
     """
-    if not 0 < step < np.inf:
-        raise ValueError(f"the step of a grid must be positive and finite, got {step}")
+    _check_step(step)
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         del importance
-        wide = values.astype(np.float64)
-        own = short_step(step)
-        while (factors := _multiples(wide / own)).size > MAX_ENTRIES:
-            own = short_step(own * 1.25)
+        own, factors = _fitting(values, step)
+        factors = np.union1d(factors, [-1.0, 1.0])
+        return own * factors[factors != 0]
+
+    return method
+
+
+def multiples(step: float) -> ShareMethod:
+    """The multiples of a step that weights are nearest to, with zero, for `compress`.
+
+    Args:
+        step: As for `grid`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from deepcomp_jax import rate
+        >>> rate.multiples(0.5)(np.array([0.1, -0.6, 0.9, 7.0]), None)
+        array([-0.5,  0. ,  1. ,  7. ])
+    """
+    _check_step(step)
+
+    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+        del importance
+        own, factors = _fitting(values, step)
         return own * factors
 
     return method
 
 
-def _multiples(values: np.ndarray) -> np.ndarray:
-    """The integers that values are nearest to, ascending, with -1 and 1, without 0.
+def rounded(step: float, dtype: np.dtype) -> float:
+    """A step near to one, that takes few bytes in the file of a leaf of a dtype.
 
-    No more than `MAX_ENTRIES` + 1 are told apart.
+    One that the leaf could not hold could not be found from its entries.
     """
-    few = np.unique(np.rint(values[:: -(-values.size // (8 * MAX_ENTRIES))]))
-    if few.size <= MAX_ENTRIES:  # else there is no need to look at the others
-        few = np.unique(np.rint(values))
-    few = np.union1d(few, [-1.0, 1.0])
-    return few[few != 0]
+    if dtype.itemsize > 2:
+        return short_step(step)
+    with np.errstate(over="ignore"):
+        own = float(np.array(step).astype(dtype))
+    return own if abs(own - step) < step / 128 else short_step(step)
+
+
+def fitting(count: Callable[[float], int], step: float, dtype: np.dtype) -> float:
+    """The step of a grid that was asked for, or a coarser one that needs few entries.
+
+    Args:
+        count: How many multiples of a step are some weight's nearest.
+        step: What was asked for.
+        dtype: Of the leaf.
+    """
+    own = rounded(step, dtype)
+    while count(own) > MAX_ENTRIES:
+        own = rounded(1.25 * own, dtype)
+    return own
+
+
+def _check_step(step: float) -> None:
+    if not 0 < step < np.inf:
+        raise ValueError(f"the step of a grid must be positive and finite, got {step}")
+
+
+def _fitting(values: np.ndarray, step: float) -> tuple[float, np.ndarray]:
+    """The step of a grid, and the factors of it that occur."""
+    own = fitting(lambda tried: _factors(values, tried).size, step, values.dtype)
+    return own, _factors(values, own)
+
+
+def _factors(values: np.ndarray, step: float) -> np.ndarray:
+    """The integers that values are nearest to, in steps, ascending, float64[n].
+
+    No more than `MAX_ENTRIES` and those of a further block are told apart.
+    """
+    found = np.zeros(0)
+    for first in range(0, values.size, _BLOCK):
+        part = np.rint(values[first : first + _BLOCK] / np.float64(step)) + 0.0
+        low, high = float(part.min()), float(part.max())
+        if high - low < _BLOCK:  # marks are faster than sorting
+            marks = np.zeros(int(high - low) + 1, bool)
+            marks[(part - low).astype(np.intp)] = True
+            part = low + np.flatnonzero(marks)
+        found = np.union1d(found, part)
+        if found.size > MAX_ENTRIES:
+            break
+    return found
 
 
 def lambda_for_step(step: float, importance: float) -> float:
@@ -74,6 +139,11 @@ def lambda_for_step(step: float, importance: float) -> float:
     return math.log(2) / 6 * importance * step**2
 
 
+def step_for_lambda(rd_lambda: float, importance: float = 1.0) -> float:
+    """The step that suits a lambda, the inverse of `lambda_for_step`."""
+    return math.sqrt(rd_lambda) / math.sqrt(lambda_for_step(1.0, importance))
+
+
 def grid_for_lambda(rd_lambda: float) -> ShareMethod:
     """A uniform grid whose step suits lambda, the inverse of `lambda_for_step`.
 
@@ -90,7 +160,6 @@ def grid_for_lambda(rd_lambda: float) -> ShareMethod:
 
     def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         mean = 1.0 if importance is None else float(importance.mean(dtype=np.float64))
-        step = math.sqrt(rd_lambda) / math.sqrt(lambda_for_step(1.0, mean))
-        return grid(step)(values, importance)
+        return grid(step_for_lambda(rd_lambda, mean))(values, importance)
 
     return method

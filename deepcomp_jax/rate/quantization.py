@@ -8,15 +8,16 @@ import jax
 import numpy as np
 
 from deepcomp_jax import prune, trees
-from deepcomp_jax.codings import Leaf, grouped, prices
-from deepcomp_jax.rate.grids import grid_for_lambda
+from deepcomp_jax.codings import grouped
+from deepcomp_jax.rate import choice
+from deepcomp_jax.rate.grids import grid_for_lambda, multiples, step_for_lambda
 from deepcomp_jax.rate.importance import floored
+from deepcomp_jax.rate.planning import PlannedLeaf
 from deepcomp_jax.rules import Rule, ShareMethod, resolve
 from deepcomp_jax.rules.weights import find_weights, is_floating, warn_of_others
 from deepcomp_jax.share.fitting import fit
+from deepcomp_jax.share.labels import assign
 from deepcomp_jax.share.weights import SharedWeights
-
-_ROUNDS = 4
 
 
 class Problem(NamedTuple):
@@ -28,12 +29,16 @@ class Problem(NamedTuple):
         methods: Of each leaf that is quantized, what makes its codebook; None for a
             grid that suits lambda.
         importance: Of each leaf that is quantized, or None.
+        relative: Of each leaf that is quantized, what is known of it; weights get the
+            nearest multiples of steps that suit lambda relative to their leaf. None
+            for labels by distortion and rate, in the unit of the weights.
     """
 
     named: Mapping[str, Any]
     treedef: Any
     methods: Mapping[str, ShareMethod | None]
     importance: Mapping[str, np.ndarray] | None
+    relative: Mapping[str, PlannedLeaf] | None = None
 
 
 def problem(
@@ -118,15 +123,26 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
     """
     if not 0 < rd_lambda < np.inf:
         raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
-    grids = grid_for_lambda(rd_lambda)
     codebooks: dict[str, jax.Array] = {}
     labels: dict[str, jax.Array] = {}
     for name, method in problem.methods.items():
         weights = np.asarray(problem.named[name])
-        counts = None if problem.importance is None else problem.importance[name]
-        codebook = fit(name, {name: weights}, method or grids, problem.importance)
+        known = (problem.relative or {}).get(name)
+        if known is not None and method is None:
+            step = known.step(step_for_lambda(rd_lambda))
+            codebook = fit(name, {name: weights}, multiples(step), None)
+            labels[name] = assign(jax.device_put(weights), codebook)
+        else:
+            codebook = fit(
+                name,
+                {name: weights},
+                method or grid_for_lambda(rd_lambda),
+                problem.importance,
+            )
+            counts = None if problem.importance is None else problem.importance[name]
+            bit = rd_lambda * (known.unit**2 if known else 1)
+            labels[name] = jax.device_put(_labels(weights, counts, codebook, bit))
         codebooks[name] = jax.device_put(codebook)
-        labels[name] = jax.device_put(_labels(weights, counts, codebook, rd_lambda))
     rest = {name: x for name, x in problem.named.items() if name not in labels}
     groups = tuple((name, name) for name in labels)
     return SharedWeights(codebooks, labels, rest, groups, problem.treedef)
@@ -198,60 +214,18 @@ def _labels(
     codebook: np.ndarray,
     rd_lambda: float,
 ) -> np.ndarray:
-    """The labels of one leaf, in its shape: uint8, or uint16 above 255 entries.
-
-    Of all entries three can be best, and zero: the nearest one, the next one towards
-    zero, and the one that takes fewest bits.
-    """
-    now = np.zeros(weights.size, np.uint8 if codebook.size < 256 else np.uint16)
-    alive = np.flatnonzero(weights)
-    if not (codebook.size and alive.size):
-        return now.reshape(weights.shape)
+    """The labels of one leaf, in its shape: uint8, or uint16 above 255 entries."""
+    if not (codebook.size and weights.any()):
+        dtype = np.min_scalar_type(codebook.size)
+        return np.zeros(weights.shape, dtype)
     # Weights, and a lambda that goes with them, of about 1: squares stay in range.
-    scale = float(np.abs(codebook).max())
-    values = (weights.ravel()[alive] / scale).astype(np.float32)
-    entries = np.append(0.0, codebook / scale).astype(np.float32)
-    costs, mean = np.float32(1), 1.0
+    scale = float(np.abs(codebook.astype(np.float64)).max())
+    values = (weights.ravel() / np.float64(scale)).astype(np.float32)
+    entries = np.append(0.0, codebook / np.float64(scale)).astype(np.float32)
+    costs, mean = np.array(1, np.float32), 1.0
     if importance is not None:
         mean = float(importance.mean(dtype=np.float64))
-        costs = (importance.ravel()[alive] / mean).astype(np.float32)
-    bit = np.float32(min(rd_lambda / mean / scale / scale, 1e30))
-    leaf = Leaf(weights.shape, codebook.size, int(np.count_nonzero(codebook < 0)))
-    near, inner = _candidates(values, entries)
-
-    def cost(label: np.ndarray) -> np.ndarray:
-        return (values - entries[label]) ** 2 * costs
-
-    now[alive] = np.where(cost(near) < values**2 * costs, near, 0)
-    for _ in range(_ROUNDS if bit else 0):
-        if not now.any():
-            break
-        found = prices(now, leaf, at=alive)
-        cheap = found.indices.argmin(axis=1)[found.table] + 1
-        best, least = np.zeros_like(near), values**2 * costs + bit * found.pruned
-        for label in (near, inner, cheap):
-            price = cost(label)
-            price += bit * (found.kept + found.indices[found.table, label - 1])
-            better = price < least
-            best, least = np.where(better, label, best), np.where(better, price, least)
-        now[alive] = best
-    return now.reshape(weights.shape)
-
-
-def _candidates(
-    values: np.ndarray, entries: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The label of the nearest entry, and of the next one towards zero, of each value.
-
-    Args:
-        values: float32[n].
-        entries: By label: zero, and then the codebook, ascending or not; float32[k].
-    """
-    order = np.argsort(entries[1:], kind="stable") + 1
-    sorted_entries = entries[order]
-    above = np.searchsorted(sorted_entries, values).clip(max=order.size - 1)
-    below = (above - 1).clip(min=0)
-    lower = values - sorted_entries[below] <= sorted_entries[above] - values
-    at = np.where(lower, below, above)
-    inner = (at - np.sign(values).astype(np.intp)).clip(0, order.size - 1)
-    return order[at], order[inner]
+        costs = (importance.ravel() / mean).astype(np.float32)
+    bit = min(rd_lambda / mean / scale / scale, 1e30)
+    known = choice.Weights(values, costs, choice.nearest(weights, codebook))
+    return choice.labels(known, entries, bit).reshape(weights.shape)

@@ -5,6 +5,7 @@ it is something else: no list of the names of statistics, biases and scales is e
 complete, and one rounded variance ruins a network.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Collection
@@ -77,7 +78,7 @@ def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
         chosen: The names of the leaves that were chosen.
     """
     named = trees.named_leaves(tree)
-    sizes = {n: int(leaf.size) for n, leaf in named.items() if is_floating(leaf)}
+    sizes = {n: math.prod(x.shape) for n, x in named.items() if is_floating(x)}
     others = [n for n in sizes.keys() - set(chosen) if _is_matrix(named[n])]
     others.sort(key=lambda name: (-sizes[name], name))
     left, total = sum(sizes[name] for name in others), sum(sizes.values())

@@ -153,7 +153,9 @@ def _codings(shape: tuple[int, int]) -> dict[str, Coder | None]:
     def coder(name: str | None, jitted: bool) -> Coder:
         def decode(data: tuple[str, bytes], _: int) -> Any:
             if jitted:
-                return device.values(*data, leaf, lookup)
+                return device.to_device(
+                    codings.decode(*data, leaf, lookup, device.take_on_cpu)
+                )
             return codings.decode(*data, leaf, lookup)
 
         return Coder(

@@ -161,17 +161,13 @@ def _works(name: str, leaves: list[Labelled]) -> list[Work]:
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     start = time.perf_counter()
-    bodies = [device.encode(*each) for each in leaves]
+    bodies = [_encode(each) for each in leaves]
     took = time.perf_counter() - start
     print(f"{name}: first time {took:.1f} s, {len(events)} programs to encode")
     jax.monitoring.unregister_event_duration_listener(listen)
     size = sum(len(body) for _, body in bodies)
     coded = [(*body, leaf) for body, (_, leaf) in zip(bodies, leaves, strict=True)]
-    ours = [
-        Work(
-            f"{name}, encode", lambda each: device.encode(*each), leaves, weights, size
-        )
-    ]
+    ours = [Work(f"{name}, encode", _encode, leaves, weights, size)]
     read: list[Work] = []
     for dtype in (np.float32, jnp.bfloat16):
         title = f"{name}, decode {np.dtype(dtype).name}"
@@ -184,12 +180,18 @@ def _works(name: str, leaves: list[Labelled]) -> list[Work]:
     return [*theirs[0], *ours, *theirs[1], *read]
 
 
+def _encode(each: Any) -> tuple[str, bytes]:
+    """Labels and their leaf to a body."""
+    return codings.encode(*each, put=device.put_on_cpu)
+
+
 def _decoder(dtype: Any) -> Callable[[tuple[str, bytes, codings.Leaf]], jax.Array]:
     """Labels to values equal to them, which bfloat16 has up to 256."""
 
     def decode(coded: tuple[str, bytes, codings.Leaf]) -> jax.Array:
         lookup = np.arange(coded[2].entries + 1).astype(dtype)
-        return jax.block_until_ready(device.values(*coded, lookup))
+        flat = codings.decode(*coded, lookup, device.take_on_cpu)
+        return jax.block_until_ready(device.to_device(flat))
 
     return decode
 

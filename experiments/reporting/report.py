@@ -13,7 +13,7 @@ import numpy as np
 
 import deepcomp_jax as dc
 from deepcomp_jax import account, trees
-from deepcomp_jax.format import container
+from deepcomp_jax.format import files
 from deepcomp_jax.share import SharedWeights, lookup
 from experiments.data.datasets import Dataset
 from experiments.reporting import comparison, figures, slides
@@ -83,8 +83,8 @@ def finish(
         layers = {row.name: row._asdict() for row in published.rows}
         report["published"] = published._asdict() | {"rows": layers}
     text = "\n".join(lines) + "\n"
-    container.write(directory / "report.txt", text.encode())
-    container.write(
+    files.write(directory / "report.txt", text.encode())
+    files.write(
         directory / "report.json", (json.dumps(report, indent=2) + "\n").encode()
     )
     _draw(directory, study, rows, networks, decoded, accounted)

@@ -27,7 +27,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from deepcomp_jax.format import container
+from deepcomp_jax.format import files
 from experiments.training import states
 
 Row = dict[str, Any]
@@ -198,7 +198,7 @@ class Run:
                 f"{path} belongs to a run with other settings, or is damaged: give "
                 "another --work-dir, or the settings of that run"
             )
-        container.write(path, text.encode())
+        files.write(path, text.encode())
 
     def _longest(self, field: str, pattern: str) -> float:
         """The seconds of the longest step with a field that matches a pattern."""
@@ -224,7 +224,7 @@ class Run:
         """Writes all rows to disk, and the numbers of this one above the bar."""
         self._rows.append(row)
         lines = "".join(json.dumps(row) + "\n" for row in self._rows)
-        container.write(self.directory / "metrics.jsonl", lines.encode())
+        files.write(self.directory / "metrics.jsonl", lines.encode())
         numbers = (
             f"{k} {v:.5g}" for k, v in row.items() if isinstance(v, (int, float))
         )

@@ -21,7 +21,7 @@ import flax.serialization
 import jax
 import numpy as np
 
-from deepcomp_jax.format import container
+from deepcomp_jax.format import files
 
 try:
     import fcntl
@@ -79,7 +79,7 @@ def lock(directory: Path) -> BinaryIO:
 def write(path: Path, content: bytes) -> None:
     """Writes a sealed file, whole or not at all."""
     digest = hashlib.sha256(content).hexdigest().encode()
-    container.write(path, digest + b"\n" + content)
+    files.write(path, digest + b"\n" + content)
 
 
 def read(path: Path) -> bytes:

@@ -98,8 +98,14 @@ def test_threads_may_code_and_decode_at_the_same_time() -> None:
     given += [own * (rng.random(4200) < 0.2) for own in given]
     alone = [codings.encode(own, leaf) for own in given]
     with ThreadPoolExecutor(8) as pool:
-        bodies = list(pool.map(lambda own: device.encode(own, leaf), given))
-        back = pool.map(lambda own: device.values(own[0], own[1], leaf, lookup), bodies)
+        bodies = list(
+            pool.map(
+                lambda own: codings.encode(own, leaf, put=device.put_on_cpu), given
+            )
+        )
+        back = pool.map(
+            lambda own: codings.decode(*own, leaf, lookup, device.take_on_cpu), bodies
+        )
         values = [np.asarray(own).ravel() for own in back]
     assert bodies == alone
     np.testing.assert_array_equal(values, given)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import deepcomp_jax as dc
 from deepcomp_jax import Rule, budget, rate, share
 from deepcomp_jax.format import container
+from deepcomp_jax.rate import choice
 
 
 def network(seed: int = 0) -> dict[str, jax.Array]:
@@ -393,7 +394,8 @@ def test_squared_gradients_in_half_precision(dtype: Any):
 def test_a_network_that_was_not_pruned():
     """Nothing is zero at first, but at a few bits a weight most should be."""
     weights = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
-    found = budget.within_bytes({"w": weights}, 1200)
+    importance = {"w": np.ones_like(weights)}
+    found = budget.within_bytes({"w": weights}, 1200, importance=importance)
     decoded = dc.decompress(found.compressed)["w"]
     assert found.file_bytes > 1100
     assert np.square(decoded - weights).mean() < 0.4  # 1 if all were zero
@@ -421,3 +423,74 @@ def test_budgets_of_half_precision():
     assert budget.within_bytes(pair, 150, importance=importance).file_bytes <= 150
     with pytest.raises(ValueError, match="leaf 'w' holds NaN"):
         budget.within_bytes({"w": np.full((4, 4), np.nan, np.float32)}, 100)
+
+
+def label_costs(
+    weights: choice.Weights, entries: np.ndarray, prices: np.ndarray
+) -> np.ndarray:
+    """What the best of three labels of each weight costs, in float64, float64[n]."""
+    found = np.square(weights.values.astype(np.float64)) * weights.costs + prices[0]
+    order = sorted(range(1, entries.size), key=lambda label: entries[label])
+    for place, label in enumerate(order):
+        tried = [label]
+        for other in (place - 1, place + 1):
+            if 0 <= other < len(order):
+                inner = order[other]
+                beside = entries[inner] * entries[label] > 0
+                if beside and abs(entries[inner]) < abs(entries[label]):
+                    tried.append(inner)
+        here = weights.near == label
+        for one in tried:
+            errors = weights.values[here].astype(np.float64) - float(entries[one])
+            costs = np.broadcast_to(weights.costs, here.shape)[here]
+            found[here] = np.minimum(found[here], errors**2 * costs + prices[one])
+    return found
+
+
+@given(
+    size=st.sampled_from([1, 70, 20_000, choice.COMPILED // 2]),
+    step=st.floats(0.02, 1.5),
+    bit=st.floats(0.001, 1.0),
+    important=st.booleans(),
+    shuffled=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=15, deadline=None)
+def test_programs_choose_as_numpy_does_and_both_the_least(
+    size: int, step: float, bit: float, important: bool, shuffled: bool, seed: int
+):
+    rng = np.random.default_rng(seed)
+    values = rng.laplace(size=size).astype(np.float32)
+    values[rng.random(size) < 0.3] = 0
+    factors = np.unique(np.rint(values / step))
+    codebook = (step * factors[factors != 0]).astype(np.float32)
+    if not codebook.size:
+        return
+    if shuffled:  # as fine-tuning may leave it
+        rng.shuffle(codebook)
+    costs = np.array(1, np.float32)
+    if important:
+        costs = rng.exponential(size=size).astype(np.float32)
+    entries = np.append(np.float32(0), codebook)
+    weights = choice.Weights(values, costs, choice.nearest(values, codebook))
+    prices = bit * rng.exponential(size=entries.size)
+    tables = choice.tables(entries, prices)
+    least = label_costs(weights, entries, prices)
+    for choose in (choice.in_numpy, choice.in_programs):
+        found = choose(weights, tables, float(prices[0]))
+        own = np.square(values.astype(np.float64) - entries[found]) * costs
+        np.testing.assert_allclose(own + prices[found], least, rtol=1e-5)
+
+
+def test_few_programs_for_many_shapes():
+    rng = np.random.default_rng(0)
+    tables = choice.tables(np.array([0, -1, 1], np.float32), np.zeros(3))
+    compiled: Any = choice._compiled
+    before = compiled._cache_size()
+    for size in (300_000, 333_333, 555_555, 1_000_000, 5_000_000):
+        values = rng.normal(size=size).astype(np.float32)
+        near = np.where(values < 0, 1, 2).astype(np.uint8)
+        weights = choice.Weights(values, np.array(1, np.float32), near)
+        found = choice.in_programs(weights, tables, 0.0)
+        np.testing.assert_array_equal(found, np.where(abs(values) > 0.5, near, 0))
+    assert compiled._cache_size() - before <= 3

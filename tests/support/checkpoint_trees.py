@@ -43,7 +43,7 @@ def arrays(draw: st.DrawFn, dtypes: list[np.dtype]) -> np.ndarray:
     shape = tuple(draw(st.lists(st.integers(0, 4), max_size=3)))
     size = int(np.prod(shape, dtype=int)) * dtype.itemsize
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    raw = rng.integers(0, 2 if dtype == bool else 256, size, np.uint8)
+    raw = rng.integers(0, 2 if dtype.kind == "b" else 256, size, np.uint8)
     values = raw.view(dtype).reshape(shape)
     return np.asarray(values, order=draw(st.sampled_from("CF")))
 
