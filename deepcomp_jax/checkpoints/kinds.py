@@ -90,8 +90,8 @@ def _is_of_torch(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(os.path.basename(n) == "data.pkl" for n in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
+    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError):
+        return False  # whoever reads it says what is wrong
 
 
 def _of_folder(folder: Path) -> str:

@@ -152,7 +152,8 @@ def _extension(file: Source, pos: int, size: int) -> tuple[int, Any]:
     _require(end <= file.size and code != b"", "it ends too early")
     if code[0] == _COMPLEX:
         _, parts = _node(file, start, MAX_DEPTH)
-        numbers = [p for p in parts or () if isinstance(p, np.ndarray)]
+        pair = parts if isinstance(parts, list) else []
+        numbers = [number for number in pair if isinstance(number, np.ndarray)]
         real = len(numbers) == 2 and all(p.dtype.kind in "biuf" for p in numbers)
         _require(real, "a complex number has not two parts")
         return end, np.asarray(complex(*map(float, numbers)))
