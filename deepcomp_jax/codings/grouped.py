@@ -31,6 +31,7 @@ from deepcomp_jax.codings import (
     group_search,
     grouped_header,
     grouping,
+    price_model,
     symbol_models,
 )
 from deepcomp_jax.codings.common import (
@@ -47,6 +48,7 @@ from deepcomp_jax.streams.counting import bincount
 from deepcomp_jax.streams.gaps import put_fillers
 
 MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
+_DOUBT = 512  # bits by which the price of a body without classes may be too high
 
 # ---- writing ------------------------------------------------------------------------
 
@@ -65,8 +67,18 @@ def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
 
 
 def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
-    positions = common.positions(labels)
     classes = group_search.classes(labels, leaf.shape)
+    if not any(own is not None for own in classes):
+        # Without classes the counts tell enough to say that another coding is smaller.
+        size = price_model.one_group(counts, leaf)
+        if size > price_model.estimate(counts, leaf) + _DOUBT:
+            return Plan(size, lambda put: _plan_of(labels, leaf, classes).write(put))
+    return _plan_of(labels, leaf, classes)
+
+
+def _plan_of(labels: Labels, leaf: Leaf, classes: grouping.Classes) -> Plan:
+    """What a body with these classes consists of."""
+    positions = common.positions(labels)
     groups = grouping.groups(leaf.shape, classes)
     member, ranks, order = grouping.split(positions, groups)
     indices = (labels[positions[order]] - 1).astype(np.uint16)

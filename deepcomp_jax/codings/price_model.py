@@ -50,7 +50,7 @@ def estimate(counts: NDArray[np.integer], leaf: Leaf) -> float:
     if leaf.entries <= order0.MAX_ENTRIES:
         sizes.append(_order0(counts))
     if leaf.entries <= symbol_models.MAX_SYMBOLS:
-        sizes.append(_grouped(counts, leaf))
+        sizes.append(one_group(counts, leaf))
     return min(sizes)
 
 
@@ -61,13 +61,26 @@ def _order0(counts: NDArray[np.integer]) -> float:
     return words + symbol_models.CODE_BITS * counts.size
 
 
-def _grouped(counts: NDArray[np.integer], leaf: Leaf) -> float:
-    """With one group: gaps as if weights were kept at random, then indices."""
+def one_group(counts: NDArray[np.integer], leaf: Leaf) -> float:
+    """About how many bits a grouped body without classes takes."""
     kept = int(counts[1:].sum())
     if not kept:
         return _FRONT_BITS
-    parts = np.array([kept, leaf.size - kept])
-    gaps = float((parts * np.log2(leaf.size / np.maximum(parts, 1))).sum())
+    gaps = kept * _gap_bits(kept, leaf.size)
     used = counts[None, 1:].astype(np.int64)
     indices = float(symbol_models.fit(used, leaf.negatives)[1][0])
     return _FRONT_BITS + gaps + indices + rans.overhead(gaps + indices)
+
+
+def _gap_bits(kept: int, size: int) -> float:
+    """What a gap costs, which depends on where weights are kept by the mean alone.
+
+    The code length of a gap under its model is nearly a multiple of its length.
+    """
+    low = symbol_models.low_bits(size, kept)
+    frequencies = symbol_models.gap_frequencies(size, kept)
+    bits = rans.PRECISION - np.log2(np.maximum(frequencies, 1))
+    stay = ((size - kept) / size) ** (1 << low)  # of passing a unit of zeros
+    ends = (1 - stay) * stay ** np.arange(symbol_models.CAP)
+    escapes = stay**symbol_models.CAP
+    return low + float(ends @ bits[:-1] + escapes * bits[-1]) / (1 - escapes)

@@ -17,7 +17,7 @@ from deepcomp_jax.streams import rans
 def values(name: str, body: bytes, leaf: codings.Leaf, lookup: np.ndarray) -> jax.Array:
     """What a body of labels stands for, by the compiled loop, on the device."""
     flat = codings.decode(name, body, leaf, lookup, device.take_on_cpu)
-    return device.put(flat.reshape(leaf.shape))
+    return device.to_device(flat.reshape(leaf.shape))
 
 
 def outcome(read: Callable[[], Any]) -> tuple[Any, ...]:

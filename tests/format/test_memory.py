@@ -131,7 +131,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "loads": lambda path: container.loads(path.read_bytes()),
     "read_values": lambda path: container.read_values(path.read_bytes()),
     "read_values on a device": lambda path: container.read_values(
-        path.read_bytes(), take=device.take_on_cpu, put=device.put
+        path.read_bytes(), take=device.take_on_cpu, put=device.to_device
     ),
     "load_leaf": lambda path: container.load_leaf(path, ""),
     "account": lambda path: account.account(path.read_bytes()),

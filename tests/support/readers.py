@@ -82,7 +82,7 @@ def _values(data: bytes, most: int, **loops: Any) -> Leaves:
 
 def _on_device(data: bytes, most: int) -> Leaves:
     with jax.enable_x64(True):  # else JAX narrows values of 64 bits
-        return _values(data, most, take=device.take_on_cpu, put=device.put)
+        return _values(data, most, take=device.take_on_cpu, put=device.to_device)
 
 
 def _flat(node: Any) -> Leaves:
