@@ -12,6 +12,8 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deepcomp_jax.checkpoints import containers, kinds
 from deepcomp_jax.checkpoints.kinds import FORMATS as FORMATS
 from deepcomp_jax.checkpoints.kinds import of_ending as of_ending
@@ -92,7 +94,13 @@ def write(
         raise CheckpointError(
             f"no format {format!r}: choose one of {', '.join(FORMATS)}"
         )
-    _module(format).write(Path(path), containers.plain(tree), dict(metadata or {}))
+    own = containers.plain(tree)
+    for name, leaf in containers.named_leaves(own).items():
+        if not isinstance(leaf.dtype, np.dtype):
+            raise CheckpointError(
+                f"leaf {name!r} is {leaf.dtype}, which no format has: leave it out"
+            )
+    _module(format).write(Path(path), own, dict(metadata or {}))
 
 
 def _module(format: str) -> Any:

@@ -90,12 +90,12 @@ def _is_of_torch(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(os.path.basename(n) == "data.pkl" for n in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
+    except (zipfile.BadZipFile, RuntimeError, ValueError, OSError):
+        return False  # whoever reads it says what is wrong
 
 
 def _of_folder(folder: Path) -> str:
-    if (folder / shards.INDEX).exists():
+    if shards.index_of(folder):
         return "safetensors-sharded"
     names = {entry.name for entry in folder.iterdir()}
     if names & {"_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint"}:

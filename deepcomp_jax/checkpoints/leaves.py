@@ -117,6 +117,8 @@ def dtype_of(name: str) -> np.dtype:
     Raises:
         TypeError: There is none.
     """
+    if not name.isidentifier():  # NumPy reads a small language here
+        raise TypeError(f"no dtype {name!r}")
     own = getattr(ml_dtypes, name, None)
     return np.dtype(own if isinstance(own, type) else name)
 

@@ -152,8 +152,11 @@ def _extension(file: Source, pos: int, size: int) -> tuple[int, Any]:
     _require(end <= file.size and code != b"", "it ends too early")
     if code[0] == _COMPLEX:
         _, parts = _node(file, start, MAX_DEPTH)
-        _require(isinstance(parts, list) and len(parts) == 2, "a number has no parts")
-        return end, np.asarray(complex(*map(float, parts)))
+        pair = parts if isinstance(parts, list) else []
+        numbers = [number for number in pair if isinstance(number, np.ndarray)]
+        real = len(numbers) == 2 and all(p.dtype.kind in "biuf" for p in numbers)
+        _require(real, "a complex number has not two parts")
+        return end, np.asarray(complex(*map(float, numbers)))
     _require(code[0] in (ARRAY, _SCALAR), f"extension {code[0]} is none of Flax")
     kind, parts, pos = _token(file, start)
     _require((kind, parts) == (_LIST, 3), "an array has not three parts")

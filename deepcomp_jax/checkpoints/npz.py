@@ -30,8 +30,12 @@ from deepcomp_jax.format import files
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _UNTYPED = np.dtype("V2")
-# What the library raises: RuntimeError for encryption and unknown compressions.
-_DAMAGES = ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error
+# What the library raises: RuntimeError for encryption and unknown compressions, OSError
+# for places outside of the file.
+_DAMAGES = (
+    *(ValueError, EOFError, RuntimeError, OSError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -52,6 +56,8 @@ def read(path: str | PathLike[str]) -> Checkpoint:
         size = os.stat(path).st_size
     except _DAMAGES as error:
         stack.close()
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise CheckpointError(
             f"{fspath(path)} is no .npz file: {str(error)[:200]}"
         ) from None

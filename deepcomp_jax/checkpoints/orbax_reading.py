@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 EMPTY = {"None": None, "Dict": {}, "List": [], "Tuple": []}
 SEQUENCE, DICT = 1, 2  # types of keys
+_CACHE = 1 << 25  # bytes of what was read that are kept: where arrays are, above all
 
 
 def tensorstore() -> Any:
@@ -90,9 +91,11 @@ def _metadata(folder: Path) -> dict[str, str]:
     """What came with a checkpoint; what is no string as JSON."""
     file = folder / "_CHECKPOINT_METADATA"
     custom = _json(file).get("custom_metadata") if file.exists() else None
+    if not isinstance(custom, dict):
+        return {}
     return {
-        str(key): value if isinstance(value, str) else json.dumps(value)
-        for key, value in (custom or {}).items()
+        key: value if isinstance(value, str) else json.dumps(value)
+        for key, value in custom.items()
     }
 
 
@@ -109,20 +112,22 @@ def _json(file: Path) -> dict[str, Any]:
 def _tree(folder: Path) -> Any:
     """The containers of an item."""
     try:
-        stored = list(_stored(folder))
-    except (KeyError, TypeError, AttributeError):
+        return _described_tree(folder, list(_stored(folder)))
+    except (KeyError, TypeError, AttributeError):  # of JSON that has another form
         raise CheckpointError(f"{folder / '_METADATA'} is damaged") from None
+
+
+def _described_tree(folder: Path, stored: list[_Stored]) -> Any:
     arrays = [own for own in stored if own.kind not in (*EMPTY, "string")]
     opened = dict(zip((own.path for own in arrays), _opened(arrays), strict=True))
     texts = folder / "_strings.json"
     strings = _json(texts) if texts.exists() else {}
     root: dict[Any, Any] = {}
     for own in stored:
-        keys = [key for key, _ in own.path]
         if own.kind in EMPTY:
             leaf = EMPTY[own.kind]
         elif own.kind == "string":
-            leaf = np.asarray(strings.get(".".join(keys), ""))
+            leaf = np.asarray(str(strings[".".join(key for key, _ in own.path)]))
         else:
             leaf = opened[own.path]
         _place(root, own.path, leaf)
@@ -139,7 +144,10 @@ def _stored(folder: Path) -> Iterator[_Stored]:
             for key in entry["key_metadata"]
         )
         name = ".".join(key for key, _ in path)
-        store: dict[str, Any] = {"driver": "file", "path": f"{folder / name}/"}
+        place = (folder / name).resolve()
+        store: dict[str, Any] = {"driver": "file", "path": f"{place}/"}
+        if not in_one and not place.is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{folder / '_METADATA'} leads out of its folder")
         if in_one:
             store = {
                 "driver": "ocdbt",
@@ -155,8 +163,7 @@ def _opened(arrays: list[_Stored]) -> list[Leaf]:
     if not arrays:
         return []
     ts = tensorstore()
-    # Without a cache, what was read is not kept.
-    context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
+    context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE}})
 
     def stores() -> list[Any]:
         opening = [ts.open(own.spec, read=True, context=context) for own in arrays]

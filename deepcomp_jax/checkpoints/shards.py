@@ -23,7 +23,7 @@ SHARD_BYTES = 5 * 10**9  # as in Transformers
 def read(path: str | PathLike[str]) -> Checkpoint:
     """Opens a folder, given itself or its index; see `checkpoints.open`."""
     given = Path(path)
-    index = given / INDEX if given.is_dir() else given
+    index = (index_of(given) or given) if given.is_dir() else given
     placed = _weight_map(index)
     leaves: dict[str, Leaf] = {}
     metadata: dict[str, str] = {}
@@ -45,6 +45,14 @@ def read(path: str | PathLike[str]) -> Checkpoint:
         raise
     tree = dict(leaves)
     return Checkpoint(tree, leaves, metadata, "safetensors-sharded", size, stack.close)
+
+
+def index_of(folder: Path) -> Path | None:
+    """The index in a folder: that of Transformers, or the only one of another name."""
+    if (folder / INDEX).exists():
+        return folder / INDEX
+    found = list(folder.glob("*.safetensors.index.json"))
+    return found[0] if len(found) == 1 else None
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -96,7 +104,7 @@ def write(
 
 def is_own(entry: Path) -> bool:
     """Whether a file in a folder is of such a checkpoint."""
-    return entry.name == INDEX or entry.suffix == ".safetensors"
+    return entry.name.endswith((".safetensors", ".safetensors.index.json"))
 
 
 def _nbytes(leaf: Any) -> int:

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> None:
 
         draw(args.plot, totals, content.file_bytes if content.whole else None)
     if args.json:
-        common.print_json(_to_dict(content))
+        common.print_json(_to_dict(content, totals))
     else:
         _print(content, totals)
 
@@ -137,8 +137,10 @@ def _decoded_rows(path: Path) -> dict[str, Row]:
     """Rows of a `.dcz` file with what every bit of a body is spent on."""
     from deepcomp_jax.account import account_file
     from deepcomp_jax.checkpoints.dcz import naming
-    from deepcomp_jax.format import source
+    from deepcomp_jax.format import sets, source
 
+    if len(sets.paths(path)) > 1:
+        raise common.UsageError(f"--parts is for one file, and {path} is a set")
     with naming(path), source.opened(path) as file:
         account = account_file(file, max_bytes=1 << 62)
     return {
@@ -176,7 +178,7 @@ def _beginnings(rows: Sequence[Row], depth: int) -> dict[str, list[Row]]:
 # ---- what is said -------------------------------------------------------------------
 
 
-def _to_dict(content: Content) -> dict[str, Any]:
+def _to_dict(content: Content, totals: Sequence[Row]) -> dict[str, Any]:
     values = sum(row.values for row in content.rows)
     return {
         "format": content.format,
@@ -184,6 +186,10 @@ def _to_dict(content: Content) -> dict[str, Any]:
         "values": values,
         "metadata": dict(content.metadata),
         "tensors": [row._asdict() | {"bits": row.bits} for row in content.rows],
+        "totals": [
+            {"name": row.name, "values": row.values, "parts": row.parts}
+            for row in totals
+        ],
     }
 
 

@@ -109,13 +109,12 @@ def test_leaves_of_jax_and_containers_of_flax_are_written(tmp_path: Path, format
             _check(found, {"kernel": kernel, "bias": np.zeros(3, np.float32)})
 
 
-@pytest.mark.parametrize("format", FORMATS)
+# In .dcz files small leaves are worked on side by side, as `dc.write` says.
+@pytest.mark.parametrize("format", sorted(set(FORMATS) - {"dcz"}))
 def test_one_leaf_is_in_memory_at_a_time(tmp_path: Path, format: str):
     tree = {f"layer{number}": Counted((300, 300)) for number in range(6)}
     Counted.most = 0
     path = tmp_path / PATHS[format]
-    if format == "dcz":  # small leaves are worked on side by side there
-        pytest.skip("what dc.write does is tested with it")
     checkpoints.write(path, tree, format=format)
     assert [leaf.reads for leaf in tree.values()] == [1] * 6
     assert Counted.most <= 2
@@ -151,6 +150,14 @@ def test_a_leaf_that_a_format_cannot_hold_is_named(
 
 
 @pytest.mark.parametrize("format", FORMATS)
+def test_random_keys_are_refused(tmp_path: Path, format: str):
+    with pytest.raises(checkpoints.CheckpointError, match="'rng' is key<"):
+        checkpoints.write(
+            tmp_path / PATHS[format], {"rng": jax.random.key(0)}, format=format
+        )
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_dtypes_that_a_format_lacks_are_refused(tmp_path: Path, format: str):
     known = OF_FORMAT[format]
     for dtype in (np.dtype("complex128"), *checkpoint_trees.FLOAT8):
@@ -175,9 +182,8 @@ def test_the_format_follows_from_the_ending_or_is_asked_for(tmp_path: Path):
 def test_two_leaves_of_one_name_are_refused(tmp_path: Path):
     tree = {"a/b": np.ones(2), "a": {"b": np.ones(2)}}
     for format in FORMATS:
-        if format != "orbax":
-            with pytest.raises(ValueError, match="two leaves are named 'a/b'"):
-                checkpoints.write(tmp_path / PATHS[format], tree, format=format)
+        with pytest.raises(ValueError, match="two leaves are named 'a/b'"):
+            checkpoints.write(tmp_path / PATHS[format], tree, format=format)
     dotted = {"a.b": np.ones(2), "a": {"b": np.ones(2)}}
     with pytest.raises(ValueError, match=r"two leaves the name 'a\.b'"):
         checkpoints.write(tmp_path / "orbax", dotted, format="orbax")
@@ -221,7 +227,10 @@ def test_shards_have_at_most_so_many_bytes(
         with checkpoints.open(part) as own:
             total = sum(leaf.nbytes for leaf in own.leaves.values())
             assert total <= most or len(own.leaves) == 1
-    for path in (folder, folder / shards.INDEX):
+    other = folder / "other.safetensors.index.json"
+    for path in (folder, folder / shards.INDEX, other, folder):
+        if path == other:
+            (folder / shards.INDEX).rename(other)
         with checkpoints.open(path) as found:
             assert found.metadata == {"format": "np"}
             _check(found, tree)

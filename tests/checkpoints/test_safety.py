@@ -163,6 +163,9 @@ def test_a_file_that_is_cut_while_it_is_open_ends_in_an_error(tmp_path: Path):
         (b"\x82\xa1a\xc0\xa1a\xc0", "'a' twice"),
         (b"\x81\xa1a\xc7\x01\x07\x00", "extension 7"),
         (b"\x81\xa1a\xc1", "0xc1 begins nothing"),
+        (b"\x81\xa1a\xd4\x02\x90", "a complex number"),
+        (b"\x81\xa1a\xd6\x02\x92\xa1x\x01", "a complex number"),
+        (b"\x81\xa1a\xd4\x02\xc0", "a complex number"),
         (b"\x81\x90\xc0", "a key is neither"),
         (b"\x81\xa1\xff\xc0", "not UTF-8"),
         (b"\x80\x80", "something follows"),
@@ -281,6 +284,51 @@ def test_damaged_folders_of_orbax(tmp_path: Path):
         checkpoints.open(path)
     metadata.unlink()
     _rejected(path, "has no _METADATA")
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_metadata_of_orbax_of_any_form_give_our_error_or_other_trees(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+):
+    path = tmp_path_factory.mktemp("orbax") / "m"
+    checkpoints.write(path, TREE | {"n": None, "l": [np.ones(2)]}, format="orbax")
+    file = path / data.draw(st.sampled_from(["_METADATA", "_CHECKPOINT_METADATA"]))
+    content = json.loads(file.read_text())
+    for _ in range(data.draw(st.integers(1, 2))):
+        _change(content, data)
+    file.write_text(json.dumps(content))
+    try:
+        _read(path)
+    except checkpoints.CheckpointError as error:
+        assert len(str(error)) < 500
+
+
+def _change(node: Any, data: st.DataObject) -> None:
+    """Puts something else at some place of JSON, or takes it out."""
+    while True:
+        places = list(node) if isinstance(node, dict) else range(len(node))
+        if not places:
+            return
+        place = data.draw(st.sampled_from(places))
+        inner = node[place]
+        if not isinstance(inner, dict | list) or data.draw(st.integers(0, 3)) == 0:
+            break
+        node = inner
+    others = [None, 1, True, "a", "b", "Dict", "string", "..", [], {}, [1], {"a": "b"}]
+    if isinstance(node, dict) and data.draw(st.booleans()):
+        del node[place]
+    else:
+        node[place] = data.draw(st.sampled_from(others))
+
+
+def test_paths_of_orbax_do_not_lead_out_of_the_folder(tmp_path: Path):
+    for name in ("m", "other"):
+        checkpoints.write(tmp_path / name, {"a": np.ones(2)}, format="orbax")
+    (tmp_path / "m" / "manifest.ocdbt").unlink()
+    metadata = tmp_path / "m" / "_METADATA"
+    metadata.write_text(metadata.read_text().replace('"key": "a"', '"key": "../other"'))
+    _rejected(tmp_path / "m", "leads out of its folder")
 
 
 # ---- what is not read ---------------------------------------------------------------
