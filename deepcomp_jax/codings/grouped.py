@@ -31,6 +31,7 @@ from deepcomp_jax.codings import (
     group_search,
     grouped_header,
     grouping,
+    order0,
     price_model,
     symbol_models,
 )
@@ -48,6 +49,7 @@ from deepcomp_jax.streams.counting import bincount
 from deepcomp_jax.streams.gaps import put_fillers
 
 MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
+_LARGE = 1 << 15  # labels; of fewer all is decided sooner than guessed
 _DOUBT = 512  # bits by which the price of a body without classes may be too high
 
 # ---- writing ------------------------------------------------------------------------
@@ -68,10 +70,11 @@ def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
 
 def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
     classes = group_search.classes(labels, leaf.shape)
-    if not any(own is not None for own in classes):
-        # Without classes the counts tell enough to say that another coding is smaller.
+    is_plain = not any(own is not None for own in classes)
+    if is_plain and labels.size > _LARGE and leaf.entries <= order0.MAX_ENTRIES:
+        # The counts tell enough to say that the other coding is smaller.
         size = price_model.one_group(counts, leaf)
-        if size > price_model.estimate(counts, leaf) + _DOUBT:
+        if size > order0.CODING.least(labels, leaf, counts) + _DOUBT:
             return Plan(size, lambda put: _plan_of(labels, leaf, classes).write(put))
     return _plan_of(labels, leaf, classes)
 

@@ -89,24 +89,25 @@ def put(codebook: np.ndarray) -> tuple[np.dtype, bytes]:
         What entries or step are stored in, and the codebook.
     """
     out: list[tuple[np.dtype, bytes]] = []
+    steps = _steps(codebook)
     for storage in storages(codebook.dtype):
         narrow = _cast(codebook, storage)
         if _same(codebook, narrow.astype(codebook.dtype)):
             head = bits.put_varint(4 * codebook.size + _LIST)
             out.append((storage, head + little(narrow)))
-        for step in _steps(codebook):
-            grid = _put_grid(codebook, _cast(step, storage))
-            if grid:
+        for step in sorted(steps):
+            if grid := _put_grid(codebook, _cast(step, storage)):
                 out.append((storage, grid))
+                steps = steps - {step}  # in a wider dtype it takes more bytes
     return min(out, key=lambda found: len(found[1]))
 
 
-def _steps(codebook: np.ndarray) -> list[np.ndarray]:
+def _steps(codebook: np.ndarray) -> set[float]:
     """Steps that a grid of these entries could have; rounding may hide one of them."""
     wide = codebook.astype(np.float64)
     with np.errstate(over="ignore"):
         found = np.abs(wide), np.diff(wide)
-    return [np.asarray(sizes.min()) for sizes in found if sizes.size]
+    return {float(sizes.min()) for sizes in found if sizes.size}
 
 
 def _put_grid(codebook: np.ndarray, step: np.ndarray) -> bytes:
@@ -119,17 +120,18 @@ def _put_grid(codebook: np.ndarray, step: np.ndarray) -> bytes:
     if not _same(codebook, _grid(step, factors, codebook.dtype)):
         return b""
     factors = factors.astype(np.int64)
-    count, runs = _put_runs(factors)
-    found = [bits.put_varint(4 * count + _RUNS) + little(step) + runs]
     below, above = int(max(-factors[0], 0)), int(max(factors[-1], 0))
-    if max(below, above) <= MAX_FACTOR:
-        mask = np.isin(_span(below, above), factors)
-        kind, flags = _GRID, b""
-        if not mask.all():
-            kind, flags = _GAPPED, bits.pack_fixed(mask.astype(np.uint8), 1)
-        head = bits.put_varint(4 * mask.size + kind)
-        found.insert(0, head + little(step) + bits.put_varint(below) + flags)
-    return min(found, key=len)
+    size, end = below + above, little(step) + bits.put_varint(below)
+    if size == factors.size:
+        return bits.put_varint(4 * size + _GRID) + end
+    count, runs = _put_runs(factors)
+    in_runs = bits.put_varint(4 * count + _RUNS) + little(step) + runs
+    if max(below, above) > MAX_FACTOR:
+        return in_runs
+    mask = np.isin(_span(below, above), factors)
+    flags = bits.pack_fixed(mask.astype(np.uint8), 1)
+    gapped = bits.put_varint(4 * size + _GAPPED) + end + flags
+    return min(gapped, in_runs, key=len)
 
 
 def _put_runs(factors: NDArray[np.int64]) -> tuple[int, bytes]:
