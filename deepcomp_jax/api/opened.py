@@ -39,12 +39,12 @@ def open(path: str | PathLike[str], *, max_bytes: int = reader.MAX_BYTES) -> "Fi
     Examples:
         >>> import os, tempfile, numpy as np, deepcomp_jax as dc
         >>> path = os.path.join(tempfile.mkdtemp(), "model.dcz")
-        >>> tree = {"kernel": np.eye(3), "step": np.int32(7)}
-        >>> size = dc.save(path, dc.compress(tree))
+        >>> tree = {"kernel": np.eye(3, dtype="f4"), "step": np.int32(7)}
+        >>> size = dc.write(path, tree, [])
         >>> with dc.open(path) as file:
         ...     print(file["kernel"])
         ...     print(file["kernel"][1], file.load(only="step"))
-        Leaf('kernel', float64[3, 3], raw)
+        Leaf('kernel', float32[3, 3], sparse)
         [0. 1. 0.] {'step': array(7, dtype=int32)}
     """
     stack = contextlib.ExitStack()
