@@ -94,7 +94,8 @@ def load(
             None puts leaves where those of `like` were placed. As always in JAX,
             64-bit values are narrowed unless `jax_enable_x64` is set.
         max_bytes: The most memory that the decoded arrays may take, and decoding
-            meanwhile: 8 bytes for each value of the largest array.
+            meanwhile: 8 bytes for each value of the largest part of one
+            (`specs/container.md`, C58).
 
     Returns:
         Arrays of NumPy, or of JAX if there is a device or place for them, in plain
