@@ -32,8 +32,7 @@ COMMON = [  # strings 0 to 15
     *("query", "key", "value", "out", "attention", "mlp", "norm", "layers"),
 ]
 SMALL = 1024  # bytes; a smaller body is in the header
-WHOLE = 2**24  # values of a leaf that is not divided, at most (C58)
-PART = 2**22  # values of a part, if an index of its leading axes has no more
+MOST = 2**22  # values of a part (C58)
 
 
 class Broken(ValueError):
@@ -281,14 +280,14 @@ def layout(data, pos, name, books, before):
 
 def shapes_of_parts(shape):
     """C58: a large leaf is cut along its leading axes, taken together as one."""
-    if math.prod(shape) <= WHOLE:
+    if math.prod(shape) <= MOST:
         yield shape
         return
     inner = shape
-    while math.prod(inner) > WHOLE:
+    while math.prod(inner) > MOST:
         inner = inner[1:]
     rows = math.prod(shape[: len(shape) - len(inner)])
-    step = max(PART // math.prod(inner), 1)
+    step = MOST // math.prod(inner)
     for first in range(0, rows, step):
         yield min(step, rows - first), *inner
 

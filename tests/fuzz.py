@@ -31,7 +31,7 @@ from tests.support.vector_parts import crc
 MAX_BYTES = 1 << 18  # of memory
 MAX_SECONDS = 1.0  # of the processor, for one file
 LARGEST = 5000  # bytes of a file to begin with
-SMALL = 24, 10  # values of a leaf that is whole, and of a part of another
+SMALL = 10  # values of a part, of leaves in many parts
 MEMORY = 1 << 30  # bytes that the process may take beyond what it has at first
 _EXTREMES = [0, 1, 127, 128, 255, 256, 2**15, 2**16, 2**31, 2**32, 2**62, 2**63 - 1]
 
@@ -78,7 +78,7 @@ def run(count: int, seed: int, folder: str) -> tuple[Counter[str], list[str]]:
     for number in range(count):
         source = random.Random(f"{seed} {number}")
         corpus = corpora[number % 2]
-        with small_parts.limited(*corpus.limits):
+        with small_parts.limited(corpus.most):
             outcome = attempt(source, corpus, scratch)
         outcomes[outcome.split(":")[0]] += 1
         if outcome.startswith("failure"):
@@ -92,23 +92,23 @@ class Corpus(NamedTuple):
     Attributes:
         files: Their bytes.
         networks: What is in them.
-        limits: Of leaves and parts, under which they were written and are read.
+        most: Values of a part, with which they were written and are read.
     """
 
     files: list[bytes]
     networks: list[dict[str, object]]
-    limits: tuple[int, int]
+    most: int
 
 
 def vectors() -> Corpus:
     """The test vectors that are small."""
     paths = sorted((FOLDER / "valid").glob("*.dcz"))
     files = [data for path in paths if len(data := path.read_bytes()) < LARGEST]
-    return Corpus(files, list(map(description, files)), (parts.WHOLE, parts.PART))
+    return Corpus(files, list(map(description, files)), parts.MOST)
 
 
 def vectors_in_parts() -> Corpus:
-    """The networks of the test vectors, with limits that make many parts of a leaf."""
+    """The networks of the test vectors, with many parts of most leaves."""
     files: list[bytes] = []
     networks: list[dict[str, object]] = []
     for data, network in zip(*vectors()[:2], strict=True):
@@ -116,7 +116,7 @@ def vectors_in_parts() -> Corpus:
         if sum(entry.layout.size for entry in header.leaves) > LARGEST:
             continue
         loaded = container.loads(data)
-        with small_parts.limited(*SMALL):
+        with small_parts.limited(SMALL):
             written = container.dumps(loaded, header.metadata)
         if len(written) < LARGEST:
             files.append(written)

@@ -326,14 +326,14 @@ def _metadata() -> Iterator[tuple[str, bytes]]:
 
 
 def _in_parts() -> Iterator[tuple[str, bytes]]:
-    """Leaves of up to 2**24 values, which are whole, and of more.
+    """Leaves of up to 2**22 values, which are whole, and of more.
 
     Few values are kept, at the ends of parts, so that files are small and readers fast.
     """
     for shape, starts in {
-        (2**24,): [0],
-        (2**24 + 1,): [0, 2**22, 2**23, 3 * 2**22, 2**24],
-        (1, 3, 2**23, 1): [0, 2**23, 2**24],  # an index each
+        (2**22,): [0],
+        (2**22 + 1,): [0, 2**22],
+        (1, 3, 2**22, 1): [0, 2**22, 2**23],  # an index each
         (19, 887, 1000): range(0, 19 * 887_000, 4 * 887_000),  # four indices each
     }.items():
         ends = [*starts[1:], math.prod(shape)]

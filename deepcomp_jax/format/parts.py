@@ -1,24 +1,23 @@
 """How a large leaf is divided into parts, each with a body of its own.
 
 Parts bound the memory of a writer and a reader whatever the size of a leaf, let a
-machine work on several at once, and let a slice of a stacked leaf be read alone. How a
-leaf is divided follows from its shape, so that a file need not say it (C58): one of
-more than `WHOLE` values is cut along its leading axes, into parts of about `PART`
-values, or of one index if that has more.
+machine work on several at once, and let a slice of a leaf be read without most of the
+rest. How a leaf is divided follows from its shape, so that a file need not say it
+(C58): one of more than `MOST` values is cut along its leading axes, taken together as
+one, into parts of as many indices as have at most `MOST` values.
 
     shape                  parts       shape of each
-    [4096, 4096]           1           [4096, 4096]
+    [512, 512]             1           [512, 512]
+    [4096, 4096]           4           [1024, 4096]
     [24, 1024, 4096]       24          [1, 1024, 4096]
     [50000, 384]           5           [10922, 384], the last one [6312, 384]
-    [2, 3000, 4096]        2           [1, 3000, 4096]
-    [1, 3, 3000, 4096]     3           [1, 3000, 4096]
+    [2, 3000, 4096]        6           [1024, 4096], the last one [880, 4096]
 """
 
 import math
 from typing import NamedTuple
 
-WHOLE = 1 << 24  # values of a leaf that is not divided, at most
-PART = 1 << 22  # values of a part, if an index of its leading axes has no more
+MOST = 1 << 22  # values of a part
 
 
 class Parts(NamedTuple):
@@ -80,11 +79,11 @@ def divide(shape: tuple[int, ...]) -> Parts:
         >>> found.number, found.shape(0), found.shape(4)
         (5, (10922, 384), (6312, 384))
     """
-    if math.prod(shape) <= WHOLE:
+    if math.prod(shape) <= MOST:
         return Parts(1, 1, shape, stacked=False)
     row_size, axis = 1, len(shape)
-    while row_size * shape[axis - 1] <= WHOLE:
+    while row_size * shape[axis - 1] <= MOST:
         axis -= 1
         row_size *= shape[axis]
     rows = math.prod(shape[:axis])
-    return Parts(rows, max(PART // row_size, 1), shape[axis:], stacked=True)
+    return Parts(rows, MOST // row_size, shape[axis:], stacked=True)

@@ -1,6 +1,7 @@
 """`dc.open`: leaves, slices and parts of trees, read when they are asked for."""
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,15 @@ from hypothesis import strategies as st
 import deepcomp_jax as dc
 from deepcomp_jax import trees
 from deepcomp_jax._types import Compressed
-from deepcomp_jax.format import container, parts, source
-from tests.support import laws, strategies
+from deepcomp_jax.format import container, source
+from tests.support import laws, small_parts, strategies
 
 
 @pytest.fixture(autouse=True)
-def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_parts() -> Iterator[None]:
     """Leaves of a few hundred values have several parts."""
-    monkeypatch.setattr(parts, "WHOLE", 300)
-    monkeypatch.setattr(parts, "PART", 100)
+    with small_parts.limited(200):
+        yield
 
 
 def _tree() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import deepcomp_jax as dc
 from deepcomp_jax.format import parts, sets
-from tests.support import laws
+from tests.support import laws, small_parts
 
 KMEANS = dc.share.kmeans(5)
 RULES = {
@@ -71,15 +71,13 @@ def test_the_file_is_that_of_save(tmp_path: Path, rules: Any, lazy: bool):
 @given(
     rules=st.sampled_from([*RULES.values()]),
     files=st.integers(1, 5),
-    whole=st.sampled_from([100, 1 << 24]),
+    most=st.sampled_from([50, parts.MOST]),
 )
 def test_a_set_is_the_network(
-    tmp_path_factory: pytest.TempPathFactory, rules: Any, files: int, whole: int
+    tmp_path_factory: pytest.TempPathFactory, rules: Any, files: int, most: int
 ):
     folder = tmp_path_factory.mktemp("set")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "WHOLE", whole)
-        patch.setattr(parts, "PART", 50)
+    with small_parts.limited(most):
         expected = dc.loads(dc.dumps(dc.compress(_tree(), rules)))
         total = dc.write(folder / "m.dcz", _tree(), rules, files=files)
         names = sorted(os.listdir(folder))

@@ -171,7 +171,7 @@ def test_a_value_of_a_leaf_in_parts_takes_its_own_bytes(
     n, few, many = 1 << 13, 8, 24
     path, read = tmp_path / "m.dcz", READERS[reader]
     data = [file(BODIES[name](n), number) for number in (few, many)]
-    with small_parts.limited(n, n):
+    with small_parts.limited(n):
         peaks = [peak(read, path, own) for own in data]
     held = 0 if reader == "load_leaf" else len(data[1]) - len(data[0])
     described = 1 << 14  # sizes and places of bodies, which count by the file's size

@@ -25,7 +25,7 @@ VALUES = list(np.random.default_rng(0).integers(1, 2**63, (2, 5, 400)))  # noise
 def path(tmp_path: Path) -> Path:
     """A file of two leaves, each of five parts."""
     network = Compressed([0, 1], tuple(map(DenseLeaf, VALUES)), ())
-    with small_parts.limited(1000, 400):
+    with small_parts.limited(400):
         (tmp_path / "m.dcz").write_bytes(container.dumps(network))
     return tmp_path / "m.dcz"
 
@@ -77,7 +77,7 @@ def test_threads_read_at_once(
 def test_a_file_that_is_cut_while_it_is_open(path: Path, grows: bool):
     """An error of ours, not the end of the process; the rest can still be read."""
     data = path.read_bytes()
-    with small_parts.limited(1000, 400), source.opened(path) as file:
+    with small_parts.limited(400), source.opened(path) as file:
         header = reader.read_header(file)
         first, second = header.leaves
         cut = second.sections[2].offset + 100
@@ -103,7 +103,7 @@ def test_a_file_that_is_cut_before_its_header_is_read(path: Path):
     for cut in (0, 3, 10, 40, size // 2, size - 1):
         with source.opened(path) as file:
             os.truncate(path, cut)
-            with small_parts.limited(1000, 400):
+            with small_parts.limited(400):
                 with pytest.raises(FormatError) as caught:
                     reader.read_network(file, reader.read_header(file))
                 assert 0 <= caught.value.offset <= size

@@ -255,8 +255,8 @@ def _layouts() -> Iterator[tuple[str, bytes]]:
     yield "C30-other-dtype", header(tree=pair, leaves=first + other)
     integer = layout((0,), PACKED, dtype=INT8, codebook=b"\0") + b"\0"
     yield "C30-integer", header(tree=pair, leaves=first + integer)
-    zeros = 257 * [parts.gaps(b"\0", 0)]  # a part for each index of the first axis
-    huge = parts.leaf_in_parts(zeros, (257, 2**24), SPARSE, dtype=BOOL)
+    zeros = 129 * [parts.gaps(b"\0", 0)]  # a part for each index of the first axis
+    huge = parts.leaf_in_parts(zeros, (129, 2**22), SPARSE, dtype=FLOAT64)
     yield "C31-4-gib", huge
     yield "C32-trailing-byte", leaf(b"", (0,), RAW) + b"\0"
     yield "C32-section-cut", leaf(bytes(1024), (1024,), RAW)[:-1]
@@ -340,8 +340,8 @@ def _parts() -> Iterator[tuple[str, bytes]]:
         "L7-beyond-its-part": [far + b"\1", *4 * [zero]],
     }.items():
         yield name, parts.leaf_in_parts(bodies, shape, SPARSE)
-    # The parts are of shape [1, 2**16, 2**8], and have 2**16 indices with classes each.
-    shape = 65, 2**16, 2**8
+    # The parts are of shape [1, 2**16, 2**6], and have 2**16 indices with classes each.
+    shape = 65, 2**16, 2**6
     yield "C46-65-parts", parts.leaf_in_parts(65 * [b"\2"], shape, GROUPED, k=1)
     data = parts.leaf_in_parts([zero, many, *3 * [zero]], (2**24 + 1,), SPARSE)
     yield "C33-second-part", data[:-1] + bytes([data[-1] ^ 1])

@@ -1,4 +1,4 @@
-"""Small leaves in many parts, for tests: the limits of C58 are lowered meanwhile."""
+"""Small leaves in many parts, for tests: the limit of C58 is lowered meanwhile."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,15 +10,13 @@ from tests.support.readers import DECODER
 
 
 @contextlib.contextmanager
-def limited(whole: int, part: int) -> Iterator[None]:
+def limited(most: int) -> Iterator[None]:
     """Leaves of more values are divided, by the library and by the decoder.
 
     Args:
-        whole: Values of a leaf that is one part, at most; 1 or more.
-        part: Values of a part, if an index of its leading axes has no more.
+        most: Values of a part; 1 or more.
     """
     with pytest.MonkeyPatch.context() as patch:
         for module in (parts, DECODER):
-            patch.setattr(module, "WHOLE", whole)
-            patch.setattr(module, "PART", part)
+            patch.setattr(module, "MOST", most)
         yield
