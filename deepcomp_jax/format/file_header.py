@@ -377,8 +377,8 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
     """
     layouts = [entry.layout for entry in leaves]
     values = sum(layout.size * layout.dtype.itemsize for layout in layouts)
-    scratch = (_scratch(layout, layout.parts.number > 1) for layout in layouts)
-    _check_bytes(values, max(scratch, default=0), max_bytes)
+    largest = max((layout.parts.largest for layout in layouts), default=0)
+    _check_bytes(values, largest, max_bytes)
 
 
 def check_slice_memory(layout: Layout, count: int, max_bytes: int) -> None:
@@ -393,21 +393,16 @@ def check_slice_memory(layout: Layout, count: int, max_bytes: int) -> None:
         FormatError: C31.
     """
     size = count * math.prod(layout.shape[1:])
-    scratch = _scratch(layout, copied=True)
-    _check_bytes(size * layout.dtype.itemsize, scratch, max_bytes)
+    _check_bytes(size * layout.dtype.itemsize, layout.parts.largest, max_bytes)
 
 
-def _scratch(layout: Layout, copied: bool) -> int:
-    """Bytes that decoding a part takes, if its values are copied with these too."""
-    each = SCRATCH + (layout.dtype.itemsize if copied else 0)
-    return layout.parts.largest * each
-
-
-def _check_bytes(values: int, scratch: int, max_bytes: int) -> None:
-    if values + scratch > max_bytes:
+def _check_bytes(values: int, largest: int, max_bytes: int) -> None:
+    """Rejects bytes of values, and those that decoding the largest part takes."""
+    total = values + SCRATCH * largest
+    if total > max_bytes:
         raise FormatError(
-            f"the values take {values} bytes, {values + scratch} with those that "
-            f"decoding takes, above max_bytes={max_bytes}",
+            f"the values take {values} bytes, {total} with those that decoding takes, "
+            f"above max_bytes={max_bytes}",
             offset=0,
             clause="C31",
         )

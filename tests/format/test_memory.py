@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
-from deepcomp_jax import account, device
+import deepcomp_jax as dc
+from deepcomp_jax import account
 from deepcomp_jax.device import rans_lanes, rounding
 from deepcomp_jax.format import container
 from deepcomp_jax.format.file_header import SMALL
@@ -130,9 +132,7 @@ BODIES: dict[str, Callable[[int], Body]] = {
 READERS: dict[str, Callable[[Path], Any]] = {
     "loads": lambda path: container.loads(path.read_bytes()),
     "read_values": lambda path: container.read_values(path.read_bytes()),
-    "read_values on a device": lambda path: container.read_values(
-        path.read_bytes(), take=device.take_on_cpu, put=device.to_device
-    ),
+    "read_values on a device": lambda path: dc.load(path, device=jax.devices()[0]),
     "load_leaf": lambda path: container.load_leaf(path, ""),
     "account": lambda path: account.account(path.read_bytes()),
 }

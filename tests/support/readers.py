@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from deepcomp_jax import FormatError, account, device
+import deepcomp_jax as dc
+from deepcomp_jax import FormatError, account
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.format import container
 
@@ -76,13 +77,14 @@ def _bits(array: Any) -> tuple[str, tuple[int, ...], bytes]:
     return own.dtype.name, own.shape, own.tobytes()
 
 
-def _values(data: bytes, most: int, **loops: Any) -> Leaves:
-    return _flat(container.read_values(data, max_bytes=most, **loops))
+def _values(data: bytes, most: int) -> Leaves:
+    return _flat(container.read_values(data, max_bytes=most))
 
 
 def _on_device(data: bytes, most: int) -> Leaves:
     with jax.enable_x64(True):  # else JAX narrows values of 64 bits
-        return _values(data, most, take=device.take_on_cpu, put=device.to_device)
+        place = jax.devices()[0]
+        return _flat(dc.loads(data, device=place, max_bytes=most))
 
 
 def _flat(node: Any) -> Leaves:
