@@ -21,6 +21,7 @@ from deepcomp_jax.codings.common import Leaf as Leaf
 from deepcomp_jax.codings.common import Measured as Measured
 from deepcomp_jax.codings.common import dequantize as dequantize
 from deepcomp_jax.codings.price_model import estimate as estimate
+from deepcomp_jax.codings.price_model import group_prices as group_prices
 from deepcomp_jax.codings.price_model import label_prices as label_prices
 from deepcomp_jax.streams import rans
 

@@ -103,9 +103,20 @@ def tables(
     """
     pairs = member.astype(np.int64) * leaf.entries + indices
     counts = np.bincount(pairs, minlength=groups * leaf.entries)
-    counts = counts.reshape(groups, leaf.entries)
-    ends = _split(counts, leaf.negatives)
-    chosen = np.zeros(groups, np.uint8)
+    return joined(counts.reshape(groups, leaf.entries), leaf.negatives)
+
+
+def joined(
+    counts: NDArray[np.int64], negatives: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Which groups share a table, as `tables` says it, from counts alone.
+
+    Args:
+        counts: How often each entry is used in each group, int64[groups, entries].
+        negatives: Entries below zero.
+    """
+    ends = _split(counts, negatives)
+    chosen = np.zeros(len(counts), np.uint8)
     chosen[ends] = 1
     merged = np.add.reduceat(counts, [0, *ends], axis=0)
     return np.cumsum(chosen).astype(np.uint8), merged

@@ -80,6 +80,11 @@ def members(positions: NDArray[np.int64], groups: Groups) -> NDArray[np.uint8]:
     return groups.rows[row] + groups.columns[column]
 
 
+def of_all(groups: Groups) -> NDArray[np.uint8]:
+    """The group of each value of the flattened tensor."""
+    return (groups.rows[:, None] + groups.columns).ravel()
+
+
 def split(
     positions: NDArray[np.int64], groups: Groups
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.intp]]:

@@ -46,8 +46,17 @@ def kept(labels: NDArray[np.integer], shape: Sequence[int]) -> Kept:
         range(len(heights)), key=lambda k: min(heights[k], labels.size // heights[k])
     )
     mask = (labels != 0).reshape(heights[split], -1)
-    columns = _words(np.packbits(mask, axis=0).T)  # turned when they are few
-    return Kept(tuple(shape), split, _words(np.packbits(mask, axis=1)), columns)
+    rows, columns = np.packbits(mask, axis=1), _packed_columns(mask).T
+    return Kept(tuple(shape), split, _words(rows), _words(columns))
+
+
+def _packed_columns(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """What `np.packbits` makes along the first axis, several times as fast."""
+    packed = np.zeros((-(-len(mask) // 8), mask.shape[1]), np.uint8)
+    for bit in range(8):
+        own = mask[bit::8].view(np.uint8)
+        packed[: len(own)] |= own << np.uint8(7 - bit)
+    return packed
 
 
 def _words(packed: NDArray[np.uint8]) -> NDArray[np.uint64]:

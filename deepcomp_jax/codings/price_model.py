@@ -1,13 +1,28 @@
 """What labels would cost, before they are chosen or written."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import order0, symbol_models
+from deepcomp_jax.codings import group_search, grouping, order0, symbol_models
 from deepcomp_jax.codings.common import Leaf
 from deepcomp_jax.streams import rans
 
+_BLOCK = 1 << 16  # labels counted together
 _FRONT_BITS = 40  # of a grouped body without classes, before its tables
+
+
+class GroupPrices(NamedTuple):
+    """What labels cost where rows and columns are not equally dense.
+
+    Attributes:
+        group: Of each weight, uint8[size].
+        bits: What each label costs in each group, float64[groups, entries + 1].
+    """
+
+    group: NDArray[np.uint8]
+    bits: NDArray[np.float64]
 
 
 def label_prices(counts: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -19,10 +34,63 @@ def label_prices(counts: NDArray[np.integer]) -> NDArray[np.float64]:
         counts: How often each label occurs, int[entries + 1]; the first is that of
             pruned weights.
     """
-    kept, size = counts[1:].sum(), counts.sum()
-    density = (kept + 0.5) / (size + 1)
-    share = (counts[1:] + 0.1) / (kept + 0.1 * (counts.size - 1))
-    return np.append(-np.log2(1 - density), -np.log2(density * share))
+    return _prices(counts[None, :1], counts[None, 1:], counts[None, 1:])[0]
+
+
+def group_prices(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> GroupPrices | None:
+    """What each label costs under the models that the grouped coding would have.
+
+    Args:
+        labels: All labels of the leaf, uint[size].
+        leaf: The leaf, of at most 1024 entries.
+
+    Returns:
+        None if the coding would put all weights into one group: then `label_prices`
+        says it all.
+    """
+    classes = group_search.classes(labels, leaf.shape)
+    if all(own is None for own in classes):
+        return None
+    groups = grouping.groups(leaf.shape, classes)
+    group = grouping.of_all(groups)
+    counts = _counts(labels, group, groups.sizes.size, leaf.entries)
+    tables, merged = group_search.joined(counts[:, 1:], leaf.negatives)
+    return GroupPrices(group, _prices(counts[:, :1], counts[:, 1:], merged[tables]))
+
+
+def _counts(
+    labels: NDArray[np.unsignedinteger],
+    group: NDArray[np.uint8],
+    groups: int,
+    entries: int,
+) -> NDArray[np.int64]:
+    """How often each label occurs in each group, int64[groups, entries + 1]."""
+    width = entries + 1
+    found = np.zeros(groups * width, np.int64)
+    for first in range(0, labels.size, _BLOCK):
+        part = slice(first, first + _BLOCK)
+        pairs = group[part].astype(np.intp) * width + labels[part]
+        found += np.bincount(pairs, minlength=found.size)
+    return found.reshape(groups, width)
+
+
+def _prices(
+    pruned: NDArray[np.integer],
+    kept: NDArray[np.integer],
+    like: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    """What each label costs in each group, float64[groups, entries + 1].
+
+    Args:
+        pruned: How many weights are, int[groups, 1].
+        kept: How often each entry is used, int[groups, entries].
+        like: The same, of all groups that share a table.
+    """
+    weights = kept.sum(axis=1, keepdims=True)
+    density = (weights + 0.5) / (weights + pruned + 1)
+    smooth = like + 0.1
+    share = smooth / smooth.sum(axis=1, keepdims=True)
+    return np.hstack([-np.log2(1 - density), -np.log2(density * share)])
 
 
 def estimate(counts: NDArray[np.integer], leaf: Leaf) -> float:

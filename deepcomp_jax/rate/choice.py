@@ -18,14 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import label_prices
-from deepcomp_jax.share.labels import assign
+from deepcomp_jax.codings import Leaf, group_prices, label_prices
+from deepcomp_jax.share.labels import find
 from deepcomp_jax.streams.counting import bincount
 
 COMPILED = 1 << 18  # values of a leaf from which programs pay
 _PARTS = (1 << 18, 1 << 20, 1 << 22)  # values that a program works on
 _BLOCK = 1 << 14  # values together: what is computed of them fits a cache
 _ROUNDS = 3
+_IN_GROUPS = 3  # more rounds, where rows and columns are not equally dense
+_MOST_GROUPS = 1 << 6
 _ROW, _EVERY = 64, 8  # but for the last round, of large leaves a row of eight is enough
 
 
@@ -36,62 +38,78 @@ class Weights(NamedTuple):
         values: float32[n].
         costs: How much the squared error of each counts, float32[n] or one for all.
         near: Label of the entry that each is nearest to, uint[n]; 0 for a zero.
+        group: Whose prices each has, uint8[n] or one for all.
     """
 
     values: NDArray[np.float32]
     costs: NDArray[np.float32]
     near: NDArray[np.unsignedinteger]
+    group: NDArray[np.uint8]
 
     def part(self, where: Any) -> "Weights":
         """Some of them."""
-        costs = self.costs[where] if self.costs.ndim else self.costs
-        return Weights(self.values[where], costs, self.near[where])
+        return Weights(*(own[where] if own.ndim else own for own in self))
 
 
 class Tables(NamedTuple):
     """What there is to choose from, by the label of the nearest entry.
 
     Attributes:
-        near: That entry, and below its price; float32[labels].
-        near_price: In the unit of the distortion.
-        inner: The next entry towards zero, its price, and its label.
-        inner_price: In the unit of the distortion.
-        inner_label: uint[labels].
+        near: That entry, float32[labels].
+        inner: The next entry towards zero, float32[labels].
+        inner_label: Its label, uint[labels].
+        near_price: What the nearest entry costs in each group, in the unit of the
+            distortion, float32[groups, labels]; the first column is that of zero.
+        inner_price: What the next one towards zero costs, in the same way.
     """
 
     near: NDArray[np.float32]
-    near_price: NDArray[np.float32]
     inner: NDArray[np.float32]
-    inner_price: NDArray[np.float32]
     inner_label: NDArray[np.unsignedinteger]
+    near_price: NDArray[np.float32]
+    inner_price: NDArray[np.float32]
 
 
 Chosen = NDArray[np.unsignedinteger]
 
 
-def labels(weights: Weights, entries: NDArray[np.float32], bit: float) -> Chosen:
+def labels(
+    weights: Weights, entries: NDArray[np.float32], bit: float, leaf: Leaf
+) -> Chosen:
     """The labels that make distortion and rate least, uint[n].
 
     Args:
-        weights: Of a leaf, all of them.
+        weights: Of a leaf, all of them, in one group.
         entries: What labels stand for, zero first, then ascending or not; of the unit
             of the weights.
         bit: What a bit costs, in the unit of the distortion.
+        leaf: The leaf.
     """
-    size = weights.values.size
     few = weights
-    if size >= COMPILED:  # rows of eight: enough to know how often labels occur
-        rows = np.arange(size // _ROW)[::_EVERY, None] * _ROW + np.arange(_ROW)
-        few = weights.part(rows.ravel())
-    prices, free = np.zeros(entries.size), tables(entries, np.zeros(entries.size))
+    if weights.values.size >= COMPILED:  # enough to know how often labels occur
+        few = Weights(*map(_rows_of_some, weights))
+    free = tables(entries, np.zeros((1, entries.size)))
     if not bit:
-        return choose(weights, free, 0.0)
-    found = choose(few, free, 0.0)
+        return choose(weights, free)
+    found = choose(few, free)
     for last in (False,) * (_ROUNDS - 1) + (True,):
         prices = bit * label_prices(bincount(found, entries.size))
-        own = tables(entries, prices)
-        found = choose(weights if last else few, own, float(prices[0]))
+        found = choose(weights if last else few, tables(entries, prices[None]))
+    for _ in range(_IN_GROUPS):
+        priced = group_prices(found, leaf)
+        if priced is None:
+            break
+        grouped = weights._replace(group=priced.group)
+        found = choose(grouped, tables(entries, bit * priced.bits))
     return found
+
+
+def _rows_of_some(array: np.ndarray) -> np.ndarray:
+    """A row of eight, but for the last ones."""
+    if not array.ndim:
+        return array
+    whole = array.size // (_EVERY * _ROW) * _EVERY * _ROW
+    return array[:whole].reshape(-1, _EVERY, _ROW)[:, 0].ravel()
 
 
 def nearest(weights: np.ndarray, codebook: np.ndarray) -> Chosen:
@@ -102,21 +120,14 @@ def nearest(weights: np.ndarray, codebook: np.ndarray) -> Chosen:
         codebook: Of their dtype, ascending or not.
     """
     ascending, order = np.unique(codebook, return_index=True)
-    dtype = np.min_scalar_type(codebook.size)
-    number = np.append(0, order + 1).astype(dtype)
-    flat = weights.ravel()
-    if flat.size >= COMPILED:
-        found = np.asarray(assign(jax.device_put(flat), ascending))
-    else:
-        wide = ascending.astype(np.float64)
-        middles = wide[:-1] + np.diff(wide) / 2
-        found = np.searchsorted(middles, flat.astype(np.float64)) + 1
-        found[flat == 0] = 0
-    return number[found]
+    found = find(weights.ravel(), ascending)
+    if (order == np.arange(codebook.size)).all():
+        return found
+    return np.append(0, order + 1).astype(found.dtype).take(found)
 
 
 def tables(entries: NDArray[np.float32], prices: NDArray[np.floating]) -> Tables:
-    """Tables from what labels stand for and what they cost, float[labels]."""
+    """Tables from what labels stand for and cost, float[groups, labels]."""
     count, dtype = entries.size, np.min_scalar_type(entries.size - 1)
     order = np.argsort(entries[1:], kind="stable") + 1
     signs = np.sign(entries[order])
@@ -128,68 +139,69 @@ def tables(entries: NDArray[np.float32], prices: NDArray[np.floating]) -> Tables
     same = inside & (signs[beside] == signs) if order.size else inside
     inner[order[same]] = order[beside[same]]
     single = prices.astype(np.float32)
-    return Tables(entries, single, entries[inner], single[inner], inner)
+    return Tables(entries, entries[inner], inner, single, single[:, inner])
 
 
-def choose(weights: Weights, tables: Tables, zero: float) -> Chosen:
-    """The cheapest label of each weight, uint[n]; zero where two are as cheap.
-
-    Args:
-        weights: The weights.
-        tables: Labels and prices.
-        zero: What zero costs.
-    """
+def choose(weights: Weights, tables: Tables) -> Chosen:
+    """The cheapest label of each weight, uint[n]; zero where two are as cheap."""
     is_small = weights.values.size < COMPILED // _EVERY
-    return (in_numpy if is_small else in_programs)(weights, tables, zero)
+    return (in_numpy if is_small else in_programs)(weights, tables)
 
 
-def in_numpy(weights: Weights, tables: Tables, zero: float) -> Chosen:
+def in_numpy(weights: Weights, tables: Tables) -> Chosen:
     """What `choose` does, without a program."""
     parts = [
-        _choose(np, weights.part(slice(at, at + _BLOCK)), tables, np.float32(zero))
+        _choose(np, weights.part(slice(at, at + _BLOCK)), tables)
         for at in range(0, weights.values.size, _BLOCK)
     ]
     return np.concatenate(parts)
 
 
-def in_programs(weights: Weights, tables: Tables, zero: float) -> Chosen:
+def in_programs(weights: Weights, tables: Tables) -> Chosen:
     """What `choose` does, compiled."""
     count = 1 << 8 if tables.near.size <= 1 << 8 else 1 << 11
-    padded = jax.tree.map(lambda own: np.pad(own, (0, count - own.size)), tables)
+    groups = _MOST_GROUPS if weights.group.ndim else 1
+    padded = jax.tree.map(partial(_filled, shape=(groups, count)), tables)
     found = np.empty(weights.values.size, tables.inner_label.dtype)
     for first in range(0, found.size, _PARTS[-1]):
         part = weights.part(slice(first, first + _PARTS[-1]))
         size = next(own for own in _PARTS if own >= part.values.size)
-        full = jax.tree.map(partial(_filled, size=size), part)
-        chosen = np.asarray(_compiled(full, padded, np.float32(zero)))
+        full = jax.tree.map(partial(_filled, shape=(size,)), part)
+        chosen = np.asarray(_compiled(full, padded))
         found[first : first + _PARTS[-1]] = chosen[: part.values.size]
     return found
 
 
-def _filled(array: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(array, (0, size - array.size)) if array.ndim else array
+def _filled(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """With zeros after it along each of its axes, which are the last of a shape."""
+    full = shape[len(shape) - array.ndim :]
+    if full == array.shape:
+        return array
+    filled = np.zeros(full, array.dtype)
+    filled[tuple(map(slice, array.shape))] = array
+    return filled
 
 
 @jax.jit
-def _compiled(weights: Weights, tables: Tables, zero: jax.Array) -> jax.Array:
-    def block(part: Weights) -> Any:
-        return _choose(jnp, part, tables, zero)
+def _compiled(weights: Weights, tables: Tables) -> jax.Array:
+    named = weights._asdict().items()
+    rows = {name: own.reshape(-1, _BLOCK) for name, own in named if own.ndim}
 
-    rows = [own.reshape(-1, _BLOCK) for own in weights if own.ndim]
-    if weights.costs.ndim:
-        return jax.lax.map(lambda row: block(Weights(*row)), tuple(rows)).ravel()
-    return jax.lax.map(
-        lambda row: block(Weights(row[0], weights.costs, row[1])), tuple(rows)
-    ).ravel()
+    def block(part: dict[str, Any]) -> Any:
+        return _choose(jnp, weights._replace(**part), tables)
+
+    return jax.lax.map(block, rows).ravel()
 
 
-def _choose(xp: ModuleType, weights: Weights, tables: Tables, zero: Any) -> Any:
+def _choose(xp: ModuleType, weights: Weights, tables: Tables) -> Any:
     """One order of float32 operations, in NumPy and in JAX."""
-    values, costs, near = weights
-    least = values * values * costs + zero
-    error = values - tables.near[near]
-    first = error * error * costs + tables.near_price[near]
-    error = values - tables.inner[near]
-    second = error * error * costs + tables.inner_price[near]
-    label = xp.where(second < first, tables.inner_label[near], near)
+    values, costs, near, group = weights
+    first_of = group.astype(np.int32) * tables.near.size
+    at = first_of + near  # of prices, in rows
+    least = values * values * costs + tables.near_price.ravel().take(first_of)
+    error = values - tables.near.take(near)
+    first = error * error * costs + tables.near_price.ravel().take(at)
+    error = values - tables.inner.take(near)
+    second = error * error * costs + tables.inner_price.ravel().take(at)
+    label = xp.where(second < first, tables.inner_label.take(near), near)
     return xp.where(xp.minimum(first, second) < least, label, xp.zeros_like(label))

@@ -97,8 +97,15 @@ def _check_step(step: float) -> None:
 
 def _fitting(values: np.ndarray, step: float) -> tuple[float, np.ndarray]:
     """The step of a grid, and the factors of it that occur."""
-    own = fitting(lambda tried: _factors(values, tried).size, step, values.dtype)
-    return own, _factors(values, own)
+    found = np.zeros(0)
+
+    def count(tried: float) -> int:
+        nonlocal found
+        found = _factors(values, tried)
+        return found.size
+
+    own = fitting(count, step, values.dtype)  # what it counted last
+    return own, found
 
 
 def _factors(values: np.ndarray, step: float) -> np.ndarray:

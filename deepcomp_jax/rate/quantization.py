@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from deepcomp_jax import prune, trees
-from deepcomp_jax.codings import grouped
+from deepcomp_jax.codings import Leaf, grouped
 from deepcomp_jax.rate import choice
 from deepcomp_jax.rate.grids import grid_for_lambda, multiples, step_for_lambda
 from deepcomp_jax.rate.importance import floored
@@ -16,7 +16,7 @@ from deepcomp_jax.rate.planning import PlannedLeaf
 from deepcomp_jax.rules import Rule, ShareMethod, resolve
 from deepcomp_jax.rules.weights import find_weights, is_floating, warn_of_others
 from deepcomp_jax.share.fitting import fit
-from deepcomp_jax.share.labels import assign
+from deepcomp_jax.share.labels import find
 from deepcomp_jax.share.weights import SharedWeights
 
 
@@ -123,15 +123,15 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
     """
     if not 0 < rd_lambda < np.inf:
         raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
-    codebooks: dict[str, jax.Array] = {}
-    labels: dict[str, jax.Array] = {}
+    codebooks: dict[str, np.ndarray] = {}
+    labels: dict[str, np.ndarray] = {}
     for name, method in problem.methods.items():
         weights = np.asarray(problem.named[name])
         known = (problem.relative or {}).get(name)
         if known is not None and method is None:
             step = known.step(step_for_lambda(rd_lambda))
             codebook = fit(name, {name: weights}, multiples(step), None)
-            labels[name] = assign(jax.device_put(weights), codebook)
+            labels[name] = find(weights, codebook)
         else:
             codebook = fit(
                 name,
@@ -141,11 +141,13 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
             )
             counts = None if problem.importance is None else problem.importance[name]
             bit = rd_lambda * (known.unit**2 if known else 1)
-            labels[name] = jax.device_put(_labels(weights, counts, codebook, bit))
-        codebooks[name] = jax.device_put(codebook)
+            labels[name] = _labels(weights, counts, codebook, bit)
+        codebooks[name] = codebook
     rest = {name: x for name, x in problem.named.items() if name not in labels}
     groups = tuple((name, name) for name in labels)
-    return SharedWeights(codebooks, labels, rest, groups, problem.treedef)
+    # Hundreds of leaves are put there sooner together than one by one.
+    placed = jax.device_put((codebooks, labels))
+    return SharedWeights(*placed, rest, groups, problem.treedef)
 
 
 def rdoq(
@@ -220,12 +222,15 @@ def _labels(
         return np.zeros(weights.shape, dtype)
     # Weights, and a lambda that goes with them, of about 1: squares stay in range.
     scale = float(np.abs(codebook.astype(np.float64)).max())
-    values = (weights.ravel() / np.float64(scale)).astype(np.float32)
+    values = np.empty(weights.size, np.float32)
+    np.divide(weights.ravel(), scale, values, dtype=np.float64, casting="same_kind")
     entries = np.append(0.0, codebook / np.float64(scale)).astype(np.float32)
     costs, mean = np.array(1, np.float32), 1.0
     if importance is not None:
         mean = float(importance.mean(dtype=np.float64))
         costs = (importance.ravel() / mean).astype(np.float32)
     bit = min(rd_lambda / mean / scale / scale, 1e30)
-    known = choice.Weights(values, costs, choice.nearest(weights, codebook))
-    return choice.labels(known, entries, bit).reshape(weights.shape)
+    near = choice.nearest(weights, codebook)
+    known = choice.Weights(values, costs, near, np.array(0, np.uint8))
+    leaf = Leaf(weights.shape, codebook.size, int(np.count_nonzero(codebook < 0)))
+    return choice.labels(known, entries, bit, leaf).reshape(weights.shape)

@@ -388,3 +388,23 @@ def test_prices_are_those_of_the_models():
     total = counts @ codings.label_prices(counts)
     body = codings.ALL["grouped"].encode(labels.astype(np.uint8), Leaf((4000,), 6, 3))
     assert abs(total - 8 * len(body)) < 0.05 * total
+
+
+def test_prices_are_those_of_the_models_of_groups():
+    """Of weights that are kept by row and column, and larger where more are kept."""
+    rng = np.random.default_rng(0)
+    density = np.repeat([0.02, 0.1, 0.5], 40)[:, None] * np.repeat([1.0, 0.3], 60)
+    kept = rng.random(density.shape) < density
+    size = np.where(density > 0.2, 3, 1) * rng.geometric(0.5, density.shape)
+    labels = (kept * size.clip(1, 6)).astype(np.uint8).ravel()
+    leaf = Leaf(density.shape, 6, 0)
+    found = codings.group_prices(labels, leaf)
+    assert found is not None
+    total = found.bits[found.group, labels].sum()
+    body = codings.ALL["grouped"].encode(labels, leaf)
+    one = np.bincount(labels, minlength=7)
+    assert total < 0.9 * (one @ codings.label_prices(one))
+    # Classes are in the body too, half a bit or so for each index.
+    assert total < 8 * len(body) < 1.03 * total + 400
+    shuffled = rng.permutation(labels)
+    assert codings.group_prices(shuffled, leaf) is None
