@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.tool --model model.safetensors --work-dir DIR
 
-Each piece of work is a process of its own, whose start counts. `--model` is a checkpoint
-such as MiniLM-L6; the other one is made here, in the shapes of a Llama of 22 layers with
-1.1 billion values in bfloat16, and takes 2.2 GB in DIR. Peers are used where they are
-installed. Writes `results/benchmarks/tool.json` and `tool.txt`.
+Each piece of work is a process of its own, whose start counts, but for the last rows.
+`--model` is a checkpoint such as MiniLM-L6; the other one is made here, in the shapes of
+a Llama of 22 layers with 1.1 billion values in bfloat16, and takes 2.2 GB in DIR. zipnn
+is a peer where it is installed. Writes `results/benchmarks/tool.json` and `tool.txt`.
 """
 
 import argparse
@@ -232,7 +232,7 @@ def loops() -> Iterator[Row]:
         rule = [dc.Rule("w", share=dc.share.kmeans(16))]
         yield _best(
             f"k-means, k = 16, 38.6 M {name}",
-            lambda: dc.share.share({"w": large}, rule),
+            lambda large=large, rule=rule: dc.share.share({"w": large}, rule),
         )
     dense = dc.compress({"w": weights}, [dc.Rule("w", share=dc.share.kmeans(bits=4))])
     yield _best("save 16.8 M labels of 4 bits", lambda: dc.dumps(dense))
