@@ -50,6 +50,7 @@ benchmarks: .venv/experiments.stamp
 	$(BIN)/python -m experiments.benchmarks.clustering_large --sklearn
 	$(BIN)/python -m experiments.benchmarks.sizes
 	$(BIN)/python -m experiments.benchmarks.training
+	$(BIN)/python -m experiments.benchmarks.coding_leaves
 	$(BIN)/python -m experiments.benchmarks.epoch
 
 format: .venv/test.stamp

@@ -3,9 +3,10 @@
     python -m experiments.benchmarks.tool --model model.safetensors --work-dir DIR
 
 Each piece of work is a process of its own, whose start counts, but for the last rows.
-`--model` is a checkpoint such as MiniLM-L6; the other one is made here, in the shapes of
-a Llama of 22 layers with 1.1 billion values in bfloat16, and takes 2.2 GB in DIR. zipnn
-is a peer where it is installed. Writes `results/benchmarks/tool.json` and `tool.txt`.
+`--model` is a checkpoint such as MiniLM-L6; the other one is made here, in the shapes
+of a Llama of 22 layers with 1.1 billion values in bfloat16, and takes 2.2 GB in DIR.
+zipnn is a peer where it is installed. Writes `results/benchmarks/tool.json` and
+`tool.txt`.
 """
 
 import argparse
