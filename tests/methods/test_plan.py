@@ -99,8 +99,10 @@ def test_a_file_has_about_the_bytes_asked_for(
         assert least > asked
         return
     size = len(dc.dumps(dc.compress(tree, rules)))
-    leaves = len(dc.trees.named_leaves(tree))
-    assert size == pytest.approx(asked, rel=0.015, abs=2 * leaves)
+    leaves = len(kinds) * len(shapes)
+    shared = 5 * leaves  # codebooks that happen to be equal are stored once
+    assert asked - shared < size + 0.015 * asked + 2 * leaves
+    assert size < asked + 0.015 * asked + 2 * leaves
 
 
 @pytest.mark.spec("Q18")
