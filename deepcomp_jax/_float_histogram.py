@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_OCTAVES = 20  # below the greatest magnitude: what is smaller still shares one bin
 _FEW = 2048  # in so few bins there may be as few different values
 
 
@@ -42,7 +41,9 @@ class _Bins(NamedTuple):
     scale: float  # a power of two that brings values into the range of float32
 
 
-def histogram(flat: np.ndarray, weights: Floats | None, bits: int) -> Histogram | None:
+def histogram(
+    flat: np.ndarray, weights: Floats | None, bits: int, octaves: int = 20
+) -> Histogram | None:
     """Puts values into bins, with the same result in any order if none are weighted.
 
     Args:
@@ -50,6 +51,8 @@ def histogram(flat: np.ndarray, weights: Floats | None, bits: int) -> Histogram 
         weights: float64[n], not negative; None counts each value once.
         bits: How many bits of the mantissa tell bins apart, 1 to 22; of no effect for
             types of two bytes or fewer.
+        octaves: How far below the greatest magnitude bins reach; what is smaller still
+            shares one of each sign.
 
     Returns:
         The bins; None if a value is not finite, all weights are zero, or no more than
@@ -62,7 +65,7 @@ def histogram(flat: np.ndarray, weights: Floats | None, bits: int) -> Histogram 
     greatest = max(float(np.abs(_floats(flat[block])).max()) for block in blocks)
     if not np.isfinite(greatest):
         return None
-    bins = _bins(greatest, flat.dtype == np.float32, 23 - bits)
+    bins = _bins(greatest, flat.dtype == np.float32, 23 - bits, octaves)
     weight, low = np.zeros((2, 2 * bins.half))
     for block in blocks:
         index, rest = _located(flat[block], bins)
@@ -109,11 +112,11 @@ def _merged(values: Floats, weight: Floats, width: Floats) -> Histogram:
     return Histogram(distinct, total, width[first])
 
 
-def _bins(greatest: float, is_single: bool, shift: int) -> _Bins:
+def _bins(greatest: float, is_single: bool, shift: int, octaves: int) -> _Bins:
     exponent = int(np.clip(np.frexp(greatest)[1], -1000, 1000))
     scale = 1.0 if is_single else float(np.ldexp(1.0, -exponent))
     top = int(np.float32(greatest * scale).view(np.uint32)) >> shift
-    lowest = max(0, top - (_OCTAVES << (23 - shift)))
+    lowest = max(0, top - (octaves << (23 - shift)))
     return _Bins(shift, lowest, top - lowest + 1, scale)
 
 

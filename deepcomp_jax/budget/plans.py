@@ -22,7 +22,7 @@ from deepcomp_jax.rules import Rule
 from deepcomp_jax.rules.weights import find_weights, warn_of_others
 
 _FRONT = 12  # bytes: magic, version, size and checksum of a header
-_LAYOUT = 5  # bytes of a leaf in it
+_LAYOUT = 4  # bytes of a leaf in it
 _COPY = 3  # bytes of a leaf that equals one before it
 _SAMPLE = 1 << 20  # values of a leaf from which the bytes of all are known
 _CHUNKS = 16  # parts of a leaf that are looked at then

@@ -48,7 +48,7 @@ class Weights(NamedTuple):
 
     def part(self, where: Any) -> "Weights":
         """Some of them."""
-        return Weights(*(own[where] if own.ndim else own for own in self))
+        return jax.tree.map(lambda own: own[where] if own.ndim else own, self)
 
 
 class Tables(NamedTuple):
@@ -87,7 +87,7 @@ def labels(
     """
     few = weights
     if weights.values.size >= COMPILED:  # enough to know how often labels occur
-        few = Weights(*map(_rows_of_some, weights))
+        few = jax.tree.map(_rows_of_some, weights)
     free = tables(entries, np.zeros((1, entries.size)))
     if not bit:
         return choose(weights, free)

@@ -1,9 +1,9 @@
 """Histograms of weights: all that the bits and the errors of a grid depend on.
 
 One pass over a leaf, in a few megabytes, and every step can be tried without the leaf.
-Values of two bytes are counted exactly. Those of four are counted in bins of a
-thousandth of their size, down to 32 octaves below the greatest, which tells the labels
-of the finest grids apart. (Bins by the bits of the floating type need no sorting.)
+Values of two bytes are counted exactly. Wider ones are counted in bins of a thousandth
+of their size, down to 32 octaves below the greatest, which tells the labels of the
+finest grids apart beside any outlier.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_DROPPED = (
-    13  # of 23 bits of a mantissa: what is left tells 1024 values an octave apart
-)
-_OCTAVES = 32  # below the greatest value that are told apart
+from deepcomp_jax import _float_histogram
+
+_BITS, _OCTAVES = 10, 32  # bins in an octave, as a power of two; and below the greatest
 _FEW = 1 << 13  # values that are sorted faster than counted
-_BLOCK = 1 << 17  # values that are counted together
 
 
 class Histogram(NamedTuple):
@@ -91,56 +89,30 @@ def histogram(values: np.ndarray) -> Histogram:
         (array([-1. ,  0.5], dtype=float32), array([1, 2]), 1)
     """
     flat = values.ravel()
-    if flat.size <= _FEW:
-        found, counts = np.unique(flat.astype(_wide(flat.dtype)), return_counts=True)
-    elif flat.dtype.itemsize == 2:
-        found, counts = _each(flat)
+    binned = _binned(flat) if flat.size > _FEW else None
+    if binned is None:  # there are few, or nearly all alike, or not all finite
+        wide = flat.astype(np.float64 if flat.dtype.itemsize > 4 else np.float32)
+        found, counts = np.unique(wide, return_counts=True)
     else:
-        found, counts = _binned(flat)
-    if not np.isfinite(found[-1:]).all() or not np.isfinite(found[:1]).all():
+        found, counts = binned
+    if not np.isfinite(found[[0, -1]] if found.size else found).all():
         raise ValueError("NaN or infinity")
     kept = found != 0
-    zeros = int(counts[~kept].sum())
-    return Histogram(found[kept], counts[kept], zeros)
+    found, counts = found[kept], counts[kept]
+    return Histogram(found, counts, flat.size - int(counts.sum()))
 
 
-def _wide(dtype: np.dtype) -> np.dtype:
-    return np.dtype(np.float64 if dtype.itemsize > 4 else np.float32)
+def _binned(flat: np.ndarray) -> tuple[np.ndarray, NDArray[np.int64]] | None:
+    """Means of the bins that are not empty, ascending, and how many values they hold.
 
-
-def _each(flat: np.ndarray) -> tuple[np.ndarray, NDArray[np.int64]]:
-    """The values of two bytes that occur, ascending, and how often."""
-    bits = flat.view(np.uint16)
-    counts = np.zeros(1 << 16, np.int64)
-    for first in range(0, bits.size, _BLOCK):
-        counts += np.bincount(bits[first : first + _BLOCK], minlength=counts.size)
-    used = np.flatnonzero(counts).astype(np.uint16)
-    values = used.view(flat.dtype).astype(np.float32)
-    order = np.argsort(values, kind="stable")  # NaN is last
-    return values[order], counts[used[order]]
-
-
-def _binned(flat: np.ndarray) -> tuple[np.ndarray, NDArray[np.int64]]:
-    """Middles of the bins that are not empty, ascending, and how often they are hit."""
-    top = float(np.abs(flat).max())
-    if not np.isfinite(top):
-        return np.array([np.nan]), np.array([flat.size])
-    exponent = int(np.frexp(top)[1])
-    # Bins are of float32, with the greatest value from a half to one.
-    bins = (_OCTAVES << (23 - _DROPPED)) + 1  # of each sign; the first is zero
-    least = (127 << (23 - _DROPPED)) - bins
-    counts = np.zeros(2 * bins, np.int64)
-    for first in range(0, flat.size, _BLOCK):
-        part = np.ldexp(flat[first : first + _BLOCK], -exponent)
-        bits = part.astype(np.float32).view(np.uint32)
-        at = ((bits & 0x7FFFFFFF) >> _DROPPED).astype(np.int32)
-        at = np.clip(at - least, 0, bins - 1) + bins * (bits >> 31).astype(np.int32)
-        counts += np.bincount(at, minlength=counts.size)
-    used = np.flatnonzero(counts)
-    negative, at = np.divmod(used, bins)
-    middles = ((at + least) << _DROPPED) + (1 << (_DROPPED - 1))
-    values = middles.astype(np.uint32).view(np.float32).astype(np.float64)
-    values = np.ldexp(np.where(at > 0, values, 0), exponent)
-    values = np.where(negative, -values, values)
-    order = np.argsort(values, kind="stable")
-    return values[order].astype(_wide(flat.dtype)), counts[used[order]]
+    None where they would not tell different values apart, and of NaN and infinity.
+    """
+    dtype = np.float64 if flat.dtype.itemsize > 4 else np.float32
+    if flat.dtype.itemsize > 2 and np.count_nonzero(flat) < flat.size:
+        flat = flat[flat != 0]  # zero would share a bin with the smallest values
+        if not flat.size:
+            return None
+    found = _float_histogram.histogram(flat, None, _BITS, _OCTAVES)
+    if found is None:
+        return None
+    return found.values.astype(dtype), found.weight.astype(np.int64)

@@ -146,8 +146,8 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
     rest = {name: x for name, x in problem.named.items() if name not in labels}
     groups = tuple((name, name) for name in labels)
     # Hundreds of leaves are put there sooner together than one by one.
-    placed = jax.device_put((codebooks, labels))
-    return SharedWeights(*placed, rest, groups, problem.treedef)
+    placed, chosen = jax.device_put((codebooks, labels))
+    return SharedWeights(placed, chosen, rest, groups, problem.treedef)
 
 
 def rdoq(

@@ -392,7 +392,10 @@ def test_squared_gradients_in_half_precision(dtype: Any):
 
 
 def test_a_network_that_was_not_pruned():
-    """Nothing is zero at first, but at a few bits a weight most should be."""
+    """Nothing is zero at first, but at a bit a weight most should be, if all count.
+
+    Labels that are the nearest have an error of 0.5, and are not for squared errors.
+    """
     weights = np.random.default_rng(0).normal(size=(100, 100)).astype(np.float32)
     importance = {"w": np.ones_like(weights)}
     found = budget.within_bytes({"w": weights}, 1200, importance=importance)
