@@ -152,7 +152,7 @@ def peak(read: Callable[[Path], Any], path: Path, data: bytes) -> int:
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("name", BODIES)
 def test_a_value_takes_no_more_than_is_counted(name: str, reader: str, tmp_path: Path):
-    n = 1 << 18  # of which compiled loops, with arrays of their own, decode all or none
+    n = 1 << 20  # a block of the compiled loops, whose arrays are there once
     data = [file(BODIES[name](size)) for size in (n, 2 * n)]
     assert name in ("raw", "packed") or len(data[1]) < 250
     few, many = (peak(READERS[reader], tmp_path / "m.dcz", own) for own in data)
