@@ -96,7 +96,7 @@ def put(codebook: np.ndarray) -> tuple[np.dtype, bytes]:
             head = bits.put_varint(4 * codebook.size + _LIST)
             out.append((storage, head + little(narrow)))
         for step in sorted(steps):
-            if grid := _put_grid(codebook, _cast(step, storage)):
+            if grid := _put_grid(codebook, _cast(np.asarray(step), storage)):
                 out.append((storage, grid))
                 steps = steps - {step}  # in a wider dtype it takes more bytes
     return min(out, key=lambda found: len(found[1]))
