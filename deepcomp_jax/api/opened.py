@@ -205,7 +205,7 @@ class File(Mapping[str, Leaf]):
         wanted = {n: x for n, x in given.items() if not only or re.search(only, n)}
         if like is not None:
             layouts = {name: leaf.entry.layout for name, leaf in chosen.items()}
-            trees.check_like(wanted, layouts)
+            _check_like(wanted, layouts, only)
         named = self._read_all(chosen, device)
         if device is not None:
             named = placement.place(named, placement.places(named, device))
@@ -253,6 +253,18 @@ class File(Mapping[str, Leaf]):
         codebook = None if number is None else file.header.codebooks[number]
         encoded = leaf_body.put(leaf.name, stored, codebook, put_on_cpu)
         return sum(map(len, encoded.bodies))
+
+
+def _check_like(
+    wanted: Mapping[str, Any], layouts: Mapping[str, Any], only: str | None
+) -> None:
+    """Rejects a tree that does not fit, and says how a part of it is loaded."""
+    try:
+        trees.check_like(wanted, layouts)
+    except ValueError as error:
+        if only is not None or wanted.keys() - layouts.keys():
+            raise
+        raise ValueError(f"{error}\nto load a part of it, give `only` too") from None
 
 
 def _one(place: Place) -> Any:

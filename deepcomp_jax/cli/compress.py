@@ -63,10 +63,15 @@ def run(args: argparse.Namespace) -> None:
 
     output = args.output or selection.default_output(args.input, ".dcz")
     common.check_target(output, force=args.force, sources=[args.input])
+    if checkpoints.of_ending(output) not in (None, "dcz"):
+        raise common.UsageError(
+            f"{output} has the ending of another format: choose one that ends in .dcz"
+        )
     with checkpoints.open(args.input) as source:
         tree = selection.chosen(source.tree, args.only, args.skip)
         leaves = containers.named_leaves(tree)
         values = sum(leaf.size for leaf in leaves.values())
+        dense = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves.values())
         metadata = selection.source_metadata(source)
         if any(leaf.dtype.name == "float64" for leaf in leaves.values()):
             # JAX would cut such values to 32 bits; what it is asked as it is loaded.
@@ -78,15 +83,17 @@ def run(args: argparse.Namespace) -> None:
             {
                 "input": str(args.input), "output": str(output),
                 "tensors": len(leaves), "values": values,
-                "input_bytes": source.file_bytes, "output_bytes": size,
+                "input_bytes": source.file_bytes, "dense_bytes": dense,
+                "output_bytes": size,
             }
         )  # fmt: skip
     elif not args.quiet:
-        ratio = source.file_bytes / size
+        ratio = dense / size  # what was left out of the file does not count
         bits = f", {8 * size / values:.2f} bits a value" if values else ""
+        print(f"{common.shown(str(args.input))}: {source.file_bytes} bytes on disk")
         print(
-            f"{common.shown(str(args.input))}: {source.file_bytes} bytes on disk, "
-            f"{ratio:.2f} times as many{bits}"
+            f"{len(leaves)} tensors of {dense} bytes, {ratio:.2f} times those of the "
+            f"file{bits}"
         )
         print(f"{common.shown(str(output))}: {size} bytes on disk")
 

@@ -46,6 +46,11 @@ def run(args: argparse.Namespace) -> None:
                 f"{args.input} is not to become {name or 'an unknown format'}: give an "
                 "output with an ending such as .safetensors, or --format"
             )
+        if not asked and args.output and args.output.suffix and FORMATS[name]:
+            raise common.UsageError(
+                f"{args.output} has no ending that says its format: give "
+                f"{FORMATS[name]}, or --format"
+            )
         output = args.output or selection.default_output(args.input, FORMATS[name])
         write(args, source.tree, source.metadata, output, name)
 

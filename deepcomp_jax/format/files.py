@@ -88,8 +88,9 @@ def _named(path: str | PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is not None and error.filename != os.fspath(path):
-            name = os.path.basename(os.fspath(error.filename))
-            if not name.endswith(".draft"):
+            own = Path(os.fspath(error.filename))
+            beside = own.parent == Path(os.path.realpath(path)).parent
+            if not (beside and own.name.endswith(".draft") or own.name[:3] == "tmp"):
                 raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 

@@ -337,3 +337,23 @@ def test_wrong_calls(dcz: Callable[..., Any], model: Path, arguments: list[str])
     said = dcz("compress", model, *arguments)
     assert said.status == 2 and said.out == "" and "Traceback" not in said.err
     assert os.listdir(model.parent) == ["model.safetensors"]
+
+
+def test_an_ending_of_another_format_is_no_slip_of_the_pen(dcz: Any, tmp_path: Path):
+    model = tmp_path / "m.npz"
+    checkpoints.write(model, {"w": np.ones((4, 5), np.float32)})
+    _failed(dcz("compress", model, "-o", tmp_path / "x.npz"), 2, "ends in .dcz")
+    dcz("compress", model, "--lossless")
+    output = tmp_path / "m.pt"
+    _failed(dcz("decompress", tmp_path / "m.dcz", "-o", output), 2, "no ending that")
+    assert not output.exists()
+
+
+def test_what_is_left_out_counts_for_no_ratio(dcz: Any, tmp_path: Path):
+    model, rng = tmp_path / "m.npz", np.random.default_rng(0)
+    values = rng.normal(size=(300, 200)).astype(np.float32)
+    checkpoints.write(model, {"w": values, "other": np.ones((3000, 200))})
+    said = dcz("compress", model, "--only", "w")
+    size = (tmp_path / "m.dcz").stat().st_size
+    ratio = 240_000 / size
+    assert f"1 tensors of 240000 bytes, {ratio:.2f} times" in said.out
