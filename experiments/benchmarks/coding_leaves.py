@@ -62,14 +62,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    works: list[Work] = []
-    for name, leaves in _networks().items():
-        works += _works(name, leaves)
-    rounds = [[_measure(work) for work in works] for _ in range(args.rounds)]
+    found: list[Work] = []
+    for name in NETWORKS:
+        of_network, seconds, programs = works(name)
+        print(f"{name}: first time {seconds:.1f} s, {programs} programs to encode")
+        found += of_network
+    rounds = [[measure(work) for work in found] for _ in range(args.rounds)]
     print(f"{'':26}{'wall':>8}{'CPU':>8}{'bytes':>12}{'/ peer':>16}")
     medians = np.median(rounds, axis=0)
     peer = medians[0]
-    for work, row in zip(works, medians, strict=True):
+    for work, row in zip(found, medians, strict=True):
         ratio = f"{'':16}"
         if work.name.startswith("  constriction"):
             peer = row
@@ -79,7 +81,7 @@ def main() -> None:
         print(f"{work.name:26}{speeds}{work.size:12}{ratio}")
 
 
-def _measure(work: Work) -> tuple[float, float]:
+def measure(work: Work) -> tuple[float, float]:
     """Million weights a second of wall time and of CPU time."""
     wall, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -90,16 +92,6 @@ def _measure(work: Work) -> tuple[float, float]:
 
 
 # ---- leaves -------------------------------------------------------------------------
-
-
-def _networks() -> dict[str, list[Labelled]]:
-    rng = np.random.default_rng(0)
-    return {
-        "dense": [_dense(rng, _PART) for _ in range(4)],
-        "resnet": [_dense(rng, shape) for shape in _resnet50()],
-        "sparse": [_sparse(rng, _PART) for _ in range(4)],
-        "small": [_stepped(rng, (16, 16)) for _ in range(10_000)],
-    }
 
 
 def _dense(rng: np.random.Generator, shape: tuple[int, ...]) -> Labelled:
@@ -146,11 +138,29 @@ def _resnet50() -> list[tuple[int, ...]]:
     return [*shapes, (2048, 1000)]
 
 
+# What is measured, by name: leaves from a generator of random numbers.
+NETWORKS: dict[str, Callable[[np.random.Generator], list[Labelled]]] = {
+    "dense": lambda rng: [_dense(rng, _PART) for _ in range(4)],
+    "resnet": lambda rng: [_dense(rng, shape) for shape in _resnet50()],
+    "sparse": lambda rng: [_sparse(rng, _PART) for _ in range(4)],
+    "small": lambda rng: [_stepped(rng, (16, 16)) for _ in range(10_000)],
+}
+
+
 # ---- coders -------------------------------------------------------------------------
 
 
-def _works(name: str, leaves: list[Labelled]) -> list[Work]:
-    """Coding and decoding of leaves, by constriction first; all of them run once."""
+def works(name: str) -> tuple[list[Work], float, int]:
+    """Coding and decoding of the leaves of a network; all of it runs once.
+
+    Args:
+        name: One of `NETWORKS`.
+
+    Returns:
+        Works, those of constriction before what is compared with them; how long the
+        first encoding took, in seconds; and how many programs were compiled for it.
+    """
+    leaves = NETWORKS[name](np.random.default_rng(0))
     weights = sum(labels.size for labels, _ in leaves)
     events: list[str] = []
 
@@ -163,7 +173,6 @@ def _works(name: str, leaves: list[Labelled]) -> list[Work]:
     start = time.perf_counter()
     bodies = [_encode(each) for each in leaves]
     took = time.perf_counter() - start
-    print(f"{name}: first time {took:.1f} s, {len(events)} programs to encode")
     jax.monitoring.unregister_event_duration_listener(listen)
     size = sum(len(body) for _, body in bodies)
     coded = [(*body, leaf) for body, (_, leaf) in zip(bodies, leaves, strict=True)]
@@ -177,7 +186,7 @@ def _works(name: str, leaves: list[Labelled]) -> list[Work]:
             if not np.array_equal(back.astype(np.int32), labels):
                 raise AssertionError("labels do not come back")
     theirs = _constriction(leaves, weights) if name != "small" else ([], [])
-    return [*theirs[0], *ours, *theirs[1], *read]
+    return [*theirs[0], *ours, *theirs[1], *read], took, len(events)
 
 
 def _encode(each: Any) -> tuple[str, bytes]:

