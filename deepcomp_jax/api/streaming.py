@@ -1,8 +1,10 @@
 """From a network to a file in the memory of a few leaves, however large it is."""
 
+import contextlib
+import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
@@ -152,7 +154,11 @@ def _write_file(
 ) -> int:
     """Writes the leaves of some batches into a file; the others are elsewhere."""
     here = {name for batch in batches for name in batch}
-    with format_files.spool(path) as spool, format_files.replacing(path) as out:
+    with (
+        format_files.spool(path) as spool,
+        format_files.replacing(path) as out,
+        contextlib.closing(_in_turn(batches, job)) as in_turn,
+    ):
         writer = Writer(job.structure, spool)
         order = iter(writer.names)
         waiting: dict[str, _Finished] = {
@@ -163,7 +169,8 @@ def _write_file(
         labeled: set[str] = set()
         done = read = written = 0
         following = next(order, None)
-        for finished in (*({},), *_in_turn(batches, job)):
+        # Leaves of other files may come first, or be all that there is.
+        for finished in itertools.chain([{}], in_turn):
             waiting |= finished
             while following in waiting:
                 encoded, codebook = waiting.pop(following)
@@ -221,7 +228,7 @@ def _batches(names: Sequence[str], followed: Mapping[str, Followed]) -> list[lis
 
 def _in_turn(
     batches: Sequence[Sequence[str]], job: _Job
-) -> Iterator[dict[str, _Finished]]:
+) -> Generator[dict[str, _Finished], None, None]:
     """Works on batches, on several while they are small; yields them in order."""
     running: deque[tuple[int, Future[dict[str, _Finished]]]] = deque()
     under_way = 0

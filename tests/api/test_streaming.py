@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
+from deepcomp_jax.api import streaming
 from deepcomp_jax.format import parts, sets
 from tests.support import laws, small_parts
 
@@ -195,3 +196,25 @@ def test_progress_counts_leaves_and_bytes(tmp_path: Path):
     assert list(read) == sorted(read) and list(written) == sorted(written)
     assert read[-1] == sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(_tree()))
     assert size > written[-1] > 0
+
+
+def test_a_leaf_is_written_before_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(streaming, "_AT_ONCE", 1)
+    read: list[int] = []
+
+    class Told(Lazy):
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+            read.append(1)
+            return super().__array__(dtype, copy)
+
+    tree = {f"w{i}": Told(np.full((4, 4), i, np.float32)) for i in range(5)}
+    seen: list[tuple[int, int]] = []
+    dc.write(
+        tmp_path / "m.dcz",
+        tree,
+        [],
+        progress=lambda done, *_: seen.append((done, len(read))),
+    )
+    assert seen == [(i, i) for i in range(1, 6)]
