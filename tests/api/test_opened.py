@@ -88,7 +88,8 @@ def test_a_leaf_is_indexed_as_an_array_is(path: Path, index: Any):
 def test_what_is_out_of_bounds_is_an_error(path: Path):
     with dc.open(path) as file:
         for wrong in (6, -7):
-            with pytest.raises(IndexError):
+            said = f"index {wrong} is out of bounds: .*'layers/kernel'.* has length 6"
+            with pytest.raises(IndexError, match=said):
                 file["layers/kernel"][wrong]
         with pytest.raises(TypeError, match="has no axis"):
             len(file["heads/2/0"])
