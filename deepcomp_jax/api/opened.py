@@ -109,6 +109,7 @@ class File(Mapping[str, Leaf]):
         stack: contextlib.ExitStack | None = None,
     ) -> None:
         """A network in files that are open; `open` opens them."""
+        reader.check_max_bytes(max_bytes)
         self._files, self._max_bytes = files, max_bytes
         self._stack = stack or contextlib.ExitStack()
         self._leaves: dict[str, Leaf] = {}
