@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 # A file or a folder may import only from rows above its own, and the files of a folder
 # from each other, without circles.
 LAYERS = [
-    {"_types", "_errors", "_float_histogram"},
-    {"streams", "trees", "_kmeans_runs"},
-    {"codings", "_kmeans_dp", "retrain"},
-    {"format", "rules", "kmeans"},
+    {"_types", "_errors", "kmeans"},
+    {"streams", "trees"},
+    {"codings", "retrain"},
+    {"format", "rules"},
     {"account", "device", "fold", "prune", "share"},
     {"rate", "rate_loss", "api"},
     {"budget", "checkpoints"},

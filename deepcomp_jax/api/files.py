@@ -19,11 +19,11 @@ def save(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> int:
-    """Writes a `.dcz` file, whole or not at all.
+    """Writes a `.dcz` file, or replaces one, whole or not at all.
 
     Args:
-        path: Is replaced if it exists, and keeps its mode and owner; links are
-            followed.
+        path: Of the file. One that exists is replaced, and keeps its mode and owner;
+            links are followed.
         compressed: What `compress` or `pack` returned.
         metadata: Strings that go with the network, such as where it comes from. They
             are in the file as they are, and count towards its size.
@@ -180,5 +180,6 @@ def report(
             f"report reads a file, got {type(path)}: save the network first, and give "
             "the path"
         )
+    reader.check_max_bytes(max_bytes)
     with source.opened(path) as file:
         return account.account_file(file, max_bytes=max_bytes, compare=compare)

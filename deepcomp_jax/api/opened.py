@@ -1,6 +1,7 @@
 """Networks in files that are open: leaves are read when they are asked for."""
 
 import contextlib
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
@@ -11,8 +12,9 @@ import numpy as np
 
 from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
-from deepcomp_jax.device import put_on_cpu, take_on_cpu, to_device
-from deepcomp_jax.format import file_header, leaf_body, reader, sets
+from deepcomp_jax.device import take_on_cpu, to_device
+from deepcomp_jax.format import file_header, reader, sets
+from deepcomp_jax.format.lazy_leaf import LazyLeaf, Read
 from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
 from deepcomp_jax.rules import check_pattern
 from deepcomp_jax.trees import placement
@@ -55,7 +57,7 @@ def open(path: str | PathLike[str], *, max_bytes: int = reader.MAX_BYTES) -> "Fi
         raise
 
 
-class Leaf:
+class Leaf(LazyLeaf):
     """A leaf of a file that is open; nothing of it is read until it is asked for.
 
     `np.asarray(leaf)` reads all of it, `leaf[3]` or `leaf[2:5]` no more than what is
@@ -65,58 +67,29 @@ class Leaf:
         name: Its path, such as "params/fc1/kernel".
         shape, dtype, size, ndim, nbytes: As of the array.
         coding: How it is stored.
+        copy_of: Name of the leaf that is stored in its place, if there is one.
         stored_bytes: What its bodies take in the file; 0 if it is a copy of another.
         file: Number of the file of the set that it is in; 0 if there is one.
         entry: What the header says of it.
     """
 
-    def __init__(self, network: "File", file: int, entry: file_header.Entry) -> None:
-        """The leaf of an entry in one of the files of a network."""
-        self._network, self.file, self.entry = network, file, entry
+    def __init__(
+        self, entry: file_header.Entry, file: int, copy_of: str | None, read: Read
+    ) -> None:
+        """The leaf of an entry of a header, which a function reads."""
         layout = entry.layout
-        self.name, self.shape, self.dtype = entry.name, layout.shape, layout.dtype
-        self.size, self.ndim = layout.size, len(layout.shape)
-        self.nbytes = layout.size * layout.dtype.itemsize
+        super().__init__(layout.shape, layout.dtype, read)
+        self.name, self.entry, self.file, self.copy_of = (
+            entry.name,
+            entry,
+            file,
+            copy_of,
+        )
         self.stored_bytes = entry.size
-        self.coding = "copy" if layout.copy_of is not None else CODINGS[layout.coding]
-
-    @property
-    def copy_of(self) -> str | None:
-        """Name of the leaf that is stored in its place, if there is one."""
-        number = self.entry.layout.copy_of
-        return None if number is None else list(self._network)[number]
-
-    def encode(self) -> int:
-        """Encodes it once more, to see how long that takes; the bytes of its bodies."""
-        return self._network._encode(self)
+        self.coding = "copy" if copy_of is not None else CODINGS[layout.coding]
 
     def __repr__(self) -> str:
         return f"Leaf({self.name!r}, {self.dtype}{list(self.shape)}, {self.coding})"
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError(f"leaf {self.name!r} has no axis")
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self._network._read(self)
-        return values if dtype is None else values.astype(dtype, copy=False)
-
-    def __getitem__(self, index: Any) -> Any:
-        key = index if isinstance(index, tuple) else (index,)
-        first = key[0] if key and self.shape else ...
-        if isinstance(first, int | np.integer) and not isinstance(first, bool):
-            at = range(self.shape[0])[first]
-            return self._network._read(self, slice(at, at + 1))[(0, *key[1:])]
-        if isinstance(first, slice):
-            chosen = range(self.shape[0])[first]
-            low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
-            rows = self._network._read(self, slice(low, high))
-            step = chosen.step
-            return (rows if step > 0 else rows[::-1])[
-                (slice(None, None, abs(step)), *key[1:])
-            ]
-        return self._network._read(self)[key]
 
 
 class File(Mapping[str, Leaf]):
@@ -136,13 +109,21 @@ class File(Mapping[str, Leaf]):
         stack: contextlib.ExitStack | None = None,
     ) -> None:
         """A network in files that are open; `open` opens them."""
+        reader.check_max_bytes(max_bytes)
         self._files, self._max_bytes = files, max_bytes
         self._stack = stack or contextlib.ExitStack()
         self._leaves: dict[str, Leaf] = {}
         for entries in zip(*(file.header.leaves for file in files), strict=True):
             here = [e.layout.coding != ELSEWHERE for e in entries]
             number = here.index(True) if any(here) else 0
-            self._leaves[entries[number].name] = Leaf(self, number, entries[number])
+            entry = entries[number]
+            copied = entry.layout.copy_of
+            self._leaves[entry.name] = Leaf(
+                entry,
+                number,
+                None if copied is None else files[number].header.leaves[copied].name,
+                functools.partial(self._read, number, entry),
+            )
         self.metadata = dict(files[0].header.metadata)
         self.file_bytes = sum(file.source.size for file in files)
 
@@ -239,20 +220,13 @@ class File(Mapping[str, Leaf]):
             raise ValueError("the file was closed: read what you need before that")
         return self._files[number]
 
-    def _read(self, leaf: Leaf, rows: slice | None = None) -> np.ndarray:
+    def _read(
+        self, number: int, entry: file_header.Entry, rows: slice | None
+    ) -> np.ndarray:
         """The values of a leaf, or those at some indices of its first axis."""
-        file = self._opened(leaf.file)
-        reader.check_leaf(leaf.entry, self._max_bytes, rows)
-        return reader.read_values(*file, leaf.entry, rows, take=take_on_cpu)
-
-    def _encode(self, leaf: Leaf) -> int:
-        file = self._opened(leaf.file)
-        entry = reader.original(leaf.entry, file.header)
-        stored = reader.read_leaf(*file, entry)
-        number = entry.layout.codebook
-        codebook = None if number is None else file.header.codebooks[number]
-        encoded = leaf_body.put(leaf.name, stored, codebook, put_on_cpu)
-        return sum(map(len, encoded.bodies))
+        file = self._opened(number)
+        reader.check_leaf(entry, self._max_bytes, rows)
+        return reader.read_values(*file, entry, rows, take=take_on_cpu)
 
 
 def _check_like(

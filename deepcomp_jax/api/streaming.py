@@ -26,6 +26,7 @@ from deepcomp_jax.format import files as format_files
 from deepcomp_jax.format import leaf_body, sets, tree_header
 from deepcomp_jax.format.leaf_body import Encoded
 from deepcomp_jax.format.leaf_header import ELSEWHERE, Layout
+from deepcomp_jax.format.reader import check_max_bytes
 from deepcomp_jax.format.writer import Writer
 from deepcomp_jax.rules import Followed, Rule, resolve
 
@@ -60,7 +61,7 @@ def write(
     files: int = 1,
     file: int | None = None,
 ) -> int:
-    """Compresses a network into a `.dcz` file, leaf after leaf.
+    """Compresses a network into a `.dcz` file, or replaces one, leaf after leaf.
 
     The file is the same as that of `save(path, compress(variables, rules))`. The memory
     is what the largest leaf takes while it is compressed, about three times its own
@@ -68,8 +69,8 @@ def write(
     share a codebook, these are needed at once.
 
     Args:
-        path: Is replaced if it exists, and keeps its mode and owner; links are
-            followed.
+        path: Of the file. One that exists is replaced, and keeps its mode and owner;
+            links are followed.
         variables: Any pytree of arrays. A leaf need only have `shape`, `dtype`, `size`
             and `__array__`, which is called when it is its turn: leaves of files that
             `dc.open` or `checkpoints.open` opened are read one at a time.
@@ -107,6 +108,8 @@ def write(
             f"file={file} of files={files}: a set has 1 to {sets.MAX_FILES} files, "
             "counted from 0"
         )
+    if max_bytes is not None:
+        check_max_bytes(max_bytes)
     named = trees.named_leaves(variables)
     check_arrays(named)
     if rules is None:

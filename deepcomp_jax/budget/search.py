@@ -86,9 +86,8 @@ class _Search(NamedTuple):
 
     def bits(self, log_step: float) -> float:
         """About what the leaves take at one relative step."""
-        relative = math.exp(log_step)
         some = planning.sample(list(self.leaves.values()))
-        return sum(n * planning.bits(leaf, leaf.step(relative)) for leaf, n in some)
+        return planning.total_bits(some, math.exp(log_step))
 
     def find(self, bits: float, start: float) -> float:
         """The relative step at which the leaves take about so many bits."""

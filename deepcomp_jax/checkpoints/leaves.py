@@ -7,6 +7,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from deepcomp_jax.format.lazy_leaf import LazyLeaf as Leaf
+
 # Floating types that NumPy knows by name only if ml_dtypes is loaded.
 _NARROW = {
     np.dtype(getattr(ml_dtypes, name))
@@ -14,66 +16,9 @@ _NARROW = {
     if name.startswith(("bfloat16", "float8"))
 }
 
-# Reads the values from one index of the first axis to another, or all for None.
-Read = Callable[[slice | None], np.ndarray]
-
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read or written; the message says what to do."""
-
-
-class Leaf:
-    """A tensor on the disk; nothing of it is read until it is asked for.
-
-    `np.asarray(leaf)` reads all of it; `leaf[3]` and `leaf[2:5]` read no more than the
-    format needs for these indices of the first axis. Several threads may read at once.
-
-    Attributes:
-        shape, dtype: As of the array.
-    """
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, read: Read) -> None:
-        """A leaf that a function reads."""
-        self.shape, self.dtype, self._read = shape, dtype, read
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return count(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the array in memory."""
-        return self.size * self.dtype.itemsize
-
-    def __repr__(self) -> str:
-        return f"Leaf({self.dtype}{list(self.shape)})"
-
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("a leaf without axes has no length")
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self._read(None)
-        return values if dtype is None else values.astype(dtype, copy=False)
-
-    def __getitem__(self, index: Any) -> Any:
-        key = index if isinstance(index, tuple) else (index,)
-        first = key[0] if key and self.shape else ...
-        if isinstance(first, int | np.integer) and not isinstance(first, bool):
-            at = range(self.shape[0])[first]
-            return self._read(slice(at, at + 1))[(0, *key[1:])]
-        if isinstance(first, slice):
-            start, stop, step = first.indices(self.shape[0])
-            if step == 1:
-                return self._read(slice(start, max(start, stop)))[(..., *key[1:])]
-        return self._read(None)[key]
 
 
 @dataclass(frozen=True)

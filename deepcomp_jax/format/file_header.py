@@ -199,10 +199,19 @@ def end(data: bytes) -> int:
 def _front(data: bytes) -> tuple[int, int]:
     """Where the header begins and ends, without its checksum."""
     if data[:4] != MAGIC:
-        raise FormatError(
-            f"not a .dcz file: it begins with {data[:4]!r}", offset=0, clause="C1"
-        )
+        if MAGIC.startswith(data):
+            message = f"the file is cut: it has no more than {len(data)} bytes"
+        else:
+            message = (
+                f"not a .dcz file: it begins with {data[:4]!r}; other formats are read "
+                "by deepcomp_jax.checkpoints.open"
+            )
+        raise FormatError(message, offset=0, clause="C1")
     if data[4:5] != bytes([VERSION]):
+        if len(data) == 4:
+            raise FormatError(
+                "the file is cut: it has no more than 4 bytes", offset=4, clause="C2"
+            )
         raise FormatError(
             f"version {data[4:5].hex()} of the format, this reader knows 01",
             offset=4,
@@ -224,7 +233,8 @@ def get(data: bytes) -> Header:
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):
         raise FormatError(
-            f"the header takes {stop + CHECKSUM_BYTES} bytes, the file has {len(data)}",
+            f"the header takes {stop + CHECKSUM_BYTES} bytes, "
+            f"the file has {len(data)}: it is cut, or damaged",
             offset=len(data),
             clause="C4",
         )
@@ -354,8 +364,9 @@ def check_sizes(header: Header, file_bytes: int) -> None:
     large = [section for section in _sections(header.leaves) if section.checksum_bytes]
     total = header.size + sum(s.size + s.checksum_bytes for s in large)
     if total != file_bytes:
+        why = "it is cut" if file_bytes < total else "something was added to it"
         raise FormatError(
-            f"the sections end at byte {total}, the file at {file_bytes}",
+            f"the sections end at byte {total}, the file at {file_bytes}: {why}",
             offset=min(total, file_bytes),
             clause="C32",
         )

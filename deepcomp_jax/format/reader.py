@@ -5,6 +5,7 @@ section of one part after the other. Nothing that the header promises is taken m
 for before it is known to fit.
 """
 
+import numbers
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,6 +74,18 @@ def check(
             f"{total} indices of axes have classes, above {MAX_CLASS_INDICES}",
             offset=header.size,
             clause="C46",
+        )
+
+
+def check_max_bytes(max_bytes: Any) -> None:
+    """Rejects a limit of memory or of a file that is no number.
+
+    Raises:
+        TypeError: It is something else, such as "1 GB".
+    """
+    if not isinstance(max_bytes, numbers.Real):
+        raise TypeError(
+            f"max_bytes is a number of bytes, such as 2**30, got {max_bytes!r}"
         )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import _float_histogram
+from deepcomp_jax.kmeans import float_histogram
 
 _BITS, _OCTAVES = 10, 32  # bins in an octave, as a power of two; and below the greatest
 _FEW = 1 << 13  # values that are sorted faster than counted
@@ -112,7 +112,7 @@ def _binned(flat: np.ndarray) -> tuple[np.ndarray, NDArray[np.int64]] | None:
         flat = flat[flat != 0]  # zero would share a bin with the smallest values
         if not flat.size:
             return None
-    found = _float_histogram.histogram(flat, None, _BITS, _OCTAVES)
+    found = float_histogram.histogram(flat, None, _BITS, _OCTAVES)
     if found is None:
         return None
     return found.values.astype(dtype), found.weight.astype(np.int64)

@@ -8,6 +8,7 @@ per cent of the bytes.)
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -25,7 +26,10 @@ _LOOKS = 40
 _CLOSE = 1e-3  # relative: of the bits, or of the step, at which a search ends
 _FINEST = 2.0**-16  # relative step; no grid of 1000 entries is finer
 _CHECKSUM_BITS = 8 * CHECKSUM_BYTES  # of a body that is not in the header
-_HEADER_BITS = 8 * 10  # layout and size of a leaf, and the step and ends of its grid
+_LAYOUT_BITS = 8 * 5  # of a leaf: its layout, and the size of its body
+_GRID_BITS = 8 * 5  # of a codebook: the step and the ends of its grid
+_HEAD_BITS = 8  # of a codebook whose entries are listed: how many there are
+_NUMBER_BITS = 8  # of a leaf whose codebook is that of one before it
 
 
 class PlannedLeaf(NamedTuple):
@@ -74,24 +78,60 @@ def planned(
     return PlannedLeaf(shape, dtype, histogram, unit)
 
 
-def bits(leaf: PlannedLeaf, step: float) -> float:
-    """About what a leaf takes in a file, in bits, with its codebook.
+def total_bits(some: Sequence[tuple[PlannedLeaf, float]], relative: float) -> float:
+    """About what leaves take in a file at one relative step, in bits.
+
+    A codebook of several leaves is in the file once, and the others have its number; so
+    it is with leaves that are all zero.
 
     Args:
-        leaf: The leaf.
-        step: Of its grid.
+        some: Leaves, and how many each stands for, from `sample`.
+        relative: The step.
     """
+    priced = [(times, _priced(leaf, leaf.step(relative))) for leaf, times in some]
+    uses = Counter(found.key for _, found in priced)
+    total, written = 0.0, set[object]()
+    for times, found in priced:
+        new = times if uses[found.key] == 1 else found.key not in written
+        written.add(found.key)
+        total += times * found.own + new * found.codebook
+        total += (times - new) * _NUMBER_BITS
+    return total
+
+
+class _Priced(NamedTuple):
+    """What a leaf takes in a file, in bits.
+
+    Attributes:
+        own: Its body, and what the header says of it.
+        codebook: Its codebook, or all of it if it is zero; of several that are equal,
+            the file has one.
+        key: What is equal where those are.
+    """
+
+    own: float
+    codebook: float
+    key: object
+
+
+def _priced(leaf: PlannedLeaf, step: float) -> _Priced:
     factors, counts = leaf.histogram.labels(step)
     is_zero = factors == 0
     labels = np.append(counts[is_zero].sum(), counts[~is_zero])
     entries = factors[~is_zero]
+    if not entries.size:  # all is zero, and equal to other leaves of which all is
+        return _Priced(_NUMBER_BITS, _LAYOUT_BITS, (leaf.dtype, leaf.shape))
     known = codings.Leaf(leaf.shape, entries.size, int((entries < 0).sum()))
     listed = 8 * leaf.dtype.itemsize * entries.size
     span = factors[-1] - factors[0] + 1
     grid = 0 if span == max(factors.size, entries.size + 1) else span
     body = codings.estimate(labels, known)
     outside = _CHECKSUM_BITS if body >= 8 * SMALL else 0
-    return body + outside + min(listed, grid) + _HEADER_BITS
+    return _Priced(
+        body + outside + _LAYOUT_BITS,
+        min(_HEAD_BITS + listed, _GRID_BITS + grid),
+        (leaf.dtype, step, entries.tobytes()),
+    )
 
 
 def find_relative_step(
@@ -110,8 +150,7 @@ def find_relative_step(
     some = sample(leaves)
 
     def total(log_step: float) -> float:
-        relative = math.exp(log_step)
-        return fixed + sum(n * bits(leaf, leaf.step(relative)) for leaf, n in some)
+        return fixed + total_bits(some, math.exp(log_step))
 
     greatest = max(
         float(np.abs(leaf.histogram.values[[0, -1]]).max()) / leaf.unit

@@ -48,6 +48,7 @@ def find_weights(tree: Any) -> dict[str, bool]:
     A weight is a floating leaf that has at least two axes longer than one and the name
     of a weight. It is not in a normalization, in statistics or in the state of an
     optimizer. States made by optax are recognized by their type, others by names.
+    Weights of 64 bits are left out where JAX would cut them to 32.
 
     Args:
         tree: Any pytree of arrays.
@@ -55,9 +56,18 @@ def find_weights(tree: Any) -> dict[str, bool]:
     Returns:
         The names of the weights, and whether each of them is a table.
     """
-    of_optimizer = trees.named_leaves(_optimizer_state(tree))
     return {
         name: any(map(_TABLE.fullmatch, _parts(name)))
+        for name, leaf in _weights(tree).items()
+        if not trees.is_narrowed(leaf.dtype)
+    }
+
+
+def _weights(tree: Any) -> dict[str, Any]:
+    """The leaves that are weights, of any width, by name."""
+    of_optimizer = trees.named_leaves(_optimizer_state(tree))
+    return {
+        name: leaf
         for name, leaf in trees.named_leaves(tree).items()
         if is_floating(leaf) and not of_optimizer[name] and _is_weight(name, leaf)
     }
@@ -73,13 +83,23 @@ def is_floating(leaf: Any) -> bool:
 def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
     """Warns if most values of a network could be weights but were not chosen.
 
+    Also if weights were not, since JAX would cut them to 32 bits.
+
     Args:
         tree: Any pytree of arrays.
         chosen: The names of the leaves that were chosen.
     """
+    wide = [n for n, x in _weights(tree).items() if trees.is_narrowed(x.dtype)]
+    if wide:
+        warnings.warn(
+            f"weights of 64 bits are left as they are, since JAX would cut them to 32 "
+            f"({listed(wide)}): set jax_enable_x64, or convert them to float32",
+            stacklevel=3,
+        )
     named = trees.named_leaves(tree)
     sizes = {n: math.prod(x.shape) for n, x in named.items() if is_floating(x)}
-    others = [n for n in sizes.keys() - set(chosen) if _is_matrix(named[n])]
+    unchosen = sizes.keys() - {*chosen, *wide}
+    others = [name for name in unchosen if _is_matrix(named[name])]
     others.sort(key=lambda name: (-sizes[name], name))
     left, total = sum(sizes[name] for name in others), sum(sizes.values())
     if left > _MANY * total:

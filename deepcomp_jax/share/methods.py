@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from deepcomp_jax import kmeans as _kmeans
-from deepcomp_jax._float_histogram import histogram
+from deepcomp_jax.kmeans.float_histogram import histogram
 from deepcomp_jax.rules import ShareMethod
 
 _BLOCK = 1 << 16  # values that are worked on at a time

@@ -84,6 +84,11 @@ def widened(array: jax.Array) -> jax.Array:
     return array.astype(jnp.float32) if array.dtype.itemsize < 4 else array
 
 
+def is_narrowed(dtype: np.dtype) -> bool:
+    """Whether JAX would cut values of a dtype to 32 bits."""
+    return jax.dtypes.canonicalize_dtype(dtype) != dtype
+
+
 def check_weights(name: str, leaf: Any) -> Any:
     """Returns the leaf if it can be pruned and shared.
 
@@ -97,7 +102,7 @@ def check_weights(name: str, leaf: Any) -> Any:
             f"leaf {name!r} is {dtype}: only floating types can be pruned or shared; "
             "leave it out by a rule"
         )
-    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+    if is_narrowed(dtype):
         raise ValueError(
             f"leaf {name!r} is {dtype}, which JAX would cut to 32 bits: set "
             "jax_enable_x64, convert the leaf, or leave it out by a rule"

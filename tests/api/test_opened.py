@@ -88,7 +88,8 @@ def test_a_leaf_is_indexed_as_an_array_is(path: Path, index: Any):
 def test_what_is_out_of_bounds_is_an_error(path: Path):
     with dc.open(path) as file:
         for wrong in (6, -7):
-            with pytest.raises(IndexError):
+            said = f"index {wrong} is out of bounds: .*'layers/kernel'.* has length 6"
+            with pytest.raises(IndexError, match=said):
                 file["layers/kernel"][wrong]
         with pytest.raises(TypeError, match="has no axis"):
             len(file["heads/2/0"])
@@ -221,3 +222,50 @@ def test_a_file_cut_short_while_it_is_open_is_found_damaged(path: Path):
         os.truncate(path, 100)
         with pytest.raises(dc.FormatError, match="C33|C3"):
             np.asarray(file["layers/kernel"])
+
+
+@pytest.mark.parametrize(
+    ("content", "clause", "message"),
+    [
+        (b"", "C1", "the file is cut: it has no more than 0 bytes"),
+        (b"\x89DC", "C1", "the file is cut: it has no more than 3 bytes"),
+        (b"\x89DCZ", "C2", "the file is cut: it has no more than 4 bytes"),
+        (
+            b"PK\3\4 an archive",
+            "C1",
+            "not a .dcz file: .* deepcomp_jax.checkpoints.open",
+        ),
+    ],
+)
+def test_what_is_no_file_of_ours_is_named(
+    tmp_path: Path, content: bytes, clause: str, message: str
+):
+    (tmp_path / "m.dcz").write_bytes(content)
+    with pytest.raises(dc.FormatError, match=message) as caught:
+        dc.load(tmp_path / "m.dcz")
+    assert caught.value.clause == clause
+
+
+def test_a_file_of_another_length_says_whether_it_is_cut(path: Path):
+    data = path.read_bytes()
+    for size in (30, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(dc.FormatError, match=f"the file .*{size}: it is cut"):
+            dc.load(path)
+    path.write_bytes(data + b"\0")
+    with pytest.raises(dc.FormatError, match="something was added to it"):
+        dc.load(path)
+
+
+def test_a_limit_that_is_no_number_is_an_error(path: Path):
+    wrong: Any = "1 GB"
+    for read in (dc.load, dc.open, dc.report):
+        with pytest.raises(TypeError, match="max_bytes is a number of bytes.*'1 GB'"):
+            read(path, max_bytes=wrong)
+    with pytest.raises(TypeError, match="max_bytes is a number of bytes.*'1 GB'"):
+        dc.loads(path.read_bytes(), max_bytes=wrong)
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="max_bytes is a number of bytes.*'1 GB'"):
+        dc.write(path, {"a": np.ones(3)}, max_bytes=wrong)
+    assert path.read_bytes() == before
+    assert dc.load(path, max_bytes=1e9).keys() == _tree().keys()

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepcomp_jax import _kmeans_runs, kmeans
-from deepcomp_jax._float_histogram import histogram
+from deepcomp_jax import kmeans
+from deepcomp_jax.kmeans import runs
+from deepcomp_jax.kmeans.float_histogram import histogram
 from tests.support import strategies
 
 BITS = st.integers(1, 14)
@@ -18,15 +19,15 @@ BITS = st.integers(1, 14)
 def few_are_many() -> Iterator[None]:
     """So that a histogram is made of arrays that are quick to sort."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_kmeans_runs, "MANY", 1 << 12)
-        patch.setattr(_kmeans_runs, "MANY_SHORT", 1 << 12)
+        patch.setattr(runs, "MANY", 1 << 12)
+        patch.setattr(runs, "MANY_SHORT", 1 << 12)
         yield
 
 
 def by_sorting(values: np.ndarray, k: int, importance=None) -> np.ndarray:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_kmeans_runs, "MANY", values.size)
-        patch.setattr(_kmeans_runs, "MANY_SHORT", values.size)
+        patch.setattr(runs, "MANY", values.size)
+        patch.setattr(runs, "MANY_SHORT", values.size)
         return kmeans.optimal(values, k, importance=importance)
 
 
@@ -99,7 +100,7 @@ def test_two_million_weights(k: int, pruned: bool):
     values = np.random.default_rng(0).standard_normal(1 << 21).astype(np.float32)
     if pruned:
         values = values[np.abs(values) > 0.6]
-    assert _kmeans_runs.binned(values, None, 11) is not None
+    assert runs.binned(values, None, 11) is not None
     found, least = kmeans.optimal(values, k), by_sorting(values, k)
     assert not np.array_equal(found, least)  # or the test shows nothing
     # What the search leaves open for hundreds of centroids is more than that.

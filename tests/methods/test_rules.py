@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,32 @@ def test_a_training_state_goes_on_as_it_would():
     back = trees.rebuild(state, trees.named_leaves(dc.decompress(compressed)))
     laws.assert_identical(back.opt_state, state.opt_state)
     assert not np.array_equal(back.params["kernel"], state.params["kernel"])
+
+
+@pytest.mark.spec("W1", "W4")
+@pytest.mark.parametrize(
+    "find",
+    [
+        dc.default_rules,
+        lambda tree: dc.budget.plan(tree, max_relative_error=0.1),
+        lambda tree: dc.rate.quantize(tree, rd_lambda=0.1).labels,
+    ],
+    ids=["compress", "plan", "quantize"],
+)
+def test_weights_that_jax_would_cut_are_left_with_a_warning(find: Any):
+    wide = np.random.default_rng(0).normal(size=(20, 30))
+    tree = {"a": {"kernel": wide}, "b": {"kernel": wide.astype(np.float32)}}
+    with pytest.warns(UserWarning, match=r"64 bits .* \(a/kernel\): set jax_enable"):
+        assert len(find(tree)) == 1
+    with pytest.warns(UserWarning, match="64 bits"):
+        decoded = dc.decompress(dc.compress(tree))
+    laws.assert_identical(decoded["a"]["kernel"], wide)
+    assert (decoded["b"]["kernel"] != tree["b"]["kernel"]).any()
+    with jax.enable_x64(True), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decoded = dc.decompress(dc.compress(tree))
+    assert decoded["a"]["kernel"].dtype == np.float64
+    assert 0 < np.abs(decoded["a"]["kernel"] - wide).max() < 0.036
 
 
 @pytest.mark.spec("W5")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcomp_jax._float_histogram import histogram
+from deepcomp_jax.kmeans.float_histogram import histogram
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,10 +1,4 @@
-"""One-dimensional clustering of weights: codebooks of least squared error.
-
-`optimal` finds the best codebook of a given size, `nonparametric` and
-`by_explained_variance` choose the size as well, and `lloyd` descends from one of the
-three starts that the paper compares. All are deterministic, run on the host, and return
-centroids in float64, strictly ascending, never more than there are distinct values.
-"""
+"""Codebooks from values: of a size, of the size that suits them, or by descent."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -12,10 +6,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deepcomp_jax import _kmeans_dp, _kmeans_runs
-from deepcomp_jax._kmeans_dp import MAX_BINS as MAX_BINS
-from deepcomp_jax._kmeans_dp import Program, program
-from deepcomp_jax._kmeans_runs import Floats, Runs
+from deepcomp_jax.kmeans import dynamic_program
+from deepcomp_jax.kmeans.dynamic_program import Program, program
+from deepcomp_jax.kmeans.runs import Floats, Runs, ordered, summed
 
 
 class Path(NamedTuple):
@@ -59,7 +52,7 @@ def optimal(
         array([ 1. , 10.5])
     """
     _check_count(k)
-    return _kmeans_dp.codebook(program(values, importance, k, smaller=False), k)
+    return dynamic_program.codebook(program(values, importance, k, smaller=False), k)
 
 
 def optimal_path(
@@ -101,7 +94,7 @@ def _path(solved: Program) -> Path:
         _check_count(k)
         if count < min(k, distinct):
             raise ValueError(f"codebook of {k} centroids asked of a path up to {count}")
-        return _kmeans_dp.codebook(solved, k)
+        return dynamic_program.codebook(solved, k)
 
     return Path(np.minimum.accumulate(errors) * runs.unit, codebook)
 
@@ -147,10 +140,10 @@ def lloyd(
     _check_count(k)
     if iterations < 0:
         raise ValueError(f"iterations must not be negative, got {iterations}")
-    runs = _kmeans_runs.summed(values, importance)
+    runs = summed(values, importance)
     if k >= runs.distinct.size:
         return runs.values[runs.distinct]
-    return _kmeans_dp.descend(runs, _initial(runs, k, init, seed), iterations)
+    return dynamic_program.descend(runs, _initial(runs, k, init, seed), iterations)
 
 
 def nonparametric(
@@ -267,14 +260,14 @@ def sse(
         >>> kmeans.sse([0, 1, 2, 10, 11], [1, 10.5])
         2.5
     """
-    ordered, weights = _kmeans_runs.ordered(values, importance)
+    x, weights = ordered(values, importance)
     points = np.asarray(centroids, np.float64).ravel()
-    if ordered.size == 0:
+    if x.size == 0:
         return 0.0
     if points.size == 0 or not (points[1:] > points[:-1]).all():
         raise ValueError("centroids must be strictly ascending and at least one")
-    edges = _kmeans_dp.nearest(ordered, points)
-    errors = ordered - np.repeat(points, np.diff(edges))
+    edges = dynamic_program.nearest(x, points)
+    errors = x - np.repeat(points, np.diff(edges))
     return float(np.dot(errors, errors if weights is None else errors * weights))
 
 

@@ -25,8 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepcomp_jax import _kmeans_runs
-from deepcomp_jax._kmeans_runs import Floats, Ints, Runs
+from deepcomp_jax.kmeans.runs import Floats, Ints, Runs, binned, summed
 
 MAX_BINS = 2048
 
@@ -60,13 +59,13 @@ def program(
         smaller: Whether fewer than k clusters are of interest too.
     """
     bits = 11 if k <= _MANY_CLUSTERS else 14
-    if found := _kmeans_runs.binned(values, importance, bits):
+    if found := binned(values, importance, bits):
         runs, blur = found
         solved = _solved(runs, k, smaller)
         error = runs.energy - solved.gains[-1] if solved.gains.size else 0.0
         if blur <= _BLUR * max(error, 0.0):
             return solved
-    return _solved(_kmeans_runs.summed(values, importance), k, smaller)
+    return _solved(summed(values, importance), k, smaller)
 
 
 def _solved(runs: Runs, k: int, smaller: bool) -> Program:
