@@ -12,12 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
 from deepcomp_jax import codings
+from deepcomp_jax.format import codebook_header
 from deepcomp_jax.format.file_header import CHECKSUM_BYTES, SMALL
 from deepcomp_jax.rate import grids
 from deepcomp_jax.rate.histograms import Histogram
+from deepcomp_jax.share.nearest import labels
 
 TABLES = 2.5  # how much coarser steps of tables are
 _LADDER = 16  # steps an octave: leaves that are nearly alike have one, and share a rule
@@ -27,8 +31,6 @@ _CLOSE = 1e-3  # relative: of the bits, or of the step, at which a search ends
 _FINEST = 2.0**-16  # relative step; no grid of 1000 entries is finer
 _CHECKSUM_BITS = 8 * CHECKSUM_BYTES  # of a body that is not in the header
 _LAYOUT_BITS = 8 * 5  # of a leaf: its layout, and the size of its body
-_GRID_BITS = 8 * 5  # of a codebook: the step and the ends of its grid
-_HEAD_BITS = 8  # of a codebook whose entries are listed: how many there are
 _NUMBER_BITS = 8  # of a leaf whose codebook is that of one before it
 
 
@@ -115,23 +117,33 @@ class _Priced(NamedTuple):
 
 
 def _priced(leaf: PlannedLeaf, step: float) -> _Priced:
-    factors, counts = leaf.histogram.labels(step)
-    is_zero = factors == 0
-    labels = np.append(counts[is_zero].sum(), counts[~is_zero])
-    entries = factors[~is_zero]
-    if not entries.size:  # all is zero, and equal to other leaves of which all is
+    every, counts = _entries(leaf, step)
+    is_zero = every == 0
+    occurring = np.append(counts[is_zero].sum(), counts[~is_zero])
+    codebook = every[~is_zero]
+    if not codebook.size:  # all is zero, and equal to other leaves of which all is
         return _Priced(_NUMBER_BITS, _LAYOUT_BITS, (leaf.dtype, leaf.shape))
-    known = codings.Leaf(leaf.shape, entries.size, int((entries < 0).sum()))
-    listed = 8 * leaf.dtype.itemsize * entries.size
-    span = factors[-1] - factors[0] + 1
-    grid = 0 if span == max(factors.size, entries.size + 1) else span
-    body = codings.estimate(labels, known)
+    known = codings.Leaf(leaf.shape, codebook.size, int((codebook < 0).sum()))
+    body = codings.estimate(occurring, known)
     outside = _CHECKSUM_BITS if body >= 8 * SMALL else 0
-    return _Priced(
-        body + outside + _LAYOUT_BITS,
-        min(_HEAD_BITS + listed, _GRID_BITS + grid),
-        (leaf.dtype, step, entries.tobytes()),
+    written = 8 * len(codebook_header.put(codebook)[1])
+    key = leaf.dtype, codebook.tobytes()
+    return _Priced(body + outside + _LAYOUT_BITS, written, key)
+
+
+def _entries(leaf: PlannedLeaf, step: float) -> tuple[np.ndarray, NDArray[np.int64]]:
+    """The multiples of a step in the dtype of a leaf, and how many values take each."""
+    found = leaf.histogram
+    limits = ml_dtypes.finfo(leaf.dtype)
+    wide = step * found.labels(step)[0]
+    every = np.unique(
+        wide.clip(float(limits.min), float(limits.max)).astype(leaf.dtype)
     )
+    nearest = labels(found.values.astype(leaf.dtype), every)
+    counts = np.bincount(nearest, found.counts, every.size + 1).astype(np.int64)
+    # A value that is too small for the dtype is zero, and so has no label.
+    counts[1:][every == 0] += found.zeros + counts[0]
+    return every, counts[1:]
 
 
 def find_relative_step(
