@@ -13,7 +13,7 @@ from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax.device import put_on_cpu, take_on_cpu, to_device
 from deepcomp_jax.format import file_header, leaf_body, reader, sets
-from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
+from deepcomp_jax.format.lazy import LazyArray
 from deepcomp_jax.rules import check_pattern
 from deepcomp_jax.trees import placement
 
@@ -55,7 +55,7 @@ def open(path: str | PathLike[str], *, max_bytes: int = reader.MAX_BYTES) -> "Fi
         raise
 
 
-class Leaf:
+class Leaf(LazyArray):
     """A leaf of a file that is open; nothing of it is read until it is asked for.
 
     `np.asarray(leaf)` reads all of it, `leaf[3]` or `leaf[2:5]` no more than what is
@@ -73,12 +73,9 @@ class Leaf:
     def __init__(self, network: "File", file: int, entry: file_header.Entry) -> None:
         """The leaf of an entry in one of the files of a network."""
         self._network, self.file, self.entry = network, file, entry
-        layout = entry.layout
-        self.name, self.shape, self.dtype = entry.name, layout.shape, layout.dtype
-        self.size, self.ndim = layout.size, len(layout.shape)
-        self.nbytes = layout.size * layout.dtype.itemsize
+        self.name, self.coding = entry.name, entry.layout.coding_name
+        self.shape, self.dtype = entry.layout.shape, entry.layout.dtype
         self.stored_bytes = entry.size
-        self.coding = "copy" if layout.copy_of is not None else CODINGS[layout.coding]
 
     @property
     def copy_of(self) -> str | None:
@@ -93,30 +90,8 @@ class Leaf:
     def __repr__(self) -> str:
         return f"Leaf({self.name!r}, {self.dtype}{list(self.shape)}, {self.coding})"
 
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError(f"leaf {self.name!r} has no axis")
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self._network._read(self)
-        return values if dtype is None else values.astype(dtype, copy=False)
-
-    def __getitem__(self, index: Any) -> Any:
-        key = index if isinstance(index, tuple) else (index,)
-        first = key[0] if key and self.shape else ...
-        if isinstance(first, int | np.integer) and not isinstance(first, bool):
-            at = range(self.shape[0])[first]
-            return self._network._read(self, slice(at, at + 1))[(0, *key[1:])]
-        if isinstance(first, slice):
-            chosen = range(self.shape[0])[first]
-            low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
-            rows = self._network._read(self, slice(low, high))
-            step = chosen.step
-            return (rows if step > 0 else rows[::-1])[
-                (slice(None, None, abs(step)), *key[1:])
-            ]
-        return self._network._read(self)[key]
+    def _read(self, rows: slice | None) -> np.ndarray:
+        return self._network._read(self, rows)
 
 
 class File(Mapping[str, Leaf]):
@@ -139,10 +114,8 @@ class File(Mapping[str, Leaf]):
         self._files, self._max_bytes = files, max_bytes
         self._stack = stack or contextlib.ExitStack()
         self._leaves: dict[str, Leaf] = {}
-        for entries in zip(*(file.header.leaves for file in files), strict=True):
-            here = [e.layout.coding != ELSEWHERE for e in entries]
-            number = here.index(True) if any(here) else 0
-            self._leaves[entries[number].name] = Leaf(self, number, entries[number])
+        for number, entry in sets.leaves(files):
+            self._leaves[entry.name] = Leaf(self, number, entry)
         self.metadata = dict(files[0].header.metadata)
         self.file_bytes = sum(file.source.size for file in files)
 
@@ -239,7 +212,7 @@ class File(Mapping[str, Leaf]):
             raise ValueError("the file was closed: read what you need before that")
         return self._files[number]
 
-    def _read(self, leaf: Leaf, rows: slice | None = None) -> np.ndarray:
+    def _read(self, leaf: Leaf, rows: slice | None) -> np.ndarray:
         """The values of a leaf, or those at some indices of its first axis."""
         file = self._opened(leaf.file)
         reader.check_leaf(leaf.entry, self._max_bytes, rows)
@@ -247,6 +220,7 @@ class File(Mapping[str, Leaf]):
 
     def _encode(self, leaf: Leaf) -> int:
         file = self._opened(leaf.file)
+        reader.check_leaf(leaf.entry, self._max_bytes)
         entry = reader.original(leaf.entry, file.header)
         stored = reader.read_leaf(*file, entry)
         number = entry.layout.codebook

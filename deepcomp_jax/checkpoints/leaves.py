@@ -1,11 +1,15 @@
 """What every format of checkpoints is read as: leaves that are still on the disk."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from deepcomp_jax.format.lazy import LazyArray
+from deepcomp_jax.format.source import Source
 
 # Floating types that NumPy knows by name only if ml_dtypes is loaded.
 _NARROW = {
@@ -16,64 +20,64 @@ _NARROW = {
 
 # Reads the values from one index of the first axis to another, or all for None.
 Read = Callable[[slice | None], np.ndarray]
+# The bytes of memory that this takes, the values included.
+Memory = Callable[[slice | None], int]
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read or written; the message says what to do."""
 
 
-class Leaf:
+class Leaf(LazyArray):
     """A tensor on the disk; nothing of it is read until it is asked for.
 
     `np.asarray(leaf)` reads all of it; `leaf[3]` and `leaf[2:5]` read no more than the
     format needs for these indices of the first axis. Several threads may read at once.
 
     Attributes:
-        shape, dtype: As of the array.
+        shape, dtype, size, ndim, nbytes: As of the array.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype, read: Read) -> None:
-        """A leaf that a function reads."""
-        self.shape, self.dtype, self._read = shape, dtype, read
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        read: Read,
+        memory: Memory | None = None,
+    ) -> None:
+        """A leaf that a function reads.
 
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
+        Args:
+            shape, dtype: Of the array.
+            read: Reads it.
+            memory: What that takes; None if it is no more than the values.
+        """
+        self.shape, self.dtype, self._values, self._memory = shape, dtype, read, memory
+        self._max_bytes, self._where = None, ""
 
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return count(self.shape)
+    def limit(self, max_bytes: int, where: str) -> None:
+        """Lets no more be read at a time than fits into a memory.
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the array in memory."""
-        return self.size * self.dtype.itemsize
+        Args:
+            max_bytes: The memory.
+            where: File and name, for the error.
+        """
+        self._max_bytes, self._where = max_bytes, where
 
     def __repr__(self) -> str:
         return f"Leaf({self.dtype}{list(self.shape)})"
 
-    def __len__(self) -> int:
-        if not self.shape:
-            raise TypeError("a leaf without axes has no length")
-        return self.shape[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self._read(None)
-        return values if dtype is None else values.astype(dtype, copy=False)
-
-    def __getitem__(self, index: Any) -> Any:
-        key = index if isinstance(index, tuple) else (index,)
-        first = key[0] if key and self.shape else ...
-        if isinstance(first, int | np.integer) and not isinstance(first, bool):
-            at = range(self.shape[0])[first]
-            return self._read(slice(at, at + 1))[(0, *key[1:])]
-        if isinstance(first, slice):
-            start, stop, step = first.indices(self.shape[0])
-            if step == 1:
-                return self._read(slice(start, max(start, stop)))[(..., *key[1:])]
-        return self._read(None)[key]
+    def _read(self, rows: slice | None) -> np.ndarray:
+        if self._max_bytes is not None:
+            needed = rows_of(self.shape, self.dtype.itemsize, rows)[1]
+            if self._memory is not None:
+                needed = self._memory(rows)
+            if needed > self._max_bytes:
+                raise CheckpointError(
+                    f"{self._where} takes {needed} bytes while it is read, above "
+                    f"max_bytes={self._max_bytes}: allow more if you trust the file"
+                )
+        return self._values(rows)
 
 
 @dataclass(frozen=True)
@@ -101,14 +105,6 @@ class Checkpoint:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def count(shape: tuple[int, ...]) -> int:
-    """Number of values of a shape, however large."""
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def dtype_of(name: str) -> np.dtype:
@@ -148,16 +144,29 @@ def bytes_of(leaf: Any) -> np.ndarray:
     return little.reshape(-1).view(np.uint8)
 
 
-def from_bytes(data: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `bytes_of`: an array in the byte order of this machine.
+def values_at(
+    file: Source,
+    start: int,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    rows: slice | None,
+) -> np.ndarray:
+    """Values that are little-endian and in C order in a file, as `bytes_of` gives them.
+
+    Args:
+        file: The file.
+        start: The first byte of the array.
+        dtype, shape: Of the array, in the byte order of this machine.
+        rows: The indices of its first axis that are wanted; None for all.
 
     Raises:
-        CheckpointError: There are not as many bytes as the array has.
+        CheckpointError: The file has been cut short.
     """
-    if len(data) != count(shape) * dtype.itemsize:
+    first, size, shape = rows_of(shape, dtype.itemsize, rows)
+    data = file.read(start + first, size)
+    if len(data) != size:
         raise CheckpointError(
-            f"the file ends within the values of a tensor: {len(data)} bytes of "
-            f"{count(shape) * dtype.itemsize}"
+            f"the file ends within the values of a tensor: {len(data)} bytes of {size}"
         )
     array = np.frombuffer(data, dtype.newbyteorder("<"))
     return array.astype(dtype, copy=False).reshape(shape)
@@ -172,7 +181,7 @@ def rows_of(
         Their first byte, how many bytes they take, and their shape.
     """
     if rows is None or not shape:
-        return 0, count(shape) * itemsize, shape
-    each = count(shape[1:]) * itemsize
+        return 0, math.prod(shape) * itemsize, shape
+    each = math.prod(shape[1:]) * itemsize
     length = rows.stop - rows.start
     return rows.start * each, length * each, (length, *shape[1:])
