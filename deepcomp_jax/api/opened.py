@@ -15,7 +15,6 @@ from deepcomp_jax._errors import listed
 from deepcomp_jax.device import take_on_cpu, to_device
 from deepcomp_jax.format import file_header, reader, sets
 from deepcomp_jax.format.lazy_leaf import LazyLeaf, Read
-from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
 from deepcomp_jax.rules import check_pattern
 from deepcomp_jax.trees import placement
 
@@ -86,7 +85,7 @@ class Leaf(LazyLeaf):
             copy_of,
         )
         self.stored_bytes = entry.size
-        self.coding = "copy" if copy_of is not None else CODINGS[layout.coding]
+        self.coding = layout.coding_name
 
     def __repr__(self) -> str:
         return f"Leaf({self.name!r}, {self.dtype}{list(self.shape)}, {self.coding})"
@@ -113,10 +112,7 @@ class File(Mapping[str, Leaf]):
         self._files, self._max_bytes = files, max_bytes
         self._stack = stack or contextlib.ExitStack()
         self._leaves: dict[str, Leaf] = {}
-        for entries in zip(*(file.header.leaves for file in files), strict=True):
-            here = [e.layout.coding != ELSEWHERE for e in entries]
-            number = here.index(True) if any(here) else 0
-            entry = entries[number]
+        for number, entry in sets.leaves(files):
             copied = entry.layout.copy_of
             self._leaves[entry.name] = Leaf(
                 entry,

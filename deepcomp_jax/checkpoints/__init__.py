@@ -20,16 +20,21 @@ from deepcomp_jax.checkpoints.kinds import of_ending as of_ending
 from deepcomp_jax.checkpoints.leaves import Checkpoint as Checkpoint
 from deepcomp_jax.checkpoints.leaves import CheckpointError as CheckpointError
 from deepcomp_jax.checkpoints.leaves import Leaf as Leaf
+from deepcomp_jax.format.reader import MAX_BYTES
 
 
-def open(path: str | PathLike[str]) -> Checkpoint:
+def open(path: str | PathLike[str], *, max_bytes: int = MAX_BYTES) -> Checkpoint:
     """Opens a checkpoint without reading its values.
 
     Its content says what format it is. Nothing in it is run: pickles are refused.
 
     Args:
-        path: Of the file or folder; of a folder of safetensors files, also of its
-            index; of a set of `.dcz` files, "model.dcz" or any of them.
+        path: Of the file or folder; of a folder with a `model.safetensors`, of either;
+            of a folder of several such files, also of its index; of a set of `.dcz`
+            files, "model.dcz" or any of them.
+        max_bytes: The most memory that a leaf, or the slice of one that is asked for,
+            may take while it is read: its values, and what decoding takes meanwhile. A
+            leaf that takes more is a `CheckpointError` when it is asked for.
 
     Raises:
         CheckpointError: The format is none of `FORMATS` or needs a library that is not
@@ -47,7 +52,12 @@ def open(path: str | PathLike[str]) -> Checkpoint:
         safetensors {'by': 'me'} {'w': Leaf(float64[3, 3])}
         [1. 0. 0.] [0. 1. 0.]
     """
-    return _module(kinds.of_content(path)).read(path)
+    found = kinds.located(path)
+    checkpoint = _module(kinds.of_content(found)).read(found)
+    for name, leaf in checkpoint.leaves.items():
+        if isinstance(leaf, Leaf):  # and no number or text that stands in a header
+            leaf.limit(max_bytes, f"{fspath(path)}: leaf {name!r}")
+    return checkpoint
 
 
 def write(

@@ -11,9 +11,8 @@ import numpy as np
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf
-from deepcomp_jax.format import reader, sets
+from deepcomp_jax.format import file_header, reader, sets
 from deepcomp_jax.format.file_header import Entry
-from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
 
 
 class StoredLeaf(Leaf):
@@ -21,7 +20,6 @@ class StoredLeaf(Leaf):
 
     Attributes:
         coding: How it is stored; "copy" if another leaf is stored in its place.
-        stored_bytes: What its bodies take in the file; 0 for a copy.
         entry: What the header says of it.
         part_bytes: What it takes of the file, by part. A codebook of several leaves is
             charged to the first of them.
@@ -33,15 +31,15 @@ class StoredLeaf(Leaf):
         """The leaf of an entry of the header."""
         layout = entry.layout
         read_rows = functools.partial(_read, file, entry, path)
-        super().__init__(layout.shape, layout.dtype, read_rows)
-        self.entry, self.stored_bytes = entry, entry.size
+        memory = functools.partial(file_header.memory, layout)
+        super().__init__(layout.shape, layout.dtype, read_rows, memory)
+        self.entry, self.coding = entry, layout.coding_name
         self.part_bytes = {
             "body": entry.size,
             "codebook": codebook_bytes,
             "header": entry.header_bytes,
             "checksum": entry.checksum_bytes,
         }
-        self.coding = "copy" if layout.copy_of is not None else CODINGS[layout.coding]
 
 
 def _read(
@@ -77,12 +75,12 @@ def read(path: str | PathLike[str]) -> Checkpoint:
         stack.close()
         raise
     leaves: dict[str, Leaf] = {}
-    charges = [dict(enumerate(file.header.codebook_bytes)) for file in opened]
-    for entries in zip(*(file.header.leaves for file in opened), strict=True):
-        here = [entry.layout.coding != ELSEWHERE for entry in entries].index(True)
-        entry = entries[here]
-        charge = charges[here].pop(entry.layout.codebook, 0)
-        leaves[entry.name] = StoredLeaf(opened[here], entry, charge, Path(path))
+    charges: list[dict[int | None, int]] = [
+        dict(enumerate(file.header.codebook_bytes)) for file in opened
+    ]
+    for number, entry in sets.leaves(opened):
+        charge = charges[number].pop(entry.layout.codebook, 0)
+        leaves[entry.name] = StoredLeaf(opened[number], entry, charge, Path(path))
     first = opened[0].header
     tree = reader.fill(first.structure, list(leaves.values()))
     size = sum(file.source.size for file in opened)

@@ -32,6 +32,7 @@ _WAYS_OUT = {
     "HDF5": "an HDF5 file: load it in Keras, and save its arrays with numpy.savez",
 }
 _PICKLE_ENDINGS = {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle"}
+_ONLY_FILE = "model.safetensors"  # of a folder of Transformers without an index
 _FRONT = 16  # bytes that tell formats apart
 
 
@@ -94,19 +95,35 @@ def _is_of_torch(path: Path) -> bool:
         return False  # whoever reads it says what is wrong
 
 
-def _of_folder(folder: Path) -> str:
+def located(path: str | PathLike[str]) -> Path:
+    """The checkpoint that a path leads to: of a folder, perhaps a file in it."""
+    given = Path(path)
+    file = given / _ONLY_FILE
+    alone = given.is_dir() and file.is_file() and not _known_folder(given)
+    return file if alone else given
+
+
+def _known_folder(folder: Path) -> str | None:
+    """The format of a folder that is a checkpoint as a whole."""
     if shards.index_of(folder):
         return "safetensors-sharded"
-    names = {entry.name for entry in folder.iterdir()}
+    entries = list(folder.iterdir())
+    names = {entry.name for entry in entries}
     if names & {"_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint"}:
         return "orbax"
-    if any((entry / "_METADATA").exists() for entry in folder.iterdir()):
+    if any((entry / "_METADATA").exists() for entry in entries):
         return "orbax"
+    return None
+
+
+def _of_folder(folder: Path) -> str:
+    if known := _known_folder(folder):
+        return known
+    names = {entry.name for entry in folder.iterdir()}
     # A manager of Orbax keeps steps under their numbers.
     steps = sorted((n for n in names if n.isdigit()), key=int)
     within = steps[-1:] or sorted(n for n in names if of_ending(n))[:1]
     more = f": name what is in it, such as {folder / within[0]}" if within else ""
     raise CheckpointError(
-        f"{folder} is a folder, but of no checkpoint of Orbax or of safetensors with "
-        f"an index{more}"
+        f"{folder} is a folder, but of no checkpoint of Orbax or of safetensors{more}"
     )

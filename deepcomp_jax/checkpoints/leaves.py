@@ -1,5 +1,6 @@
 """What every format of checkpoints is read as: leaves that are still on the disk."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from deepcomp_jax.format.lazy_leaf import LazyLeaf as Leaf
+from deepcomp_jax.format.lazy_leaf import LazyLeaf, Read
+from deepcomp_jax.format.source import Source
 
 # Floating types that NumPy knows by name only if ml_dtypes is loaded.
 _NARROW = {
@@ -16,9 +18,62 @@ _NARROW = {
     if name.startswith(("bfloat16", "float8"))
 }
 
+# The bytes of memory that reading takes, the values included.
+Memory = Callable[[slice | None], int]
+
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be read or written; the message says what to do."""
+
+
+class Leaf(LazyLeaf):
+    """A tensor on the disk; nothing of it is read until it is asked for.
+
+    `np.asarray(leaf)` reads all of it; `leaf[3]` and `leaf[2:5]` read no more than the
+    format needs for these indices of the first axis. Several threads may read at once.
+
+    Attributes:
+        shape, dtype, size, ndim, nbytes: As of the array.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        read: Read,
+        memory: Memory | None = None,
+    ) -> None:
+        """A leaf that a function reads.
+
+        Args:
+            shape, dtype: Of the array.
+            read: Reads it.
+            memory: What that takes; None if it is no more than the values.
+        """
+        super().__init__(shape, dtype, self._limited)
+        self._values, self._memory = read, memory
+        self._max_bytes, self._where = None, ""
+
+    def limit(self, max_bytes: int, where: str) -> None:
+        """Lets no more be read at a time than fits into a memory.
+
+        Args:
+            max_bytes: The memory.
+            where: File and name, for the error.
+        """
+        self._max_bytes, self._where = max_bytes, where
+
+    def _limited(self, rows: slice | None) -> np.ndarray:
+        if self._max_bytes is not None:
+            needed = rows_of(self.shape, self.dtype.itemsize, rows)[1]
+            if self._memory is not None:
+                needed = self._memory(rows)
+            if needed > self._max_bytes:
+                raise CheckpointError(
+                    f"{self._where} takes {needed} bytes while it is read, above "
+                    f"max_bytes={self._max_bytes}: allow more if you trust the file"
+                )
+        return self._values(rows)
 
 
 @dataclass(frozen=True)
@@ -46,14 +101,6 @@ class Checkpoint:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def count(shape: tuple[int, ...]) -> int:
-    """Number of values of a shape, however large."""
-    product = 1
-    for length in shape:
-        product *= length
-    return product
 
 
 def dtype_of(name: str) -> np.dtype:
@@ -93,16 +140,29 @@ def bytes_of(leaf: Any) -> np.ndarray:
     return little.reshape(-1).view(np.uint8)
 
 
-def from_bytes(data: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse of `bytes_of`: an array in the byte order of this machine.
+def values_at(
+    file: Source,
+    start: int,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    rows: slice | None,
+) -> np.ndarray:
+    """Values that are little-endian and in C order in a file, as `bytes_of` gives them.
+
+    Args:
+        file: The file.
+        start: The first byte of the array.
+        dtype, shape: Of the array, in the byte order of this machine.
+        rows: The indices of its first axis that are wanted; None for all.
 
     Raises:
-        CheckpointError: There are not as many bytes as the array has.
+        CheckpointError: The file has been cut short.
     """
-    if len(data) != count(shape) * dtype.itemsize:
+    first, size, shape = rows_of(shape, dtype.itemsize, rows)
+    data = file.read(start + first, size)
+    if len(data) != size:
         raise CheckpointError(
-            f"the file ends within the values of a tensor: {len(data)} bytes of "
-            f"{count(shape) * dtype.itemsize}"
+            f"the file ends within the values of a tensor: {len(data)} bytes of {size}"
         )
     array = np.frombuffer(data, dtype.newbyteorder("<"))
     return array.astype(dtype, copy=False).reshape(shape)
@@ -117,7 +177,7 @@ def rows_of(
         Their first byte, how many bytes they take, and their shape.
     """
     if rows is None or not shape:
-        return 0, count(shape) * itemsize, shape
-    each = count(shape[1:]) * itemsize
+        return 0, math.prod(shape) * itemsize, shape
+    each = math.prod(shape[1:]) * itemsize
     length = rows.stop - rows.start
     return rows.start * each, length * each, (length, *shape[1:])

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
@@ -14,10 +15,9 @@ from deepcomp_jax.checkpoints.leaves import (
     Checkpoint,
     CheckpointError,
     Leaf,
-    count,
     dtype_of,
-    from_bytes,
     rows_of,
+    values_at,
 )
 from deepcomp_jax.format import source
 from deepcomp_jax.format.source import Source
@@ -168,10 +168,12 @@ def _extension(file: Source, pos: int, size: int) -> tuple[int, Any]:
     except TypeError:
         raise CheckpointError(f"there is no dtype {name!r}") from None
     kind, taken, pos = _token(file, pos)
-    whole = kind in (_BYTES, _TEXT) and count(shape) * dtype.itemsize == taken
+    whole = kind in (_BYTES, _TEXT) and math.prod(shape) * dtype.itemsize == taken
     fits = whole and pos + taken == end
     _require(fits and not dtype.hasobject, "an array has not the size of its shape")
-    return end, Leaf(shape, dtype, functools.partial(_rows, file, pos, dtype, shape))
+    return end, Leaf(
+        shape, dtype, functools.partial(values_at, file, pos, dtype, shape)
+    )
 
 
 def _shape(lengths: Sequence[Any]) -> tuple[int, ...]:
@@ -180,17 +182,6 @@ def _shape(lengths: Sequence[Any]) -> tuple[int, ...]:
     known = len(numbers) == len(lengths) and all(number >= 0 for number in numbers)
     _require(known, "the shape of an array is no list of lengths")
     return tuple(map(int, numbers))
-
-
-def _rows(
-    file: Source,
-    start: int,
-    dtype: np.dtype,
-    shape: tuple[int, ...],
-    rows: slice | None,
-) -> np.ndarray:
-    first, size, shape = rows_of(shape, dtype.itemsize, rows)
-    return from_bytes(file.read(start + first, size), dtype, shape)
 
 
 def _joined(found: Mapping[str | int, Any]) -> Leaf:
@@ -204,9 +195,17 @@ def _joined(found: Mapping[str | int, Any]) -> Leaf:
     _require(len(flat) == len(pieces), "an array in chunks lacks some")
     same = len({piece.dtype for piece in flat}) == 1
     size = sum(piece.size for piece in flat)
-    _require(same and size == count(lengths), "chunks are not those of their array")
-    pieces, dtype = flat, flat[0].dtype
-    return Leaf(lengths, dtype, functools.partial(_of_chunks, pieces, dtype, lengths))
+    _require(same and size == math.prod(lengths), "chunks are not those of their array")
+    dtype = flat[0].dtype
+    read_rows = functools.partial(_of_chunks, flat, dtype, lengths)
+    largest = max(piece.nbytes for piece in flat)
+
+    def memory(rows: slice | None) -> int:
+        """Of the values, and of the chunk that they are copied from."""
+        size = rows_of(lengths, dtype.itemsize, rows)[1]
+        return size + min(size, largest)
+
+    return Leaf(lengths, dtype, read_rows, memory)
 
 
 def _of_chunks(

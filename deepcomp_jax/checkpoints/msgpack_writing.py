@@ -1,5 +1,6 @@
 """Writing files of `flax.serialization`; `flax_msgpack` tells what they hold."""
 
+import math
 import struct
 from collections.abc import Mapping
 from os import PathLike
@@ -11,7 +12,6 @@ from deepcomp_jax.checkpoints import containers
 from deepcomp_jax.checkpoints.leaves import (
     CheckpointError,
     bytes_of,
-    count,
     is_narrow,
     is_plain,
     native,
@@ -46,7 +46,7 @@ def _put(file: IO[bytes], node: Any) -> None:
         for key, child in items:
             file.write(_short(str(key).encode()))
             _put(file, child)
-    elif count(node.shape) * np.dtype(node.dtype).itemsize > MAX_CHUNK:
+    elif math.prod(node.shape) * np.dtype(node.dtype).itemsize > MAX_CHUNK:
         _put_chunks(file, node)
     else:
         _put_array(file, np.asarray(node))

@@ -6,6 +6,8 @@ arrays are read as bfloat16, as those do who save checkpoints so.
 
 import contextlib
 import functools
+import io
+import math
 import os
 import zipfile
 import zlib
@@ -21,7 +23,6 @@ from deepcomp_jax.checkpoints.leaves import (
     Checkpoint,
     CheckpointError,
     Leaf,
-    count,
     is_plain,
     native,
     rows_of,
@@ -30,6 +31,7 @@ from deepcomp_jax.format import files
 
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _UNTYPED = np.dtype("V2")
+_FRONT = 1 << 16  # bytes of an array in which its header is, as NumPy bounds it too
 # What the library raises: RuntimeError for encryption and unknown compressions, OSError
 # for places outside of the file.
 _DAMAGES = (
@@ -68,22 +70,32 @@ def read(path: str | PathLike[str]) -> Checkpoint:
 
 
 def _leaf(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Leaf:
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError(f"array {name!r} is compressed as NumPy compresses none")
     with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        if version not in _HEADERS:
-            raise CheckpointError(f"array {name!r} has version {version}")
-        shape, by_columns, dtype = _HEADERS[version](member)
-        start = member.tell()
+        front = io.BytesIO(member.read(_FRONT))
+    version = np.lib.format.read_magic(front)
+    if version not in _HEADERS:
+        raise CheckpointError(f"array {name!r} has version {version}")
+    shape, by_columns, dtype = _HEADERS[version](front)
+    start = front.tell()
     if dtype.hasobject:
         raise CheckpointError(
             f"array {name!r} holds pickled objects, which could run any program: save "
             "it as numbers"
         )
-    if start + count(shape) * dtype.itemsize != info.file_size:
+    if start + math.prod(shape) * dtype.itemsize != info.file_size:
         raise CheckpointError(f"array {name!r} has another size than its header says")
     read_rows = functools.partial(_rows, archive, info, start, shape, dtype, by_columns)
     known = _BFLOAT16 if dtype == _UNTYPED else native(dtype)
-    return Leaf(shape, known, read_rows)
+    copies = 1 if dtype.isnative else 2
+
+    def memory(rows: slice | None) -> int:
+        """Of all values if they are stored by columns, and of them in other bytes."""
+        wanted = None if by_columns else rows
+        return copies * rows_of(shape, dtype.itemsize, wanted)[1]
+
+    return Leaf(shape, known, read_rows, memory)
 
 
 def _rows(

@@ -2,7 +2,8 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 EMPTY = {"None": None, "Dict": {}, "List": [], "Tuple": []}
 SEQUENCE, DICT = 1, 2  # types of keys
+_CHUNK = 256  # bytes that TensorStore takes to read a chunk, besides what is in it
+_PLACE = 16  # bytes that say where a chunk is in a file of several
 _CACHE = 1 << 25  # bytes of what was read that are kept: where arrays are, above all
 
 
@@ -175,8 +178,33 @@ def _opened(arrays: list[_Stored]) -> list[Leaf]:
             raise CheckpointError(_unreadable(own, store))
         dtype = np.dtype(store.dtype.numpy_dtype)
         read_rows = functools.partial(_rows, own, store, dtype)
-        leaves.append(Leaf(tuple(store.shape), dtype, read_rows))
+        memory = functools.partial(_memory, store, dtype)
+        leaves.append(Leaf(tuple(store.shape), dtype, read_rows, memory))
     return leaves
+
+
+def _memory(store: Any, dtype: np.dtype, rows: slice | None) -> int:
+    """Bytes of the values, and of the chunks in which they are, all decoded at once."""
+    lengths = list(store.shape)
+    starts = [0] * len(lengths)
+    if rows is not None:
+        starts[0], lengths[0] = rows.start, rows.stop - rows.start
+
+    def covering(chunk: Sequence[int]) -> int:
+        """How many chunks the values are in."""
+        spans = zip(starts, lengths, chunk, strict=True)
+        return math.prod(
+            -(-(start + n) // own) - start // own for start, n, own in spans
+        )
+
+    values = math.prod(lengths)
+    if not values:
+        return 0
+    chunk = store.chunk_layout.read_chunk.shape or lengths
+    file = store.chunk_layout.write_chunk.shape or chunk
+    decoded = covering(chunk) * (math.prod(chunk) * dtype.itemsize + _CHUNK)
+    places = covering(file) * (math.prod(file) // math.prod(chunk)) * _PLACE
+    return values * dtype.itemsize + decoded + places
 
 
 def _rows(own: _Stored, store: Any, dtype: np.dtype, rows: slice | None) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 import functools
 import json
+import math
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from os import PathLike
@@ -14,7 +16,6 @@ import numpy as np
 from deepcomp_jax.checkpoints import folders
 from deepcomp_jax.checkpoints.leaves import (
     CheckpointError,
-    count,
     is_narrow,
     is_plain,
     native,
@@ -35,6 +36,7 @@ _OWN = {
     *("_METADATA", "_CHECKPOINT_METADATA", "_sharding", "_strings.json", "d"),
     *("manifest.ocdbt", "array_metadatas", "commit_success.txt", "orbax.checkpoint"),
 }
+_SYSTEM_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")  # in those of TensorStore
 _CHUNK = 1 << 26  # bytes of an array that are compressed at a time
 _BATCH = 1 << 26  # bytes of arrays that are written at a time
 
@@ -141,15 +143,18 @@ def _put(ts: Any, folder: Path, leaves: Mapping[str, Any]) -> None:
                 apart(functools.partial(commit, batch))
                 batch, size = ts.Transaction(), 0
         apart(functools.partial(commit, batch))
-    except BaseException:
+    except BaseException as error:
         batch.abort()
+        if code := _SYSTEM_ERROR.search(str(error)):  # such as of a disk that is full
+            number = int(code[1])
+            raise OSError(number, os.strerror(number)) from None
         raise
 
 
 def _spec(folder: Path, name: str, values: np.ndarray) -> dict[str, Any]:
     dtype = values.dtype
     own = dtype.name if is_narrow(dtype) else dtype.newbyteorder("<").str
-    rows = max(1, _CHUNK // max(count(values.shape[1:]) * dtype.itemsize, 1))
+    rows = max(1, _CHUNK // max(math.prod(values.shape[1:]) * dtype.itemsize, 1))
     chunk = [max(1, length) for length in values.shape]
     chunk[:1] = [min(chunk[0], rows)] if chunk else []
     return {

@@ -11,6 +11,7 @@ writes what is all in memory.
 import contextlib
 import functools
 import json
+import math
 from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import IO, Any, NamedTuple
@@ -23,11 +24,9 @@ from deepcomp_jax.checkpoints.leaves import (
     CheckpointError,
     Leaf,
     bytes_of,
-    count,
     dtype_of,
-    from_bytes,
     native,
-    rows_of,
+    values_at,
 )
 from deepcomp_jax.format import files, source
 from deepcomp_jax.format.source import Source
@@ -105,7 +104,7 @@ def content(file: Source, path: str | PathLike[str]) -> Content:
         for name, (dtype, shape, first, last) in ordered:
             _require(first == end, f"{name!r} begins at byte {first}, not at {end}")
             end = last
-            read_rows = functools.partial(_rows, file, start + first, dtype, shape)
+            read_rows = functools.partial(values_at, file, start + first, dtype, shape)
             leaves[name] = Leaf(shape, dtype, read_rows)
         size = file.size - start
         _require(end == size, f"it describes {end} bytes of values, but has {size}")
@@ -153,7 +152,7 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype, tuple[int, ...], int, int]:
         _is_counts(offsets) and len(offsets) == 2,
         f"{name!r} has data_offsets {offsets!r}",
     )
-    size = count(tuple(shape)) * _DTYPES[code].itemsize
+    size = math.prod(tuple(shape)) * _DTYPES[code].itemsize
     taken = offsets[1] - offsets[0]
     _require(size == taken, f"{name!r} takes {size} bytes, but has {taken}")
     return _DTYPES[code], tuple(shape), offsets[0], offsets[1]
@@ -172,17 +171,6 @@ def _is_counts(value: Any) -> bool:
     return isinstance(value, list) and all(
         type(item) is int and 0 <= item < 1 << 63 for item in value
     )
-
-
-def _rows(
-    file: Source,
-    start: int,
-    dtype: np.dtype,
-    shape: tuple[int, ...],
-    rows: slice | None,
-) -> np.ndarray:
-    first, size, shape = rows_of(shape, dtype.itemsize, rows)
-    return from_bytes(file.read(start + first, size), dtype, shape)
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -227,7 +215,7 @@ def put(
     end = 0
     for name in order:
         dtype, shape = native(leaves[name].dtype), leaves[name].shape
-        start, end = end, end + count(shape) * dtype.itemsize
+        start, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {
             "dtype": _CODES[dtype],
             "shape": list(shape),

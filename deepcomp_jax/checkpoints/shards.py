@@ -6,6 +6,7 @@ model-00001-of-00003.safetensors ...
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from os import PathLike
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deepcomp_jax.checkpoints import containers, folders, safetensors
-from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf, count
+from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf
 from deepcomp_jax.format import source
 
 INDEX = "model.safetensors.index.json"
@@ -108,7 +109,7 @@ def is_own(entry: Path) -> bool:
 
 
 def _nbytes(leaf: Any) -> int:
-    return count(leaf.shape) * leaf.dtype.itemsize
+    return math.prod(leaf.shape) * leaf.dtype.itemsize
 
 
 def _divided(leaves: Mapping[str, Any], shard_bytes: int) -> list[dict[str, Any]]:

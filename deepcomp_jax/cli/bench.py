@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "compiles; zstd (package zstandard), or else zlib, works on the dense values."
     )
     parser.add_argument("input", metavar="IN.dcz", type=Path)
+    common.add_max_bytes(parser)
     common.add_json(parser)
 
 
@@ -44,7 +45,10 @@ def run(args: argparse.Namespace) -> None:
     from deepcomp_jax import api
     from deepcomp_jax.checkpoints.dcz import naming
 
-    with naming(args.input), api.open(args.input) as file:
+    with (
+        naming(args.input),
+        api.open(args.input, max_bytes=args.max_bytes) as file,
+    ):
         values = sum(leaf.size for leaf in file.values())
         rows = [
             _measure("decode", values, lambda: _decode(file)),

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+MAX_BYTES = 1 << 32  # as `format.reader.MAX_BYTES`
+
 
 class UsageError(ValueError):
     """The command was called in a way that cannot be."""
@@ -43,8 +45,30 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_target(path: Path, *, force: bool, sources: Sequence[Path] = ()) -> None:
+def add_max_bytes(parser: argparse.ArgumentParser) -> None:
+    """Adds --max-bytes, to verbs that decode."""
+    parser.add_argument(
+        "--max-bytes", type=size_of, default=MAX_BYTES, metavar="SIZE",
+        help="the most memory that a tensor of a file may take while it is read, which "
+        "is far more than its bytes in the file if somebody wants that "
+        "(default: 4GiB)",
+    )  # fmt: skip
+
+
+def check_target(
+    path: Path,
+    *,
+    force: bool,
+    sources: Sequence[Path] = (),
+    is_folder: bool = False,
+) -> None:
     """Refuses to replace something that nobody said may be replaced.
+
+    Args:
+        path: Of the output.
+        force: Whether it may be replaced.
+        sources: What is read from.
+        is_folder: Whether the output is to be a folder.
 
     Raises:
         UsageError: It exists, or is what is read from.
@@ -55,6 +79,11 @@ def check_target(path: Path, *, force: bool, sources: Sequence[Path] = ()) -> No
         raise UsageError(f"{path} is the input: choose another output")
     if path.exists() and not force:
         raise UsageError(f"{path} exists: choose another output, or give --force")
+    if path.is_dir() and not is_folder:
+        raise UsageError(
+            f"{path} is a folder, which no file replaces: choose another output, or "
+            "remove it first"
+        )
 
 
 def size_of(text: str) -> int:

@@ -3,7 +3,8 @@
 import argparse
 import contextlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from deepcomp_jax.cli.progress import Meter, progress
 
 _LOWER = 0.998  # of what should be just right is aimed at next
 _LEAST = 0.5  # of the limit; a plan that has to aim lower does not meet it
+
+# The key of the state of an optimizer, beside "params".
+_OPTIMIZER = re.compile(r"opt(im)?|opt(im)?_?states?|optimizer(_states?)?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,14 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--lossless", action="store_true", help="change no bit of any value"
     )
-    parser.add_argument(
-        "--only", type=common.pattern, metavar="REGEX",
-        help="put only tensors of matching names into OUT",
-    )  # fmt: skip
-    parser.add_argument(
-        "--skip", type=common.pattern, metavar="REGEX",
-        help="leave tensors of matching names out of OUT",
-    )  # fmt: skip
+    for option, what in (
+        ("--keep", "change no bit of tensors of matching names"),
+        ("--only", "put only tensors of matching names into OUT"),
+        ("--skip", "leave tensors of matching names out of OUT"),
+    ):
+        parser.add_argument(option, type=common.pattern, metavar="REGEX", help=what)
+    common.add_max_bytes(parser)
     common.add_output(parser)
 
 
@@ -67,9 +70,15 @@ def run(args: argparse.Namespace) -> None:
         raise common.UsageError(
             f"{output} has the ending of another format: choose one that ends in .dcz"
         )
-    with checkpoints.open(args.input) as source:
+    with checkpoints.open(args.input, max_bytes=args.max_bytes) as source:
         tree = selection.chosen(source.tree, args.only, args.skip)
         leaves = containers.named_leaves(tree)
+        _check_keep(args, leaves)
+        if not (args.quiet or args.only or args.skip) and _is_training_state(tree):
+            common.warn(
+                "the state of an optimizer goes into the file too: --only '^params/' "
+                "takes the parameters alone"
+            )
         values = sum(leaf.size for leaf in leaves.values())
         dense = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves.values())
         metadata = selection.source_metadata(source)
@@ -78,24 +87,49 @@ def run(args: argparse.Namespace) -> None:
             os.environ.setdefault("JAX_ENABLE_X64", "1")
         with progress("compress", quiet=args.quiet) as meter, _hints():
             size = _write(args, output, tree, metadata, values, meter)
+    found = {
+        "input": str(args.input), "output": str(output),
+        "tensors": len(leaves), "values": values,
+        "input_bytes": source.file_bytes, "dense_bytes": dense, "output_bytes": size,
+    }  # fmt: skip
     if args.json:
-        common.print_json(
-            {
-                "input": str(args.input), "output": str(output),
-                "tensors": len(leaves), "values": values,
-                "input_bytes": source.file_bytes, "dense_bytes": dense,
-                "output_bytes": size,
-            }
-        )  # fmt: skip
+        common.print_json(found)
     elif not args.quiet:
-        ratio = dense / size  # what was left out of the file does not count
-        bits = f", {8 * size / values:.2f} bits a value" if values else ""
-        print(f"{common.shown(str(args.input))}: {source.file_bytes} bytes on disk")
-        print(
-            f"{len(leaves)} tensors of {dense} bytes, {ratio:.2f} times those of the "
-            f"file{bits}"
+        _print(found)
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    dense, size, values = found["dense_bytes"], found["output_bytes"], found["values"]
+    ratio = dense / size  # what was left out of the file does not count
+    bits = f", {8 * size / values:.2f} bits a value" if values else ""
+    print(f"{common.shown(found['input'])}: {found['input_bytes']} bytes on disk")
+    print(
+        f"{found['tensors']} tensors of {dense} bytes, {ratio:.2f} times those of the "
+        f"file{bits}"
+    )
+    print(f"{common.shown(found['output'])}: {size} bytes on disk")
+
+
+def _check_keep(args: argparse.Namespace, names: Collection[str]) -> None:
+    if args.keep is None:
+        return
+    if args.lossless or args.rules:
+        raise common.UsageError(
+            "--keep goes with neither --lossless, which keeps all tensors, nor "
+            "--rules, where a rule of nothing but a pattern does the same"
         )
-        print(f"{common.shown(str(output))}: {size} bytes on disk")
+    if not any(re.search(args.keep, name) for name in names):
+        raise common.UsageError(
+            f"{args.keep!r} matches no tensor: there are "
+            f"{common.shown_list(list(names))}"
+        )
+
+
+def _is_training_state(tree: Any) -> bool:
+    """Whether a tree holds parameters, and beside them the state of an optimizer."""
+    if type(tree) is not dict or "params" not in tree:
+        return False
+    return any(_OPTIMIZER.fullmatch(str(key)) for key in tree)
 
 
 @contextlib.contextmanager
@@ -107,8 +141,8 @@ def _hints() -> Iterator[None]:
         if not str(error).startswith("leaf "):
             raise
         raise ValueError(
-            f"{error}; here, --skip leaves tensors out, --rules says which ones are "
-            "changed, and --lossless changes none"
+            f"{error}; here, --keep keeps tensors bit for bit, --skip leaves them out, "
+            "and --lossless changes none"
         ) from None
 
 
@@ -122,25 +156,35 @@ def _write(
 ) -> int:
     signals.load("deepcomp_jax.api", "deepcomp_jax.budget", "deepcomp_jax.cli.rules")
     from deepcomp_jax import api, budget
+    from deepcomp_jax.checkpoints import containers
     from deepcomp_jax.cli.rules import read_rules
 
     limit = args.bytes
     if args.bits_per_weight is not None:
         limit = int(args.bits_per_weight * values / 8)
     if limit is not None:
-        return _write_within(output, tree, metadata, limit, meter)
+        return _write_within(output, tree, metadata, limit, args.keep, meter)
     rules = None
     if args.lossless:
         rules = []
     elif args.rules is not None:
         rules = read_rules(args.rules)
     elif args.max_relative_error is not None:
-        rules = budget.plan(tree, max_relative_error=args.max_relative_error)
+        error = args.max_relative_error
+        rules = budget.plan(tree, max_relative_error=error, skip=args.keep)
+    elif args.keep is not None:
+        others = containers.kept(tree, lambda name: not re.search(args.keep, name))
+        rules = api.default_rules(others)
     return api.write(output, tree, rules, metadata=metadata, progress=meter)
 
 
 def _write_within(
-    output: Path, tree: Any, metadata: dict[str, str], limit: int, meter: Meter
+    output: Path,
+    tree: Any,
+    metadata: dict[str, str],
+    limit: int,
+    keep: str | None,
+    meter: Meter,
 ) -> int:
     """Writes a file of at most so many bytes.
 
@@ -149,15 +193,25 @@ def _write_within(
     """
     from deepcomp_jax import api, budget
     from deepcomp_jax.api.streaming import TooLarge
+    from deepcomp_jax.rate.planning import TooSmall
 
-    aim = limit
-    while True:
-        rules = budget.plan(tree, max_bytes=aim)
+    # A plan knows of no metadata.
+    strings = sum(len(text.encode()) for item in metadata.items() for text in item)
+    aim, least = limit - strings, 0
+    while aim >= limit * _LEAST:
         try:
+            rules = budget.plan(tree, max_bytes=aim, skip=keep)
             return api.write(
                 output, tree, rules, max_bytes=limit, metadata=metadata, progress=meter
             )
         except TooLarge as error:
+            least = error.size
             aim = int(aim * limit / error.size * _LOWER)
-            if aim < limit * _LEAST:
-                raise
+        except TooSmall as error:
+            least = max(least, error.least + strings)
+            break
+    raise common.UsageError(
+        f"a file of these tensors takes about {least} bytes at the least, above the "
+        f"{limit} that were asked for: allow more, leave tensors out by --skip, or "
+        "prune them by --rules"
+    )

@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format", choices=list(FORMATS),
         help="default: by the ending of OUT, or the one that IN was made from",
     )  # fmt: skip
+    common.add_max_bytes(parser)
     common.add_output(parser)
 
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from deepcomp_jax import checkpoints
     from deepcomp_jax.cli import selection
 
-    with checkpoints.open(args.input) as source:
+    with checkpoints.open(args.input, max_bytes=args.max_bytes) as source:
         asked = args.format or (args.output and checkpoints.of_ending(args.output))
         name = asked or source.metadata.get(selection.ORIGIN)
         if name not in FORMATS:
@@ -67,7 +68,12 @@ def write(
     from deepcomp_jax.checkpoints import containers
     from deepcomp_jax.cli import selection
 
-    common.check_target(output, force=args.force, sources=[args.input])
+    common.check_target(
+        output,
+        force=args.force,
+        sources=[args.input],
+        is_folder=not FORMATS[format],
+    )
     signals.load("deepcomp_jax.device", *(["tensorstore"] if format == "orbax" else []))
     kept = selection.own_metadata(metadata)
     if kept and format in WITHOUT_METADATA:

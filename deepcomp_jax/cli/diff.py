@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--only", type=common.pattern, metavar="REGEX",
         help="compare only tensors of matching names",
     )  # fmt: skip
+    common.add_max_bytes(parser)
     common.add_json(parser)
     common.add_quiet(parser)
 
@@ -53,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
     signals.load("deepcomp_jax.checkpoints", "deepcomp_jax.device")
     from deepcomp_jax import checkpoints
 
-    with checkpoints.open(args.left) as left, checkpoints.open(args.right) as right:
+    with (
+        checkpoints.open(args.left, max_bytes=args.max_bytes) as left,
+        checkpoints.open(args.right, max_bytes=args.max_bytes) as right,
+    ):
         a, b = _chosen(left.leaves, args.only), _chosen(right.leaves, args.only)
         names = sorted(a.keys() | b.keys(), key=common.natural)
         if args.only is not None and not names:

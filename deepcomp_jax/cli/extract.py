@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=[*decompress.FORMATS, "dcz"], help="default: by the ending"
     )
+    common.add_max_bytes(parser)
     common.add_output(parser)
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         raise common.UsageError(
             f"{args.output} has no ending that says its format: give --format"
         )
-    with checkpoints.open(args.input) as source:
+    with checkpoints.open(args.input, max_bytes=args.max_bytes) as source:
         tree = selection.chosen(source.tree, args.pattern)
         if format != "dcz":
             decompress.write(args, tree, source.metadata, args.output, format)

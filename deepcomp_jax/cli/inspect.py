@@ -9,6 +9,18 @@ from typing import Any, NamedTuple
 
 from deepcomp_jax.cli import common
 
+_ANY = 1 << 62  # bytes of all tensors together
+_CODINGS = {  # what each does, for people
+    "raw": "the values as they are",
+    "sparse": "the values other than zero, and where they are",
+    "planes": "the values without loss, their bytes regrouped and compressed",
+    "packed": "numbers of values in a codebook, all in as many bits",
+    "relative": "the same for values other than zero, and gaps between, by Huffman",
+    "order0": "numbers of values in a codebook, by rANS",
+    "grouped": "numbers and gaps by rANS, by groups of equally dense values",
+    "copy": "equal to a tensor before it",
+}
+
 
 class Row(NamedTuple):
     """A tensor, or several of which the names begin alike.
@@ -78,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--force", action="store_true", help="replace FILE.png if it is there"
     )
+    common.add_max_bytes(parser)
     common.add_json(parser)
 
 
@@ -85,7 +98,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
     if args.plot is not None:
         common.check_target(args.plot, force=args.force, sources=[args.input])
-    content = _content(args.input, args.pattern, args.parts)
+    content = _content(args.input, args.pattern, args.max_bytes if args.parts else None)
     totals = _totals(content.rows, args.depth)
     if args.plot is not None:
         from deepcomp_jax.cli.plot import draw
@@ -100,15 +113,16 @@ def run(args: argparse.Namespace) -> None:
 # ---- what is looked at --------------------------------------------------------------
 
 
-def _content(path: Path, pattern: str | None, decoded: bool) -> Content:
+def _content(path: Path, pattern: str | None, max_bytes: int | None) -> Content:
+    """What is in a file, decoded if a memory is given for that."""
     from deepcomp_jax import checkpoints
 
     with checkpoints.open(path) as source:
-        if decoded and source.format != "dcz":
+        if max_bytes is not None and source.format != "dcz":
             raise common.UsageError(f"--parts is for .dcz files, and not for {path}")
         rows = {name: _row(name, leaf) for name, leaf in source.leaves.items()}
-    if decoded:
-        rows |= _decoded_rows(path)
+    if max_bytes is not None:
+        rows |= _decoded_rows(path, max_bytes)
     chosen = sorted(rows, key=common.natural)
     if pattern is not None:
         chosen = [name for name in chosen if re.search(pattern, name)]
@@ -133,16 +147,17 @@ def _row(name: str, leaf: Any) -> Row:
     return Row(name, list(leaf.shape), str(leaf.dtype), coding, leaf.size, parts)
 
 
-def _decoded_rows(path: Path) -> dict[str, Row]:
+def _decoded_rows(path: Path, max_bytes: int) -> dict[str, Row]:
     """Rows of a `.dcz` file with what every bit of a body is spent on."""
     from deepcomp_jax.account import account_file
     from deepcomp_jax.checkpoints.dcz import naming
-    from deepcomp_jax.format import sets, source
+    from deepcomp_jax.format import reader, sets, source
 
     if len(sets.paths(path)) > 1:
         raise common.UsageError(f"--parts is for one file, and {path} is a set")
     with naming(path), source.opened(path) as file:
-        account = account_file(file, max_bytes=1 << 62)
+        reader.check_each(file, reader.read_header(file), max_bytes)
+        account = account_file(file, max_bytes=_ANY)  # one of them after the other
     return {
         tensor.name: Row(
             tensor.name, list(tensor.layout.shape), str(tensor.layout.dtype),
@@ -238,6 +253,11 @@ def _print_rows(rows: Sequence[Row]) -> None:
             own.append(_bits(row.ideal or 0, row.values))
         cells.append([*own, *_size(row)])
     common.print_table([*heads, "bytes", "bits/value"], cells)
+    known = {row.coding for row in rows if row.coding}
+    if known:
+        print()
+    for coding in filter(known.__contains__, _CODINGS):
+        print(f"{coding}: {_CODINGS[coding]}")
     if decoded:
         print("Parts and the entropy of the codes are in bits a value.")
 

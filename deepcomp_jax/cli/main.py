@@ -42,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, 1 for a bad file or, from `diff`, two that differ, 2 for a
         bad call or, from `diff`, a bad file, 130 after Ctrl-C.
     """
-    # Accelerators are left to those who train: nothing here needs one.
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        # Accelerators are left to those who train: nothing here needs one.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError):
+                stream.reconfigure(errors="backslashreplace")  # type: ignore
         with signals.stopping(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             return _run(given)

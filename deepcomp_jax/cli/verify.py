@@ -12,10 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of the verb."""
     parser.epilog = "The exit status is 0 if the file is right, and 1 if it is not."
     parser.add_argument("input", metavar="IN.dcz", type=Path)
-    parser.add_argument(
-        "--max-bytes", type=common.size_of, default=1 << 40, metavar="SIZE",
-        help="the most memory that a tensor may take",
-    )  # fmt: skip
+    common.add_max_bytes(parser)
     common.add_quiet(parser)
     common.add_json(parser)
 
@@ -37,12 +34,13 @@ def run(args: argparse.Namespace) -> None:
         leaves, read = len(files[0].header.leaves), 0
         for file, header in files:
             own = [e for e in header.leaves if e.layout.coding != ELSEWHERE]
+            reader.check_each(file, header, args.max_bytes, own)
             for entry in own:
-                reader.check_leaf(entry, args.max_bytes)
-            reader.check(file, header, 1 << 62, own)
-            for _, values in reader.read_each(file, header, own, take=take_on_cpu):
-                read += values.nbytes
-                meter.one_more(leaves, values.nbytes)
+                if entry.layout.copy_of is None:  # of a copy there is nothing else
+                    reader.read_values(file, header, entry, take=take_on_cpu)
+                taken = entry.layout.size * entry.layout.dtype.itemsize
+                read += taken
+                meter.one_more(leaves, taken)
         size = sum(file.size for file, _ in files)
     if args.json:
         found = {"input": str(args.input), "right": True, "tensors": leaves}

@@ -392,19 +392,35 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
     _check_bytes(values, largest, max_bytes)
 
 
-def check_slice_memory(layout: Layout, count: int, max_bytes: int) -> None:
+def check_slice_memory(layout: Layout, rows: slice, max_bytes: int) -> None:
     """Rejects a slice of a leaf whose values would take too much memory.
 
     Args:
         layout: Of the leaf.
-        count: Of the indices of its first axis.
+        rows: The indices of its first axis.
         max_bytes: As for `check_memory`.
 
     Raises:
         FormatError: C31.
     """
-    size = count * math.prod(layout.shape[1:])
-    _check_bytes(size * layout.dtype.itemsize, layout.parts.largest, max_bytes)
+    _check_bytes(_slice_bytes(layout, rows), layout.parts.largest, max_bytes)
+
+
+def memory(layout: Layout, rows: slice | None) -> int:
+    """The memory that a leaf takes while it is decoded, as C31 counts it.
+
+    Args:
+        layout: Of the leaf.
+        rows: The indices of its first axis that are asked for; None for all.
+    """
+    return _slice_bytes(layout, rows) + SCRATCH * layout.parts.largest
+
+
+def _slice_bytes(layout: Layout, rows: slice | None) -> int:
+    size = layout.size
+    if rows is not None:
+        size = (rows.stop - rows.start) * math.prod(layout.shape[1:])
+    return size * layout.dtype.itemsize
 
 
 def _check_bytes(values: int, largest: int, max_bytes: int) -> None:
@@ -413,7 +429,7 @@ def _check_bytes(values: int, largest: int, max_bytes: int) -> None:
     if total > max_bytes:
         raise FormatError(
             f"the values take {values} bytes, {total} with those that decoding takes, "
-            f"above max_bytes={max_bytes}",
+            f"above max_bytes={max_bytes}: allow more if you trust the file",
             offset=0,
             clause="C31",
         )

@@ -77,6 +77,11 @@ class Layout(NamedTuple):
         return divide(self.shape)
 
     @property
+    def coding_name(self) -> str:
+        """How people call the coding; "copy" if another leaf is stored in its place."""
+        return CODINGS[self.coding if self.copy_of is None else COPY]
+
+    @property
     def bodies(self) -> int:
         """How many bodies it has in the file."""
         stored = self.copy_of is None and self.coding != ELSEWHERE

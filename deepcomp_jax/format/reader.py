@@ -8,7 +8,7 @@ for before it is known to fit.
 import numbers
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,31 @@ def check(
     for entry in leaves:
         _check_here(entry)
     file_header.check_memory(leaves, max_bytes)
+    _check_classes(source, header, leaves)
+
+
+def check_each(
+    source: Source,
+    header: Header,
+    max_bytes: int,
+    leaves: Sequence[Entry] | None = None,
+) -> None:
+    """As `check`, for leaves of which one is in memory at a time.
+
+    Args:
+        source, header, leaves: As for `check`.
+        max_bytes: What each of them may take alone.
+
+    Raises:
+        FormatError: C31, C46 or C60.
+    """
+    leaves = header.leaves if leaves is None else leaves
+    for entry in leaves:
+        check_leaf(entry, max_bytes)
+    _check_classes(source, header, leaves)
+
+
+def _check_classes(source: Source, header: Header, leaves: Sequence[Entry]) -> None:
     total = sum(
         leaf_body.class_indices(entry.layout, part, _first_of(section, source))
         for entry in leaves
@@ -101,11 +126,11 @@ def check_leaf(entry: Entry, max_bytes: int, rows: slice | None = None) -> None:
         FormatError: C31 or C60.
     """
     _check_here(entry)
-    if rows is None:
-        file_header.check_memory([entry], max_bytes)
-    else:
-        count = rows.stop - rows.start
-        file_header.check_slice_memory(entry.layout, count, max_bytes)
+    with _naming(entry, 0):
+        if rows is None:
+            file_header.check_memory([entry], max_bytes)
+        else:
+            file_header.check_slice_memory(entry.layout, rows, max_bytes)
 
 
 def _check_here(entry: Entry) -> None:
@@ -146,16 +171,21 @@ def read_body(source: Source, entry: Entry, part: int) -> bytes:
     return body
 
 
-@contextmanager
-def located(entry: Entry, part: int) -> Iterator[None]:
+def located(entry: Entry, part: int) -> AbstractContextManager[None]:
     """Errors inside name the leaf, and their offset is that in the file."""
+    return _naming(entry, entry.sections[part].offset)
+
+
+@contextmanager
+def _naming(entry: Entry, offset: int) -> Iterator[None]:
+    """Errors inside name the leaf, and count bytes from an offset on."""
     try:
         yield
     except FormatError as error:
         where = f" (byte {error.offset}, clause {error.clause})"
         raise FormatError(
             f"leaf {entry.name!r}: {str(error).removesuffix(where)}",
-            offset=entry.sections[part].offset + error.offset,
+            offset=offset + error.offset,
             clause=error.clause,
         ) from None
 

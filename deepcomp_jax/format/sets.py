@@ -8,14 +8,14 @@ like (C60). So a set needs no index, and a file alone tells what it lacks.
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import NamedTuple
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.format import reader, source
-from deepcomp_jax.format.file_header import Header
+from deepcomp_jax.format.file_header import Entry, Header
 from deepcomp_jax.format.leaf_header import ELSEWHERE
 from deepcomp_jax.format.source import Source
 
@@ -101,6 +101,17 @@ def opened(path: str | PathLike[str], stack: contextlib.ExitStack) -> list[Opene
         files.append(Opened(file, reader.read_header(file)))
     check_set([file.header for file in files])
     return files
+
+
+def leaves(files: Sequence[Opened]) -> Iterator[tuple[int, Entry]]:
+    """The leaves of a network, each with the number of the file that holds it.
+
+    Of one file of a set alone, leaves that are elsewhere are said to be in it.
+    """
+    for entries in zip(*(file.header.leaves for file in files), strict=True):
+        here = [entry.layout.coding != ELSEWHERE for entry in entries]
+        number = here.index(True) if any(here) else 0
+        yield number, entries[number]
 
 
 def check_set(headers: Sequence[Header]) -> None:

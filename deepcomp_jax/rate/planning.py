@@ -34,6 +34,22 @@ _LAYOUT_BITS = 8 * 5  # of a leaf: its layout, and the size of its body
 _NUMBER_BITS = 8  # of a leaf whose codebook is that of one before it
 
 
+class TooSmall(ValueError):
+    """No steps give so small a file.
+
+    Attributes:
+        least: Bytes that it has at the least, about.
+    """
+
+    def __init__(self, target: float, least: float) -> None:
+        """Builds the error from bits of the file that were asked for, and the least."""
+        super().__init__(
+            f"no steps give a file of {target / 8:.0f} bytes, the least is about "
+            f"{least / 8:.0f}: quantize more leaves, prune, or allow more"
+        )
+        self.least = math.ceil(least / 8)
+
+
 class PlannedLeaf(NamedTuple):
     """A leaf that gets a step.
 
@@ -157,7 +173,7 @@ def find_relative_step(
         fixed: What all else takes of it.
 
     Raises:
-        ValueError: It has more at any step.
+        TooSmall: It has more at any step.
     """
     some = sample(leaves)
 
@@ -170,10 +186,7 @@ def find_relative_step(
     )
     low, high = math.log(_FINEST), math.log(2.5 * greatest)  # at which all become zero
     if (least := total(high)) > target:
-        raise ValueError(
-            f"no steps give a file of {target / 8:.0f} bytes, the least is about "
-            f"{least / 8:.0f}: quantize more leaves, prune, or allow more"
-        )
+        raise TooSmall(target, least)
     values = sum(leaf.histogram.size for leaf in leaves)
     start = math.log(5) - math.log(2) * target / values  # so many bits a Gaussian takes
     return math.exp(descend(total, target, (low, high), start, values))

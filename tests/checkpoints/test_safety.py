@@ -379,8 +379,8 @@ def test_what_is_not_read_says_so(
 
 def test_folders_that_are_no_checkpoint(tmp_path: Path):
     _rejected(tmp_path, "of no checkpoint")
-    checkpoints.write(tmp_path / "model.safetensors", TREE)
-    _rejected(tmp_path, r"such as .*model\.safetensors$")
+    checkpoints.write(tmp_path / "m.safetensors", TREE)
+    _rejected(tmp_path, r"such as .*m\.safetensors$")
     with pytest.raises(FileNotFoundError):
         checkpoints.open(tmp_path / "none.npz")
 

@@ -222,6 +222,94 @@ def test_leaves_that_are_not_finite_are_named(dcz: Any, tmp_path: Path):
     laws.assert_identical(dc.load(tmp_path / "m.dcz"), tree)
 
 
+@pytest.mark.parametrize(
+    "size",
+    [
+        [],
+        ["--bytes", "3kB"],
+        ["--bits-per-weight", "8"],
+        ["--max-relative-error", ".1"],
+    ],
+    ids=str,
+)
+def test_tensors_that_are_kept_bit_for_bit(dcz: Any, tmp_path: Path, size: list[str]):
+    rng = np.random.default_rng(0)
+    tree = {
+        "a.weight": rng.normal(size=(30, 40)).astype(np.float32),
+        "b.weight": rng.normal(size=(3, 40)).astype(np.float32),
+    }
+    tree["b.weight"][1, 2] = np.nan
+    path = tmp_path / "m.safetensors"
+    checkpoints.write(path, tree)
+    _failed(dcz("compress", path, *size), 1, "leaf 'b.weight' holds NaN .* --keep")
+    assert dcz("compress", path, *size, "--keep", "^b").status == 0
+    found = dc.load(tmp_path / "m.dcz")
+    assert found["b.weight"].tobytes() == tree["b.weight"].tobytes()
+    assert found["a.weight"].tobytes() != tree["a.weight"].tobytes()
+
+
+def test_what_cannot_be_kept(dcz: Any, model: Path, tmp_path: Path):
+    (tmp_path / "rules.toml").write_text(RULES)
+    for more in (["--lossless"], ["--rules", tmp_path / "rules.toml"]):
+        _failed(dcz("compress", model, *more, "--keep", "ids"), 2, "goes with neither")
+    _failed(dcz("compress", model, "--keep", "none"), 2, "matches no tensor: there are")
+    assert not model.with_suffix(".dcz").exists()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [["--bytes", "1000"], ["--bytes", "3000"], ["--bits-per-weight", "0.1"]],
+    ids=str,
+)
+def test_a_size_that_cannot_be(dcz: Any, model: Path, asked: list[str]):
+    said = dcz("compress", model, *asked)
+    _failed(said, 2, r"takes about \d+ bytes at the least, above the \d+ .* --skip")
+    least, limit = (int(word) for word in said.err.split() if word.isdecimal())
+    assert least > limit and not model.with_suffix(".dcz").exists()
+    assert dcz("compress", model, "--bytes", 1.02 * least).status == 0
+
+
+@pytest.mark.parametrize("key", ["opt_state", "optimizer", "opt", None])
+def test_a_whole_training_state_is_told_how_to_leave_it_out(
+    dcz: Any, tmp_path: Path, key: str | None
+):
+    params = {"dense": {"kernel": np.ones((3, 4))}}
+    state: dict[str, Any] = {"params": params, "step": np.int32(3)}
+    if key is not None:
+        state[key] = {"mu": params}
+    path = tmp_path / "m.msgpack"
+    checkpoints.write(path, state)
+    said = dcz("compress", "--lossless", path)
+    assert said.status == 0
+    assert ("--only '^params/' takes" in said.err) == (key is not None)
+    assert dcz("compress", "--lossless", path, "-f", "--only", "^params/").err == ""
+    assert dcz("compress", "--lossless", path, "-f", "-q").err == ""
+
+
+def test_a_folder_with_one_file(dcz: Any, tmp_path: Path):
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    checkpoints.write(folder / "model.safetensors", network())
+    assert dcz("compress", "--lossless", folder).status == 0
+    laws.assert_identical(dc.load(tmp_path / "downloaded.dcz"), network())
+
+
+def test_a_file_does_not_replace_a_folder(dcz: Any, model: Path, tmp_path: Path):
+    dcz("compress", "--lossless", model)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file = model.with_suffix(".dcz")
+    for call in (
+        ["compress", model, "-o", folder],
+        ["decompress", file, "-o", folder, "--format", "npz"],
+        ["extract", file, "ids", "-o", folder, "--format", "dcz"],
+    ):
+        _failed(dcz(*call, "-f"), 2, "folder is a folder, which no file replaces")
+    given = "decompress", file, "-o", folder, "--format", "safetensors-sharded"
+    assert dcz(*given, "-f").status == 0
+
+
 def test_names_of_all_kinds(dcz: Any, tmp_path: Path):
     tree = {"x" * 1000: np.ones(3), "a/b c": np.ones(2), "\x1b[2J\n": np.zeros(5)}
     path = tmp_path / "m.safetensors"

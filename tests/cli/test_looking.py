@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import deepcomp_jax as dc
 from deepcomp_jax import checkpoints
 from deepcomp_jax.cli import common
 from deepcomp_jax.cli.inspect import Row, _totals
+from deepcomp_jax.format import reader
+from deepcomp_jax.format.leaf_header import CODINGS
 from tests.cli.conftest import METADATA, network
 from tests.cli.test_compress import _failed
 from tests.support.checkpoint_trees import PATHS, size_on_disk
@@ -76,6 +79,19 @@ def test_inspect_decodes_nothing(dcz: Any, file: Path):
     file.write_bytes(data)
     assert dcz("inspect", file).out == before
     _failed(dcz("inspect", file, "--parts"), 1, "the section is damaged")
+
+
+def test_inspect_says_what_codings_are(dcz: Any, file: Path):
+    lines = dcz("inspect", file).out.splitlines()
+    with dc.open(file) as opened:
+        known = {leaf.coding for leaf in opened.values()}
+    assert {"copy", "planes"} <= known
+    for coding in known:
+        assert sum(line.startswith(f"{coding}: ") for line in lines) == 1
+    told = dcz("inspect", file, "^ids$").out.splitlines()
+    assert sum(line.partition(": ")[0] in CODINGS for line in told) == 1
+    bare = dcz("inspect", file.with_suffix(".safetensors")).out
+    assert not any(f"{coding}: " in bare for coding in known)
 
 
 def test_inspect_chooses_by_name(dcz: Any, file: Path):
@@ -160,6 +176,48 @@ def test_verify_decodes_all_files_of_a_set(dcz: Any, tmp_path: Path):
     data = last.read_bytes()
     last.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     _failed(dcz("verify", tmp_path / "m.dcz"), 1, "clause C33")
+
+
+def test_verify_holds_no_leaf_for_its_copies(dcz: Any, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    tree = {f"a{i}": rng.integers(0, 99, 1 << 18) for i in range(20)}
+    dc.write(tmp_path / "m.dcz", tree | {f"b{n}": x for n, x in tree.items()}, [])
+    whole = sum(leaf.nbytes for leaf in tree.values())
+    tracemalloc.start()
+    try:
+        said = dcz("verify", tmp_path / "m.dcz")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert said.out.startswith(f"right: 40 tensors, {2 * whole} bytes of values")
+    assert most < whole / 2
+
+
+# ---- memory -------------------------------------------------------------------------
+
+VERBS = {
+    "verify": [], "inspect": ["--parts"], "bench": [], "diff": ["{file}"],
+    "decompress": ["-o", "out.npz"], "extract": ["huge", "-o", "out.npz"],
+    "compress": ["--lossless", "-o", "out.dcz"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_that_decode_have_a_limit_of_memory(
+    dcz: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "m.dcz"
+    dc.write(file, {"huge": np.full((1000, 1000), 0.5, np.float32)}, [])
+    given = [verb, file, *(own.format(file=file) for own in VERBS[verb])]
+    said = dcz(*given, "--max-bytes", "11.9MB")
+    _failed(said, 2 if verb == "diff" else 1, "m.dcz: leaf 'huge'.* 12000000 .*allow")
+    assert "max_bytes=11900000" in said.err and os.listdir(tmp_path) == ["m.dcz"]
+    assert dcz(*given, "--max-bytes", "12MB").status == 0
+
+
+def test_the_limit_is_that_of_the_library():
+    assert common.MAX_BYTES == reader.MAX_BYTES
 
 
 # ---- diff ---------------------------------------------------------------------------
