@@ -103,6 +103,15 @@ def opened(path: str | PathLike[str], stack: contextlib.ExitStack) -> list[Opene
     return files
 
 
+def holders(files: Sequence[Opened]) -> list[int]:
+    """Which of the files holds each leaf; the first, if it is in none of them."""
+    found: list[int] = []
+    for entries in zip(*(file.header.leaves for file in files), strict=True):
+        here = [entry.layout.coding != ELSEWHERE for entry in entries]
+        found.append(here.index(True) if any(here) else 0)
+    return found
+
+
 def check_set(headers: Sequence[Header]) -> None:
     """Checks that files are one network: each leaf is in one of them.
 
