@@ -6,20 +6,17 @@ file as a whole, so that all counts add up to 8 times the size of the file.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from deepcomp_jax._types import DenseLeaf
+from deepcomp_jax.account.reading import Codebooks, read
 from deepcomp_jax.account.tensors import Parts as Parts
 from deepcomp_jax.account.tensors import Tensor as Tensor
-from deepcomp_jax.account.tensors import copied, count, distinct, divide
+from deepcomp_jax.account.tensors import copied, divide
 from deepcomp_jax.account.text import render
-from deepcomp_jax.codings import Measured
-from deepcomp_jax.format import file_header, leaf_body, reader
-from deepcomp_jax.format.file_header import Entry, Header
-from deepcomp_jax.format.source import Source, of_bytes
-from deepcomp_jax.streams.counting import bincount
+from deepcomp_jax.format import file_header, reader, sets
+from deepcomp_jax.format.file_header import Header
+from deepcomp_jax.format.source import of_bytes
 from deepcomp_jax.streams.counting import entropy as entropy
 
 DENSE_BITS = 32  # what a value takes in a dense fp32 file, whatever its dtype is here
@@ -115,85 +112,70 @@ class Row(NamedTuple):
 def account(
     data: bytes, *, max_bytes: int = reader.MAX_BYTES, compare: bool = False
 ) -> Account:
-    """Accounts for every bit of a file that is in memory, as `account_file` does.
+    """Accounts for every bit of a file that is in memory, as `account_files` does.
 
     Args:
         data: The bytes of a `.dcz` file.
-        max_bytes, compare: As for `account_file`.
+        max_bytes, compare: As for `account_files`.
 
     Raises:
         FormatError: The file is damaged or too large.
     """
-    return account_file(of_bytes(data), max_bytes=max_bytes, compare=compare)
+    file = of_bytes(data)
+    files = [sets.Opened(file, reader.read_header(file))]
+    return account_files(files, max_bytes=max_bytes, compare=compare)
 
 
-def account_file(
-    file: Source, *, max_bytes: int = reader.MAX_BYTES, compare: bool = False
+def account_files(
+    files: Sequence[sets.Opened],
+    *,
+    max_bytes: int = reader.MAX_BYTES,
+    compare: bool = False,
 ) -> Account:
-    """Accounts for every bit of a file, in the memory of its largest tensor.
+    """Accounts for every bit of the files of a network, a tensor at a time.
 
     Args:
-        file: The `.dcz` file.
+        files: All files of a set, or a file that is none, open.
         max_bytes: As for `container.loads`.
         compare: Whether to encode each tensor of labels in all other codings too, to
             name the next best one. That takes many times as long as everything else.
 
     Raises:
-        FormatError: The file is damaged or too large.
+        FormatError: A file is damaged, or they are too large.
     """
-    header = reader.read_header(file)
-    reader.check(file, header, max_bytes)
+    leaves = list(sets.leaves(files))
+    for number, (file, header) in enumerate(files):
+        own = [entry for holder, entry in leaves if holder == number]
+        reader.check(file, header, max_bytes, own)
+    file_header.check_memory([entry for _, entry in leaves], max_bytes)
     tensors: list[Tensor] = []
-    unique = 0
-    used: list[set[int]] = [set() for _ in header.codebooks]
-    # A codebook is charged to the first tensor that uses it.
-    charges = dict(enumerate(header.codebook_bytes))
-    for entry in header.leaves:
+    counted = [Codebooks.of(header) for _, header in files]
+    for number, entry in leaves:
         if entry.layout.copy_of is not None:
             tensors.append(copied(entry, tensors[entry.layout.copy_of]))
-            continue
-        leaf = reader.read_leaf(file, header, entry)
-        measured = _measure(file, header, entry)
-        if isinstance(leaf, DenseLeaf):
-            tensors.append(count(entry, leaf, measured))
-            unique += tensors[-1].unique
-            continue
-        codebook = header.codebooks[leaf.codebook]
-        charge = charges.pop(leaf.codebook, 0)
-        tensor = count(entry, leaf, measured, codebook, charge)
-        if compare:
-            tensor = tensor._replace(runner_up=leaf_body.runner_up(leaf, codebook))
-        tensors.append(tensor)
-        counts = bincount(leaf.labels.ravel(), 1)[1:]
-        used[leaf.codebook].update(np.flatnonzero(counts).tolist())
-    unique += sum(
-        distinct(codebook[sorted(indices)])[1]
-        for codebook, indices in zip(header.codebooks, used, strict=True)
+        else:
+            tensors.append(read(files[number], entry, counted[number], compare=compare))
+    unique = sum(books.unique() for books in counted) + sum(
+        tensor.unique
+        for tensor in tensors
+        if tensor.layout.codebook is None and tensor.layout.copy_of is None
     )
-    return Account(file.size, tuple(tensors), _front(header), unique)
+    size = sum(file.size for file, _ in files)
+    front = Parts(*map(sum, zip(*(_front(header) for _, header in files), strict=True)))
+    return Account(size, tuple(tensors), front, unique)
 
 
 def _front(header: Header) -> Parts:
-    """What is left of a header without its tensors, codebooks and small bodies."""
-    described = sum(entry.header_bytes for entry in header.leaves)
-    sections = [section for entry in header.leaves for section in entry.sections]
+    """What is left of a header without its tensors, codebooks and small bodies.
+
+    What it says of tensors that other files of the set hold counts as such.
+    """
+    described = sum(entry.header_bytes for entry in header.held)
+    sections = [section for entry in header.held for section in entry.sections]
     small = sum(section.size for section in sections if not section.checksum_bytes)
     names = header.size - file_header.CHECKSUM_BYTES - described - small
     names -= sum(header.codebook_bytes)
     return Parts(header=8 * names, checksum=8 * file_header.CHECKSUM_BYTES)
-
-
-def _measure(file: Source, header: Header, entry: Entry) -> Measured:
-    """What the bits of all parts of a tensor are spent on."""
-    number = entry.layout.codebook
-    codebook = None if number is None else header.codebooks[number]
-    found: list[Measured] = []
-    for part in range(len(entry.sections)):
-        body = reader.read_body(file, entry, part)
-        found.append(leaf_body.measure(entry.layout, part, body, codebook))
-    summed: Any = Measured(*map(sum, zip(*found, strict=True)))
-    widths = {own.gap_bits for own in found}
-    return summed._replace(gap_bits=widths.pop() if len(widths) == 1 else 0)
 
 
 def table(account: Account) -> tuple[Row, ...]:

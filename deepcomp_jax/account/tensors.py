@@ -4,8 +4,8 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured
 from deepcomp_jax.format.file_header import Entry
 from deepcomp_jax.format.leaf_header import CODINGS, PLANES, Layout
@@ -88,47 +88,56 @@ class Tensor(NamedTuple):
         return sum(self.parts)
 
 
-def count(
-    entry: Entry,
-    leaf: DenseLeaf | SharedLeaf,
-    measured: Measured,
-    codebook: np.ndarray = np.empty(0),
-    codebook_bytes: int = 0,
-) -> Tensor:
-    """Counts the bits of a tensor.
+def dense(entry: Entry, measured: Measured, values: np.ndarray) -> Tensor:
+    """Counts the bits of a tensor that has no codebook.
 
     Args:
         entry: What the header of the file says about the tensor.
-        leaf: What the tensor holds.
-        measured: What the bits of its body are spent on.
-        codebook: The codebook of a tensor that has labels.
-        codebook_bytes: What to charge the tensor for its codebook.
+        measured: What the bits of its bodies are spent on, but for values one by one.
+        values: Flat; they are sorted where they are, see `distinct`.
     """
-    body = {
-        name: getattr(measured, name)
-        for name in Parts._fields
-        if name in Measured._fields
-    }
-    if isinstance(leaf, DenseLeaf):
-        kept, unique = distinct(leaf.values.ravel())
-        values = 8 * entry.size - sum(body.values())
-        stored = values // (8 * entry.layout.dtype.itemsize)
-        if entry.layout.coding == PLANES:  # some bytes of each value are coded
-            stored = entry.layout.size
-    else:
-        values = 0
-        used = bincount(leaf.labels.ravel(), 1)[1:]
-        stored = int(used.sum())
-        # Not every entry is another number: some are -0.0, and several may be NaN.
-        entries = codebook[: used.size]
-        kept = int(used[entries != 0].sum())
-        unique = distinct(entries[used > 0])[1]
-    parts = Parts(**body)._replace(
-        values=values,
-        codebook=8 * codebook_bytes,
-        header=8 * entry.header_bytes + measured.header,
-        checksum=8 * entry.checksum_bytes,
+    kept, unique = distinct(values)
+    taken = 8 * entry.size - sum(_of_bodies(measured))
+    stored = taken // (8 * entry.layout.dtype.itemsize)
+    if entry.layout.coding == PLANES:  # some bytes of each value are coded
+        stored = entry.layout.size
+    tensor = _tensor(entry, measured, kept=kept, unique=unique, stored=stored)
+    return tensor._replace(parts=tensor.parts._replace(values=taken))
+
+
+def shared(
+    entry: Entry,
+    measured: Measured,
+    used: NDArray[np.int64],
+    codebook: np.ndarray,
+    codebook_bytes: int,
+) -> Tensor:
+    """Counts the bits of a tensor that has labels.
+
+    Args:
+        entry: What the header of the file says about the tensor.
+        measured: What the bits of its bodies are spent on.
+        used: How often each entry of the codebook is.
+        codebook: The codebook.
+        codebook_bytes: What to charge the tensor for it.
+    """
+    # Not every entry is another number: some are -0.0, and several may be NaN.
+    tensor = _tensor(
+        entry,
+        measured,
+        kept=int(used[codebook != 0].sum()),
+        unique=distinct(codebook[used > 0])[1],
+        stored=int(used.sum()),
     )
+    parts = tensor.parts._replace(codebook=8 * codebook_bytes)
+    return tensor._replace(clusters=codebook.size, parts=parts)
+
+
+def _tensor(
+    entry: Entry, measured: Measured, *, kept: int, unique: int, stored: int
+) -> Tensor:
+    """A tensor without values one by one, and without a codebook."""
+    parts = _of_bodies(measured)
     return Tensor(
         entry.name,
         entry.layout,
@@ -140,10 +149,26 @@ def count(
         gaps=measured.gaps,
         fillers=measured.fillers,
         gap_bits=measured.gap_bits,
-        clusters=codebook.size,
-        parts=parts,
+        clusters=0,
+        parts=parts._replace(
+            header=8 * entry.header_bytes + parts.header,
+            checksum=8 * entry.checksum_bytes,
+        ),
         ideal=measured.ideal,
         body_bytes=entry.size,
+    )
+
+
+def _of_bodies(measured: Measured) -> Parts:
+    """What is measured of the bits of bodies."""
+    return Parts(
+        positions=measured.positions,
+        indices=measured.indices,
+        tables=measured.tables,
+        classes=measured.classes,
+        lanes=measured.lanes,
+        header=measured.header,
+        padding=measured.padding,
     )
 
 

@@ -1,5 +1,6 @@
 """From what was compressed to a file, and from a file to a network."""
 
+import contextlib
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -155,10 +156,10 @@ def report(
     max_bytes: int = container.MAX_BYTES,
     compare: bool = False,
 ) -> account.Account:
-    """Accounts for every bit of a `.dcz` file; printed, it is a table.
+    """Accounts for every bit of a `.dcz` file, or of a set; printed, it is a table.
 
     Args:
-        path: Of the file.
+        path: Of the file; of a set, "model.dcz" or any of its files.
         max_bytes: As for `load`.
         compare: Whether to name, for each tensor, the next best coding and what it
             would take. All of them are tried then, which takes many times as long.
@@ -181,5 +182,6 @@ def report(
             "the path"
         )
     reader.check_max_bytes(max_bytes)
-    with source.opened(path) as file:
-        return account.account_file(file, max_bytes=max_bytes, compare=compare)
+    with contextlib.ExitStack() as stack:
+        files = sets.opened(path, stack)
+        return account.account_files(files, max_bytes=max_bytes, compare=compare)

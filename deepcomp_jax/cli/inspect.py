@@ -1,6 +1,7 @@
 """`dcz inspect`: what is in a file, and what it takes."""
 
 import argparse
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -149,15 +150,15 @@ def _row(name: str, leaf: Any) -> Row:
 
 def _decoded_rows(path: Path, max_bytes: int) -> dict[str, Row]:
     """Rows of a `.dcz` file with what every bit of a body is spent on."""
-    from deepcomp_jax.account import account_file
+    from deepcomp_jax.account import account_files
     from deepcomp_jax.checkpoints.dcz import naming
-    from deepcomp_jax.format import reader, sets, source
+    from deepcomp_jax.format import reader, sets
 
-    if len(sets.paths(path)) > 1:
-        raise common.UsageError(f"--parts is for one file, and {path} is a set")
-    with naming(path), source.opened(path) as file:
-        reader.check_each(file, reader.read_header(file), max_bytes)
-        account = account_file(file, max_bytes=_ANY)  # one of them after the other
+    with naming(path), contextlib.ExitStack() as stack:
+        files = sets.opened(path, stack)
+        for file, header in files:
+            reader.check_each(file, header, max_bytes, header.held)
+        account = account_files(files, max_bytes=_ANY)  # one of them after the other
     return {
         tensor.name: Row(
             tensor.name, list(tensor.layout.shape), str(tensor.layout.dtype),

@@ -23,7 +23,6 @@ def run(args: argparse.Namespace) -> None:
     from deepcomp_jax.checkpoints.dcz import naming
     from deepcomp_jax.device import take_on_cpu
     from deepcomp_jax.format import reader, sets
-    from deepcomp_jax.format.leaf_header import ELSEWHERE
 
     with (
         contextlib.ExitStack() as stack,
@@ -33,9 +32,8 @@ def run(args: argparse.Namespace) -> None:
         files = sets.opened(args.input, stack)
         leaves, read = len(files[0].header.leaves), 0
         for file, header in files:
-            own = [e for e in header.leaves if e.layout.coding != ELSEWHERE]
-            reader.check_each(file, header, args.max_bytes, own)
-            for entry in own:
+            reader.check_each(file, header, args.max_bytes, header.held)
+            for entry in header.held:
                 if entry.layout.copy_of is None:  # of a copy there is nothing else
                     reader.read_values(file, header, entry, take=take_on_cpu)
                 taken = entry.layout.size * entry.layout.dtype.itemsize

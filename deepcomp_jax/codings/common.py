@@ -154,14 +154,14 @@ class Coding(NamedTuple):
             first that of a pruned weight, then the codebook's. Raises `FormatError` if
             the body breaks a clause of the codings (L) or of a stream in it (G, H, E);
             its offset is that in the body.
-        measure: What the bits of a valid body are spent on.
+        measure: Reads a body too: what its bits are spent on, and the labels, [size].
     """
 
     max_entries: int | None
     least: Callable[[Labels, Leaf, Counts], float]
     plan: Callable[[Labels, Leaf, Counts], Plan]
     decode: Callable[[bytes, Leaf, np.ndarray, Take], np.ndarray]
-    measure: Callable[[bytes, Leaf], Measured]
+    measure: Callable[[bytes, Leaf], tuple[Measured, Labels]]
 
     def applies(self, leaf: Leaf) -> bool:
         """Whether the coding can hold a leaf."""

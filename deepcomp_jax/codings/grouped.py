@@ -22,6 +22,8 @@ Format notes:
 - Low bits: those of the gaps that end at a weight, in order.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -164,9 +166,64 @@ def _cut_group(zeros: NDArray[np.int64], size: int) -> tuple[NDArray[np.uint16],
 # ---- reading ------------------------------------------------------------------------
 
 
+class _Stream(NamedTuple):
+    """What a body holds.
+
+    Attributes:
+        front: What it says before its stream.
+        models: Of the gaps of each group, and of the indices in each table.
+        symbols: Gap symbols of all groups.
+        indices: Those of all weights, group by group.
+        kept: Weights of each group.
+        words: Of the stream.
+        end: Where the stream ends, and the low bits begin.
+    """
+
+    front: grouped_header.Front
+    models: tuple[rans.Models, rans.Models]
+    symbols: NDArray[np.uint8]
+    indices: NDArray[np.uint16]
+    kept: NDArray[np.int64]
+    words: int
+    end: int
+
+
 def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarray:
+    return _place(data, leaf, lookup, _get_stream(data, leaf, take))
+
+
+def _get_stream(data: bytes, leaf: Leaf, take: Take) -> _Stream:
+    """Reads a body up to the low bits."""
     front = grouped_header.get_front(data, leaf)
-    symbols, indices, kept, low_at = _get_stream(data, front, take)
+    count = front.gaps.size
+    kept = np.zeros(count, np.int64)
+    of_gaps = grouped_header.gap_models(front.groups.sizes, front.gaps)
+    models = of_gaps, rans.models(front.frequencies)
+    if not front.gaps.any():
+        none = np.zeros(0, np.uint16)
+        symbols = none.astype(np.uint8)
+        return _Stream(front, models, symbols, none, kept, 0, front.stream_at)
+    end, state = rans.begin(data, front.stream_at)
+    # A byte for each symbol and its model: there may be as many as values.
+    state, symbols = take(
+        state,
+        of_gaps,
+        np.repeat(np.arange(count, dtype=np.uint8), front.gaps),
+        np.arange(symbol_models.CAP + 1, dtype=np.uint8),
+    )
+    for group, part in grouping.parts(front.gaps):
+        kept[group] = bincount(symbols[part], symbol_models.CAP + 1)[
+            : symbol_models.CAP
+        ].sum()
+    chosen = np.repeat(front.tables, kept)
+    state, indices = take(state, models[1], chosen)
+    rans.finish(state)
+    return _Stream(front, models, symbols, indices, kept, int(state.ends[-1]), end)
+
+
+def _place(data: bytes, leaf: Leaf, lookup: np.ndarray, stream: _Stream) -> np.ndarray:
+    """What the labels stand for, at the positions of the weights."""
+    front, _, symbols, indices, kept, _, low_at = stream
     end = common.after_bits(data, low_at, int(kept @ front.widths))
     flat = common.zeros(leaf.size, lookup.dtype)
     first = 0
@@ -178,67 +235,35 @@ def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarr
     return flat
 
 
-def _get_stream(
-    data: bytes, front: grouped_header.Front, take: Take = rans.take
-) -> tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.int64], int]:
-    """Gap symbols, indices, weights kept in each group, and where the stream ends."""
-    count = front.gaps.size
-    if not front.gaps.any():
-        none = np.zeros(0, np.uint16)
-        return none.astype(np.uint8), none, np.zeros(count, np.int64), front.stream_at
-    end, state = rans.begin(data, front.stream_at)
-    # A byte for each symbol and its model: there may be as many as values.
-    state, symbols = take(
-        state,
-        grouped_header.gap_models(front.groups.sizes, front.gaps),
-        np.repeat(np.arange(count, dtype=np.uint8), front.gaps),
-        np.arange(symbol_models.CAP + 1, dtype=np.uint8),
-    )
-    kept = np.zeros(count, np.int64)
-    for group, part in grouping.parts(front.gaps):
-        kept[group] = bincount(symbols[part], symbol_models.CAP + 1)[
-            : symbol_models.CAP
-        ].sum()
-    chosen = np.repeat(front.tables, kept)
-    table = rans.models(front.frequencies)
-    state, indices = take(state, table, chosen)
-    rans.finish(state)
-    return symbols, indices, kept, end
-
-
-def _measure(data: bytes, leaf: Leaf) -> Measured:
-    """What the bits of a valid body are spent on.
-
-    The words of the stream hold gaps and indices together; each gets its part of them
-    in proportion to its ideal code length.
-    """
-    front = grouped_header.get_front(data, leaf)
-    symbols, indices, kept, low_at = _get_stream(data, front)
-    without_stream = Measured(
+def _measure(data: bytes, leaf: Leaf) -> tuple[Measured, Labels]:
+    """The words of the stream hold gaps and indices together; each gets its part of
+    them in proportion to its ideal code length."""
+    stream = _get_stream(data, leaf, rans.take)
+    labels = _place(data, leaf, common.labels_of(leaf), stream)
+    front, models, symbols, indices, kept, words, low_at = stream
+    measured = Measured(
         classes=8 * front.counts_at, header=8 * (front.tables_at - front.counts_at)
     )
     if not symbols.size:
-        return without_stream
-    gap_table = grouped_header.gap_models(front.groups.sizes, front.gaps)
+        return measured, labels
     of_gaps = np.repeat(np.arange(front.gaps.size, dtype=np.uint8), front.gaps)
     chosen = np.repeat(front.tables, kept)
-    index_table = rans.models(front.frequencies)
-    gap_cost = rans.cost(rans.Segment(symbols, gap_table, of_gaps))
-    index_cost = rans.cost(rans.Segment(indices, index_table, chosen))
+    gap_cost = rans.cost(rans.Segment(symbols, models[0], of_gaps))
+    index_cost = rans.cost(rans.Segment(indices, models[1], chosen))
     low = int(kept @ front.widths)
-    _, state = rans.begin(data, front.stream_at)
-    words = 16 * int(state.ends[-1])
-    to_gaps = round(words * gap_cost / max(gap_cost + index_cost, 1e-9))
-    return without_stream._replace(
+    taken = 16 * words
+    to_gaps = round(taken * gap_cost / max(gap_cost + index_cost, 1e-9))
+    measured = measured._replace(
         positions=to_gaps + low,
-        indices=words - to_gaps,
+        indices=taken - to_gaps,
         tables=8 * (front.stream_at - front.tables_at),
-        lanes=8 * (low_at - front.stream_at) - words,
+        lanes=8 * (low_at - front.stream_at) - taken,
         padding=-low % 8,
         ideal=gap_cost + index_cost + low,
         gaps=symbols.size,
         fillers=symbols.size - indices.size,
     )
+    return measured, labels
 
 
 CODING = Coding(MAX_ENTRIES, _least, _plan, _decode, _measure)

@@ -82,20 +82,20 @@ def check_states(state: rans.State, table: rans.Models, pos: int) -> None:
         )
 
 
-def _measure(data: bytes, leaf: Leaf) -> Measured:
+def _measure(data: bytes, leaf: Leaf) -> tuple[Measured, Labels]:
     labels = _decode(data, leaf, common.labels_of(leaf), rans.take)
-    start, codes = symbol_models.get(data, 0, leaf.entries + 1)
+    start, table = get_model(data, leaf)
     _, state = rans.begin(data, start)
-    table = rans.models(symbol_models.frequencies(codes[None]))
     words = 16 * int(state.ends[-1])
-    tables = symbol_models.CODE_BITS * codes.size
-    return Measured(
+    tables = symbol_models.CODE_BITS * (leaf.entries + 1)
+    measured = Measured(
         indices=words,
         tables=tables,
         lanes=8 * (len(data) - start) - words,
         padding=-tables % 8,
         ideal=rans.estimate(common.counts(labels, leaf)[None], table),
     )
+    return measured, labels
 
 
 CODING = Coding(MAX_ENTRIES, _least, _plan, _decode, _measure)

@@ -51,9 +51,11 @@ def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarr
     return common.dequantize(fields, lookup)
 
 
-def _measure(data: bytes, leaf: Leaf) -> Measured:
+def _measure(data: bytes, leaf: Leaf) -> tuple[Measured, Labels]:
+    labels = _decode(data, leaf, common.labels_of(leaf), rans.take)
     words = leaf.size * leaf.entries.bit_length()
-    return Measured(indices=words, padding=8 * len(data) - words, ideal=float(words))
+    padding = 8 * len(data) - words
+    return Measured(indices=words, padding=padding, ideal=float(words)), labels
 
 
 CODING = Coding(None, _least, _plan, _decode, _measure)

@@ -142,10 +142,26 @@ def choose_low_bits(positions: NDArray[np.int64]) -> int:
 def _decode(data: bytes, leaf: Leaf, lookup: np.ndarray, take: Take) -> np.ndarray:
     del take  # Huffman streams have a loop of their own
     coded = get_gaps(data, leaf.size)
+    return _place(data, leaf, lookup, coded, _get_indices(data, leaf, coded))
+
+
+def _get_indices(data: bytes, leaf: Leaf, coded: Gaps) -> NDArray[np.uint16]:
+    """The indices of the weights, behind their gaps."""
     end, indices = huffman.decode(data, coded.end, coded.kept)
     common.check_end(data, end)
     if indices.size:
         common.check_index(int(indices.max()), leaf, coded.end)
+    return indices
+
+
+def _place(
+    data: bytes,
+    leaf: Leaf,
+    lookup: np.ndarray,
+    coded: Gaps,
+    indices: NDArray[np.uint16],
+) -> np.ndarray:
+    """What the labels stand for, at the positions of the weights."""
     flat = common.zeros(leaf.size, lookup.dtype)
     first = 0
     for where in positions(data, coded):
@@ -223,18 +239,20 @@ def positions(data: bytes, coded: Gaps) -> Iterator[NDArray[np.int64]]:
     return gaps.decode(coded.symbols, low, cap=cap, low_bits=coded.low_bits)
 
 
-def _measure(data: bytes, leaf: Leaf) -> Measured:
+def _measure(data: bytes, leaf: Leaf) -> tuple[Measured, Labels]:
     coded = get_gaps(data, leaf.size)
-    _, indices = huffman.decode(data, coded.end, coded.kept)
+    indices = _get_indices(data, leaf, coded)
+    labels = _place(data, leaf, common.labels_of(leaf), coded, indices)
     measured = measure_positions(data, coded)
     _, parts = huffman.parts(data, coded.end, coded.kept)
-    return measured._replace(
+    measured = measured._replace(
         indices=parts.words,
         tables=measured.tables + parts.table,
         lanes=measured.lanes + parts.lanes,
         padding=measured.padding + parts.padding,
         ideal=measured.ideal + entropy(indices),
     )
+    return measured, labels
 
 
 def measure_positions(data: bytes, coded: Gaps) -> Measured:

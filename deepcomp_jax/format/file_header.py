@@ -29,7 +29,7 @@ import numpy as np
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import Structure
 from deepcomp_jax.format import leaf_header, tree_header
-from deepcomp_jax.format.leaf_header import Layout
+from deepcomp_jax.format.leaf_header import ELSEWHERE, Layout
 from deepcomp_jax.streams import bits
 
 MAGIC = b"\x89DCZ"  # the first byte is no text, so that line endings stay as they are
@@ -104,6 +104,11 @@ class Header(NamedTuple):
     codebook_bytes: tuple[int, ...]
     metadata: Mapping[str, str]
     metadata_bytes: int
+
+    @property
+    def held(self) -> list[Entry]:
+        """The leaves without those that are in other files of a set."""
+        return [entry for entry in self.leaves if entry.layout.coding != ELSEWHERE]
 
 
 def checksum(data: bytes) -> bytes:

@@ -318,31 +318,49 @@ def gap_bits(layout: Layout, body: bytes) -> int | None:
 
 def measure(
     layout: Layout, part: int, body: bytes, codebook: np.ndarray | None
-) -> Measured:
-    """What the bits of a valid body are spent on, without values one by one."""
-    shape = layout.parts.shape(part)
-    size = math.prod(shape)
-    if size == 0 or layout.coding == RAW:
-        return Measured()
-    if layout.coding == PLANES:
-        return planes.measure(body, size, layout.dtype)
-    if codebook is None:
-        return relative.measure_positions(body, relative.get_gaps(body, size))
-    known = described(shape, codebook)
-    return codings.ALL[CODINGS[layout.coding]].measure(body, known)
+) -> tuple[Measured, np.ndarray]:
+    """Reads a part of a leaf: what its bits are spent on, but for values one by one.
+
+    Returns:
+        What the bits are spent on; and the labels or the values, flat.
+
+    Raises:
+        FormatError: As for `get_labels` and `get_dense`.
+    """
+    if codebook is not None:
+        known = described(layout.parts.shape(part), codebook)
+        _check_empty(known.size, body)
+        if not known.size:
+            return Measured(), np.zeros(0, known.dtype)
+        return codings.ALL[CODINGS[layout.coding]].measure(body, known)
+    values = get_dense(layout, part, body, rans.take)
+    measured = Measured()
+    if layout.coding == PLANES and values.size:
+        measured = planes.measure(body, values)
+    elif layout.coding == SPARSE and values.size:
+        found = relative.get_gaps(body, values.size)
+        measured = relative.measure_positions(body, found)
+    return measured, values
 
 
-def runner_up(leaf: SharedLeaf, codebook: np.ndarray) -> tuple[str, int] | None:
-    """The smallest other coding of labels, and its bytes; None without labels."""
-    labels = np.asarray(leaf.labels)
+def runner_up(
+    layout: Layout, labels: np.ndarray, codebook: np.ndarray
+) -> tuple[str, int] | None:
+    """The smallest other coding of labels, and its bytes; None without labels.
+
+    Args:
+        layout: Of the leaf.
+        labels: All of it, flat, as they were read.
+        codebook: What they stand for.
+    """
     if not labels.size:
         return None
-    parts, flat = leaf_header.divide(labels.shape), labels.ravel()
+    parts, coding = layout.parts, CODINGS[layout.coding]
     sizes: dict[str, int] = {}
     for part in range(parts.number):
         known = described(parts.shape(part), codebook)
-        own = flat[parts.span(part)].astype(known.dtype, copy=False)
-        for name, size in codings.others(own, known, leaf.coding or "").items():
+        own = labels[parts.span(part)]
+        for name, size in codings.others(own, known, coding).items():
             sizes[name] = sizes.get(name, 0) + size
     best = min(sizes, key=sizes.__getitem__)
     return best, sizes[best]

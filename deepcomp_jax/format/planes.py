@@ -218,23 +218,25 @@ def _get_body(body: bytes, words: int, width: int) -> _Body:
     return _Body(planes, pos, stream, state)
 
 
-def measure(body: bytes, size: int, dtype: np.dtype) -> Measured:
-    """What the bits of a valid body are spent on, but for the bytes that are stored."""
-    word = plane_words.word_of(dtype)
-    count = size * dtype.itemsize // word.itemsize
+def measure(body: bytes, values: np.ndarray) -> Measured:
+    """What the bits of a body are spent on, but for the bytes that are stored.
+
+    Args:
+        body: The body.
+        values: Those in it, [n].
+    """
+    word = plane_words.word_of(values.dtype)
+    count = values.nbytes // word.itemsize
     found = _get_body(body, count, word.itemsize)
     lengths = [plane.symbols[1] for plane in found.planes]
     codes = [symbol_models.CODE_BITS * own for own in lengths if own > 1]
     flags = [plane.coded.size for plane in found.planes if plane.coded.any()]
     fields = [*codes, *(own for own in flags if own > 1)]
     padding = sum(-own % 8 for own in fields)
-    state, words, ideal = found.state, 0, 0.0
-    if state is not None:
-        words = 16 * int(state.ends[-1])
-        for plane in found.planes:
-            state, symbols = _take(plane, count, state, rans.take)
-            counts = bincount(symbols, plane_heads.SYMBOLS)
-            ideal += rans.estimate(counts[None], plane.models)
+    words, ideal = 0, 0.0
+    if found.state is not None:
+        words = 16 * int(found.state.ends[-1])
+        ideal = _ideal_of(values, found.planes)
     return Measured(
         indices=words,
         tables=sum(codes),
@@ -242,4 +244,20 @@ def measure(body: bytes, size: int, dtype: np.dtype) -> Measured:
         header=8 * found.stored - sum(codes) - padding,
         padding=padding,
         ideal=ideal,
+    )
+
+
+def _ideal_of(values: np.ndarray, planes: Sequence[Plane]) -> float:
+    """Bits of the blocks that are coded, with the models of the planes."""
+    counts = np.zeros((len(planes), plane_heads.SYMBOLS), np.int64)
+    each = plane_words.BLOCK * len(planes) // values.itemsize  # values of a block
+    for block, first in enumerate(range(0, values.size, each)):
+        split = plane_words.split(values[first : first + each])
+        for plane, own, symbols in zip(planes, counts, split, strict=True):
+            if plane.coded[block]:
+                own += bincount(symbols, plane_heads.SYMBOLS)
+    return sum(
+        rans.estimate(own[None], plane.models)
+        for plane, own in zip(planes, counts, strict=True)
+        if plane.symbols[1] > 1
     )

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -146,7 +146,8 @@ def resolve(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Followed
     Raises:
         TypeError: `rules` is not a list of rules.
         ValueError: No leaf follows one of the rules although there are leaves, or
-            the `group` of a rule refers to a group that its pattern does not have.
+            the `group` of a rule refers to a group that its pattern does not have, or
+            two rules share the weights of one group.
     """
     _check_rules(rules)
     patterns = [re.compile(rule.pattern) for rule in rules]
@@ -171,7 +172,22 @@ def resolve(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Followed
         raise ValueError(
             f"pattern {pattern.pattern!r} matches no leaf: there are {listed(names)}"
         )
+    _check_groups(followed)
     return followed
+
+
+def _check_groups(followed: Mapping[str, Followed]) -> None:
+    """Checks that leaves which share a codebook are shared by one method."""
+    first: dict[str, str] = {}
+    for name, (rule, group) in followed.items():
+        if rule.share is None:
+            continue
+        other = first.setdefault(group, name)
+        if followed[other].rule.share is not rule.share:
+            raise ValueError(
+                f"group {group!r} has leaves of two rules ({name!r} and {other!r}): "
+                "give the rules different groups"
+            )
 
 
 def first_match(

@@ -215,10 +215,6 @@ def _groups(
     for name, (rule, group) in followed.items():
         if rule.share is None:
             continue
-        if methods.setdefault(group, rule.share) is not rule.share:
-            raise ValueError(
-                f"group {group!r} has leaves of two rules ({name!r} and "
-                f"{members[group][0]!r}): give the rules different groups"
-            )
+        methods[group] = rule.share
         members.setdefault(group, []).append(name)
     return members, methods

@@ -1,5 +1,6 @@
 """`dc.write`: the file that `save` writes, leaf after leaf, alone or as a set."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -86,6 +87,12 @@ def test_a_set_is_the_network(
         assert total == sum(os.path.getsize(folder / name) for name in names)
         for path in (folder / "m.dcz", folder / names[-1]):
             laws.assert_identical(dc.load(path), expected)
+        found = dc.report(folder / "m.dcz")
+        assert sum(found.total) == 8 * total == 8 * found.file_bytes
+        leaves = dc.trees.named_leaves(expected)
+        assert {tensor.name: tensor.kept for tensor in found.tensors} == {
+            name: np.count_nonzero(leaf) for name, leaf in leaves.items()
+        }
         with dc.open(folder / "m.dcz") as file:
             assert file.file_bytes == total
             laws.assert_identical(
@@ -218,3 +225,14 @@ def test_a_leaf_is_written_before_the_next_is_read(
         progress=lambda done, *_: seen.append((done, len(read))),
     )
     assert seen == [(i, i) for i in range(1, 6)]
+
+
+def test_rules_of_one_group_are_refused_as_they_are_by_compress(tmp_path: Path):
+    tree = {"a": np.ones((2, 3), np.float32), "b": np.ones((2, 3), np.float32)}
+    rules = [
+        dc.Rule(name, share=dc.share.kmeans(2), group="all") for name in ("a", "b")
+    ]
+    for work in (dc.compress, functools.partial(dc.write, tmp_path / "m.dcz")):
+        with pytest.raises(ValueError, match="'all' has leaves of two rules"):
+            work(tree, rules)
+    assert not os.listdir(tmp_path)

@@ -92,7 +92,7 @@ def test_loops_are_exchanged(dtype: np.dtype, even_few_lanes: None):
 @given(strategies.plain_values())
 def test_what_a_body_is_spent_on(values: np.ndarray):
     body = planes.put(values)
-    measured = planes.measure(body, values.size, values.dtype)
+    measured = planes.measure(body, values)
     parts = measured[: measured._fields.index("ideal")]
     assert min(parts) >= 0
     stored = 8 * len(body) - sum(parts)
