@@ -23,23 +23,25 @@ FORMATS = sorted(PATHS)
 WITHOUT_METADATA = {"npz", "msgpack"}
 
 
-def _named(tree: Any) -> dict[str, Any]:
-    return containers.named_leaves(containers.plain(tree))
+def _bits(tree: Any) -> dict[str, tuple[np.dtype, tuple[int, ...], bytes]]:
+    """Dtype, shape and every bit of each leaf, by its name."""
+    named = containers.named_leaves(containers.plain(tree))
+    arrays = {name: np.asarray(leaf) for name, leaf in named.items()}
+    return {name: (x.dtype, x.shape, x.tobytes()) for name, x in arrays.items()}
 
 
-def _check(checkpoint: checkpoints.Checkpoint, tree: Any) -> None:
-    """A checkpoint holds the leaves of a tree, whole and in slices."""
-    expected = _named(tree)
-    assert checkpoint.leaves.keys() == expected.keys()
+def _read(checkpoint: checkpoints.Checkpoint) -> dict[str, np.ndarray]:
+    """The leaves, whole; what they say of themselves and their slices agree with it."""
+    arrays = {name: np.asarray(leaf) for name, leaf in checkpoint.leaves.items()}
     for name, leaf in checkpoint.leaves.items():
-        values = np.asarray(expected[name])
+        values = arrays[name]
         assert (leaf.shape, leaf.dtype) == (values.shape, values.dtype)
         assert (leaf.size, leaf.nbytes) == (values.size, values.nbytes)
-        laws.assert_identical(np.asarray(leaf), values)
         if leaf.ndim and len(leaf):
             laws.assert_identical(leaf[-1], values[-1])
             laws.assert_identical(leaf[1:3], values[1:3])
             laws.assert_identical(leaf[::-2], values[::-2])
+    return arrays
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -60,7 +62,7 @@ def test_what_is_written_is_read(
         assert found.format == format
         assert found.metadata == ({} if format in WITHOUT_METADATA else metadata)
         assert found.file_bytes == checkpoint_trees.size_on_disk(path)
-        _check(found, tree)
+        assert _bits(_read(found)) == _bits(tree)
     assert os.listdir(path.parent) == [path.name]
 
 
@@ -78,7 +80,7 @@ def test_each_format_becomes_each_other(tmp_path: Path, source: str, target: str
     with checkpoints.open(first) as found:
         checkpoints.write(second, found.leaves, format=target)
     with checkpoints.open(second) as again:
-        _check(again, tree)
+        assert _bits(_read(again)) == _bits(tree)
 
 
 @pytest.mark.parametrize("format", ["orbax", "msgpack", "dcz"])
@@ -106,7 +108,9 @@ def test_leaves_of_jax_and_containers_of_flax_are_written(tmp_path: Path, format
     ):
         checkpoints.write(path, tree, format=format)
         with checkpoints.open(path) as found:
-            _check(found, {"kernel": kernel, "bias": np.zeros(3, np.float32)})
+            assert _bits(_read(found)) == _bits(
+                {"kernel": kernel, "bias": np.zeros(3, np.float32)}
+            )
 
 
 # In .dcz files small leaves are worked on side by side, as `dc.write` says.
@@ -135,7 +139,7 @@ def test_an_error_in_the_middle_leaves_what_was_there(tmp_path: Path, format: st
         checkpoints.write(path, {"a": np.zeros(9), "b": Broken((3,))}, format=format)
     assert os.listdir(tmp_path) == [path.name]
     with checkpoints.open(path) as found:
-        _check(found, {"w": np.ones(3)})
+        assert _bits(_read(found)) == _bits({"w": np.ones(3)})
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -233,7 +237,7 @@ def test_shards_have_at_most_so_many_bytes(
             (folder / shards.INDEX).rename(other)
         with checkpoints.open(path) as found:
             assert found.metadata == {"format": "np"}
-            _check(found, tree)
+            assert _bits(_read(found)) == _bits(tree)
 
 
 def test_arrays_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -245,7 +249,7 @@ def test_arrays_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     }
     checkpoints.write(tmp_path / "m.msgpack", tree)
     with checkpoints.open(tmp_path / "m.msgpack") as found:
-        _check(found, tree)
+        assert _bits(_read(found)) == _bits(tree)
 
 
 def test_kept_parts_have_the_names_they_had():

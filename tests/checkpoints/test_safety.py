@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
@@ -27,12 +28,14 @@ from tests.support.checkpoint_trees import PATHS
 TREE = {"a": np.arange(6.0).reshape(2, 3), "b": {"c": np.ones(4, np.int8)}}
 
 
-def _rejected(path: Path, match: str = "") -> None:
-    """Opening and reading gives one sentence that says which file, and no more."""
-    with pytest.raises(checkpoints.CheckpointError, match=match) as caught:
+def _refusal(path: Path) -> str:
+    """What opening and reading says: one sentence, in which the file is named."""
+    with pytest.raises(checkpoints.CheckpointError) as caught:
         _read(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    said = str(caught.value)
+    assert str(path) in said
+    assert "\n" not in said and len(said) < 400
+    return said
 
 
 def _read(path: Path) -> None:
@@ -79,7 +82,7 @@ def test_headers_of_safetensors_that_lie(tmp_path: Path, case: str):
     header, match = LYING[case]
     path = tmp_path / "m.safetensors"
     _put_safetensors(path, json.dumps(header).encode())
-    _rejected(path, f"is no safetensors file: .*{match}")
+    assert re.search(f"is no safetensors file: .*{match}", _refusal(path))
     with pytest.raises(safetensors.SafetensorError):
         safetensors.safe_open(path, "np").__enter__()
 
@@ -109,7 +112,7 @@ def test_headers_of_safetensors_that_are_none(
 ):
     path = tmp_path / "m.safetensors"
     _put_safetensors(path, header, size)
-    _rejected(path, "is no safetensors file: its header")
+    assert "is no safetensors file: its header" in _refusal(path)
 
 
 # ---- damage -------------------------------------------------------------------------
@@ -175,7 +178,7 @@ def test_a_file_that_is_cut_while_it_is_open_ends_in_an_error(tmp_path: Path):
 def test_files_of_flax_that_are_none(tmp_path: Path, content: bytes, match: str):
     path = tmp_path / "m.msgpack"
     path.write_bytes(content)
-    _rejected(path, f"is no Flax file: .*{match}")
+    assert re.search(f"is no Flax file: .*{match}", _refusal(path))
 
 
 @pytest.mark.parametrize(
@@ -197,7 +200,7 @@ def test_arrays_of_flax_that_are_none(tmp_path: Path, parts: tuple):
     array = msgpack.ExtType(1, msgpack.packb(parts))
     path = tmp_path / "m.msgpack"
     path.write_bytes(msgpack.packb({"w": array}))
-    _rejected(path, "is no Flax file")
+    assert "is no Flax file" in _refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +223,7 @@ def test_chunks_of_flax_that_are_none(tmp_path: Path, changes: dict[str, Any]):
     path.write_bytes(flax.serialization.msgpack_serialize({"w": chunked}))
     _read(path)
     path.write_bytes(flax.serialization.msgpack_serialize({"w": chunked | changes}))
-    _rejected(path, "is no Flax file: .*chunks|is no Flax file: the shape")
+    assert re.search("is no Flax file: (.*chunks|the shape)", _refusal(path))
 
 
 def test_archives_whose_headers_lie(tmp_path: Path):
@@ -231,10 +234,10 @@ def test_archives_whose_headers_lie(tmp_path: Path):
         np.lib.format.write_array_header_1_0(array, described)
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("w.npy", array.getvalue() + b"\0" * 8)
-        _rejected(path, match)
+        assert match in _refusal(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")
-    _rejected(path, "'readme.txt' is no array")
+    assert "'readme.txt' is no array" in _refusal(path)
 
 
 # ---- sharded, orbax -----------------------------------------------------------------
@@ -278,12 +281,12 @@ def test_damaged_folders_of_orbax(tmp_path: Path):
     text = metadata.read_text()
     for damaged in ("", "[]", "{}", text[:50], text.replace('"key"', '"kex"')):
         metadata.write_text(damaged)
-        _rejected(path, "is damaged")
+        assert "is damaged" in _refusal(path)
     metadata.write_text(text.replace('"a"', '"other"'))
     with pytest.raises(checkpoints.CheckpointError, match="'other' cannot be read"):
         checkpoints.open(path)
     metadata.unlink()
-    _rejected(path, "has no _METADATA")
+    assert "has no _METADATA" in _refusal(path)
 
 
 @settings(max_examples=150)
@@ -328,7 +331,7 @@ def test_paths_of_orbax_do_not_lead_out_of_the_folder(tmp_path: Path):
     (tmp_path / "m" / "manifest.ocdbt").unlink()
     metadata = tmp_path / "m" / "_METADATA"
     metadata.write_text(metadata.read_text().replace('"key": "a"', '"key": "../other"'))
-    _rejected(tmp_path / "m", "leads out of its folder")
+    assert "leads out of its folder" in _refusal(tmp_path / "m")
 
 
 # ---- what is not read ---------------------------------------------------------------
@@ -349,12 +352,13 @@ def test_pickles_are_refused_whatever_they_are_called(
         _torch_like(path)
     else:
         path.write_bytes(pickle.dumps({"w": np.ones(3)}, protocol))
-    _rejected(path, "is a pickle, which can run any program .* safetensors")
+    said = _refusal(path)
+    assert re.search("is a pickle, which can run any program .* safetensors", said)
 
 
 def test_pickled_objects_in_archives_are_refused(tmp_path: Path):
     np.savez(tmp_path / "m.npz", w=np.array([{}], object))
-    _rejected(tmp_path / "m.npz", "'w' holds pickled objects")
+    assert "'w' holds pickled objects" in _refusal(tmp_path / "m.npz")
 
 
 @pytest.mark.parametrize(
@@ -374,13 +378,13 @@ def test_what_is_not_read_says_so(
     tmp_path: Path, name: str, content: bytes, match: str
 ):
     (tmp_path / name).write_bytes(content)
-    _rejected(tmp_path / name, match)
+    assert match in _refusal(tmp_path / name)
 
 
 def test_folders_that_are_no_checkpoint(tmp_path: Path):
-    _rejected(tmp_path, "of no checkpoint")
+    assert "of no checkpoint" in _refusal(tmp_path)
     checkpoints.write(tmp_path / "m.safetensors", TREE)
-    _rejected(tmp_path, r"such as .*m\.safetensors$")
+    assert re.search(r"such as .*m\.safetensors$", _refusal(tmp_path))
     with pytest.raises(FileNotFoundError):
         checkpoints.open(tmp_path / "none.npz")
 
