@@ -53,46 +53,7 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
     Raises:
         SystemExit: The time limit stopped the run; the status is `UNFINISHED`.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first = next(iter(networks))
-    parser.set_defaults(network=first)
-    if len(networks) > 1:
-        parser.add_argument(
-            "--network", choices=networks, default=first, help=f"by default {first}"
-        )
-    presets = dict.fromkeys(n for net in networks.values() for n in net.presets)
-    default = next(iter(presets))
-    parser.add_argument(
-        "--preset",
-        choices=presets,
-        default=default,
-        help=f"where all other settings begin, by default {default}",
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        help="folder of the data as they are published; without it they are downloaded",
-    )
-    parser.add_argument(
-        "--work-dir",
-        type=Path,
-        help="folder of the run, by default runs/NETWORK-PRESET; a run that is there "
-        "goes on",
-    )
-    parser.add_argument(
-        "--time-limit",
-        type=float,
-        default=math.inf,
-        metavar="SECONDS",
-        help="stop before the process is that old, with everything saved and exit "
-        f"status {UNFINISHED}; the same command goes on",
-    )
-    parser.add_argument(
-        "--evaluate",
-        type=Path,
-        metavar="FILE.dcz",
-        help="train nothing: measure the network in a file on the test set",
-    )
+    parser = _parser(networks)
     known, rest = parser.parse_known_args(args)
     network = networks[known.network]
     config = tyro.cli(
@@ -116,6 +77,56 @@ def main(networks: Mapping[str, Network], args: list[str] | None = None) -> None
     except OutOfTime as stop:
         print(stop)
         sys.exit(UNFINISHED)
+
+
+def _parser(networks: Mapping[str, Network]) -> argparse.ArgumentParser:
+    """The options that are no settings; tyro knows those, and prints the help."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = next(iter(networks))
+    parser.set_defaults(network=first)
+    if len(networks) > 1:
+        parser.add_argument(
+            "--network", choices=networks, default=first, help=f"by default {first}"
+        )
+    presets = dict.fromkeys(n for net in networks.values() for n in net.presets)
+    default = next(iter(presets))
+    parser.add_argument(
+        "--preset",
+        choices=presets,
+        default=default,
+        help=f"where all other settings begin, by default {default}",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder of the data as they are published; without it they are downloaded",
+    )
+    _add_options_of_runs(parser)
+    return parser
+
+
+def _add_options_of_runs(parser: argparse.ArgumentParser) -> None:
+    """Where a run is and how long it may take, or the file that is measured instead."""
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        help="folder of the run, by default runs/NETWORK-PRESET; a run that is there "
+        "goes on",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=math.inf,
+        metavar="SECONDS",
+        help="stop before the process is that old, with everything saved and exit "
+        f"status {UNFINISHED}; the same command goes on",
+    )
+    parser.add_argument(
+        "--evaluate",
+        type=Path,
+        metavar="FILE.dcz",
+        help="train nothing: measure the network in a file on the test set",
+    )
 
 
 def _description(parser: argparse.ArgumentParser, preset: str) -> str:

@@ -28,6 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="OUT.dcz", type=Path, help="default: beside IN"
     )
+    _add_sizes(parser)
+    for option, what in (
+        ("--keep", "change no bit of tensors of matching names"),
+        ("--only", "put only tensors of matching names into OUT"),
+        ("--skip", "leave tensors of matching names out of OUT"),
+    ):
+        parser.add_argument(option, type=common.pattern, metavar="REGEX", help=what)
+    common.add_max_bytes(parser)
+    common.add_output(parser)
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Adds the settings of how large the file becomes, of which one is given."""
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--bytes", type=common.size_of, metavar="SIZE",
@@ -48,14 +61,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size.add_argument(
         "--lossless", action="store_true", help="change no bit of any value"
     )
-    for option, what in (
-        ("--keep", "change no bit of tensors of matching names"),
-        ("--only", "put only tensors of matching names into OUT"),
-        ("--skip", "leave tensors of matching names out of OUT"),
-    ):
-        parser.add_argument(option, type=common.pattern, metavar="REGEX", help=what)
-    common.add_max_bytes(parser)
-    common.add_output(parser)
 
 
 def run(args: argparse.Namespace) -> None:

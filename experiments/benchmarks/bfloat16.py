@@ -12,7 +12,6 @@ leaves a layer, and its kernel, is rounded to eight bits, and so are the derivat
 there. Sums are float32, as in the matrix units of accelerators.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from experiments.benchmarks import timing
 from experiments.data.cifar10 import cifar10
 from experiments.models.conv import Conv
 from experiments.study import stages
@@ -46,7 +46,7 @@ class Rounded:
 
 def main() -> None:
     """Trains twice and prints a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = timing.parser(__doc__)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--epochs", type=int, default=5)

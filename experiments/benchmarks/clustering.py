@@ -8,15 +8,15 @@ which is the optimum if an exact peer ran. Peers that are not installed are left
 one that took longer than `--limit` is spared larger products of size and k.
 """
 
-import argparse
-import statistics
-import time
 import warnings
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from deepcomp_jax import kmeans
+from experiments.benchmarks import timing
 
 Fit = Callable[[np.ndarray, int], np.ndarray]
 
@@ -27,30 +27,24 @@ def synthetic_weights(size: int, seed: int = 0) -> np.ndarray:
     return drawn[np.abs(drawn) > 1.2][:size].astype(np.float32)
 
 
-def _sklearn(start: str) -> Fit:
-    from sklearn.cluster import KMeans
-
+def _sklearn(package: Any, start: str) -> Fit:
     def fit(values: np.ndarray, k: int) -> np.ndarray:
         linear = np.linspace(values.min(), values.max(), k)[:, None]
         knobs = {"init": linear, "n_init": 1} if start == "linear" else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = KMeans(k, random_state=0, **knobs).fit(values[:, None])
+            model = package.KMeans(k, random_state=0, **knobs).fit(values[:, None])
         return model.cluster_centers_.ravel()
 
     return fit
 
 
-def _ckwrap() -> Fit:
-    import ckwrap
-
-    return lambda values, k: ckwrap.ckmeans(values.astype(np.float64), k).centers
+def _ckwrap(package: Any) -> Fit:
+    return lambda values, k: package.ckmeans(values.astype(np.float64), k).centers
 
 
-def _kmeans1d() -> Fit:
-    import kmeans1d
-
-    return lambda values, k: np.array(kmeans1d.cluster(values, k).centroids)
+def _kmeans1d(package: Any) -> Fit:
+    return lambda values, k: np.array(package.cluster(values, k).centroids)
 
 
 def peers() -> dict[str, Fit]:
@@ -61,17 +55,15 @@ def peers() -> dict[str, Fit]:
         "kmeans.lloyd, density": lambda v, k: kmeans.lloyd(v, k, init="density"),
         "kmeans.lloyd, random": lambda v, k: kmeans.lloyd(v, k, init="random"),
     }
-    others: dict[str, Callable[[], Fit]] = {
-        "scikit-learn, linear": lambda: _sklearn("linear"),
-        "scikit-learn, default": lambda: _sklearn("default"),
-        "ckwrap (exact)": _ckwrap,
-        "kmeans1d (exact)": _kmeans1d,
+    others: dict[str, tuple[str, Callable[[Any], Fit]]] = {
+        "scikit-learn, linear": ("sklearn.cluster", lambda p: _sklearn(p, "linear")),
+        "scikit-learn, default": ("sklearn.cluster", lambda p: _sklearn(p, "default")),
+        "ckwrap (exact)": ("ckwrap", _ckwrap),
+        "kmeans1d (exact)": ("kmeans1d", _kmeans1d),
     }
-    for name, make in others.items():
-        try:
-            found[name] = make()
-        except ImportError:
-            continue
+    for name, (package, make) in others.items():
+        if (module := timing.installed(package)) is not None:
+            found[name] = make(module)
     return found
 
 
@@ -79,26 +71,24 @@ def measure(
     fits: dict[str, Fit], values: np.ndarray, k: int, *, rounds: int, limit: float
 ) -> dict[str, tuple[float, float]]:
     """Median seconds and squared error of every fit; slow ones run once."""
-    seconds: dict[str, list[float]] = {name: [] for name in fits}
+    times: dict[str, list[timing.Took]] = {name: [] for name in fits}
     errors: dict[str, float] = {}
     for _ in range(rounds):
         for name, fit in fits.items():
-            if seconds[name] and seconds[name][0] > limit / rounds:
+            if times[name] and times[name][0].wall > limit / rounds:
                 continue
-            begin = time.perf_counter()
-            centroids = fit(values, k)
-            seconds[name].append(time.perf_counter() - begin)
+            centroids, took = timing.timed(partial(fit, values, k))
+            times[name].append(took)
             errors[name] = kmeans.sse(values, np.unique(centroids))
-    return {name: (statistics.median(seconds[name]), errors[name]) for name in fits}
+    return {name: (timing.median(times[name]).wall, errors[name]) for name in fits}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = timing.parser(__doc__, rounds=3)
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[11_000, 283_000, 2_260_654]
     )
     parser.add_argument("--clusters", type=int, nargs="+", default=[16, 32, 256])
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=10.0, help="seconds")
     args = parser.parse_args()
     fits, slow = peers(), dict.fromkeys(peers(), np.inf)

@@ -9,9 +9,6 @@ than copying the leaf it takes, `B/value` the most memory that NumPy holds at on
 beside the leaf, in bytes a value. With `--sklearn`, scikit-learn's KMeans follows.
 """
 
-import argparse
-import statistics
-import time
 import tracemalloc
 from collections.abc import Callable
 
@@ -21,6 +18,7 @@ import numpy as np
 from deepcomp_jax import Rule, kmeans, share
 from deepcomp_jax.rules import ShareMethod
 from deepcomp_jax.share import nearest
+from experiments.benchmarks import timing
 
 
 def leaf(size: int, dtype: type) -> np.ndarray:
@@ -50,12 +48,6 @@ def works(values: np.ndarray, k: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    begin = time.process_time()
-    work()
-    return time.process_time() - begin
-
-
 def peak_bytes(work: Callable[[], object]) -> int:
     tracemalloc.start()
     work()
@@ -67,13 +59,10 @@ def peak_bytes(work: Callable[[], object]) -> int:
 def print_rows(values: np.ndarray, k: int, rounds: int) -> None:
     """One row for each work."""
     found = works(values, k)
-    seconds: dict[str, list[float]] = {name: [] for name in found}
-    for _ in range(rounds):
-        for name, work in found.items():
-            seconds[name].append(cpu_seconds(work))
-    copy = statistics.median(seconds["copy"])
+    times = timing.in_turns(found, rounds)
+    copy = timing.median(times["copy"]).cpu
     for name, work in found.items():
-        own = statistics.median(seconds[name])
+        own = timing.median(times[name]).cpu
         print(
             f"| {values.dtype} | {name} | {own:.3f} | {values.size / own / 1e6:.0f} "
             f"| {own / copy:.1f} | {peak_bytes(work) / values.size:.1f} |",
@@ -86,20 +75,19 @@ def print_sklearn(values: np.ndarray, k: int) -> None:
     from sklearn.cluster import KMeans
 
     model = KMeans(k, random_state=0, n_init=1)
-    seconds = cpu_seconds(lambda: model.fit(values[:, None]))
+    _, took = timing.timed(lambda: model.fit(values[:, None]))
     ours = kmeans.sse(values, kmeans.optimal(values, k))
     error = kmeans.sse(values, np.unique(model.cluster_centers_)) / ours
     print(
         f"scikit-learn's KMeans, k = {k}, {values.size:,} values of float32: "
-        f"{seconds:.1f} CPU s, {error:.4f} times the squared error of k-means here."
+        f"{took.cpu:.1f} CPU s, {error:.4f} times the squared error of k-means here."
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = timing.parser(__doc__, rounds=3)
     parser.add_argument("--size", type=int, default=38_600_000)
     parser.add_argument("--k", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--sklearn", action="store_true", help="takes minutes")
     args = parser.parse_args()
     print(f"{args.size:,} values\n")

@@ -17,9 +17,6 @@ several rounds after one that is not counted, so that compiling is not; the tabl
 the medians.
 """
 
-import argparse
-import importlib
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +25,7 @@ import numpy as np
 
 from deepcomp_jax import codings, device
 from deepcomp_jax.streams import huffman
+from experiments.benchmarks import timing
 
 _CLUSTERS = 32
 _ENTRIES = 16  # of the codebook of the tensor, half of them negative
@@ -52,9 +50,8 @@ class Coder(NamedTuple):
 
 def main() -> None:
     """Measures and prints a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = timing.parser(__doc__, rounds=5)
     parser.add_argument("--size", type=int, default=10_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, default=4096)
     args = parser.parse_args()
     print(jax.devices())
@@ -100,18 +97,17 @@ def _entropy(counts: np.ndarray) -> float:
 def _measure(coder: Coder, symbols: np.ndarray) -> tuple[float, float, float]:
     """Msym/s of encoding and of decoding, and the size over the entropy."""
     symbols = symbols[: coder.most]
-    start = time.perf_counter()
-    data = coder.encode(symbols)
-    between = time.perf_counter()
-    back = jax.block_until_ready(coder.decode(data, symbols.size))
-    end = time.perf_counter()
+    data, encoding = timing.timed(lambda: coder.encode(symbols))
+    back, decoding = timing.timed(
+        lambda: jax.block_until_ready(coder.decode(data, symbols.size))
+    )
     if not np.array_equal(np.asarray(back).ravel(), symbols):
         raise AssertionError("a coder does not give back what it was given")
     least = _entropy(np.bincount(symbols)) * symbols.size / 8
     million = symbols.size / 1e6
     return (
-        million / (between - start),
-        million / (end - between),
+        million / encoding.wall,
+        million / decoding.wall,
         coder.size(data) / least,
     )
 
@@ -186,10 +182,8 @@ def _peers(counts: np.ndarray) -> dict[str, Coder | None]:
 def _if_there(
     package: str, make: Callable[[Any, np.ndarray], Coder], counts: np.ndarray
 ) -> Coder | None:
-    try:
-        return make(importlib.import_module(package), counts)
-    except ImportError:
-        return None
+    module = timing.installed(package)
+    return None if module is None else make(module, counts)
 
 
 def _dahuffman(dahuffman: Any, counts: np.ndarray) -> Coder:

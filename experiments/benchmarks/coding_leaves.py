@@ -18,9 +18,6 @@ turns, after one that is not counted, so that compiling is not: the first line s
 long that took, and how many programs there are.
 """
 
-import argparse
-import importlib
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -31,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import codings, device
+from experiments.benchmarks import timing
 
 _THREADS = 2
 _PART = 2048, 2048
@@ -59,8 +57,7 @@ class Work(NamedTuple):
 
 def main() -> None:
     """Measures and prints a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = timing.parser(__doc__, rounds=5)
     args = parser.parse_args()
     found: list[Work] = []
     for name in NETWORKS:
@@ -83,12 +80,14 @@ def main() -> None:
 
 def measure(work: Work) -> tuple[float, float]:
     """Million weights a second of wall time and of CPU time."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(work.run, work.leaves))
+
+    def all_leaves() -> None:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(work.run, work.leaves))
+
+    _, took = timing.timed(all_leaves)
     million = work.weights / 1e6
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return million / wall, million / cpu
+    return million / took.wall, million / took.cpu
 
 
 # ---- leaves -------------------------------------------------------------------------
@@ -170,9 +169,7 @@ def works(name: str) -> tuple[list[Work], float, int]:
             events.append(event)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    start = time.perf_counter()
-    bodies = [_encode(each) for each in leaves]
-    took = time.perf_counter() - start
+    bodies, took = timing.timed(lambda: [_encode(each) for each in leaves])
     jax.monitoring.unregister_event_duration_listener(listen)
     size = sum(len(body) for _, body in bodies)
     coded = [(*body, leaf) for body, (_, leaf) in zip(bodies, leaves, strict=True)]
@@ -186,7 +183,7 @@ def works(name: str) -> tuple[list[Work], float, int]:
             if not np.array_equal(back.astype(np.int32), labels):
                 raise AssertionError("labels do not come back")
     theirs = _constriction(leaves, weights) if name != "small" else ([], [])
-    return [*theirs[0], *ours, *theirs[1], *read], took, len(events)
+    return [*theirs[0], *ours, *theirs[1], *read], took.wall, len(events)
 
 
 def _encode(each: Any) -> tuple[str, bytes]:
@@ -209,9 +206,8 @@ def _constriction(
     leaves: list[Labelled], weights: int
 ) -> tuple[list[Work], list[Work]]:
     """Its ANS coder, with a model for each leaf; nothing if it is not installed."""
-    try:
-        constriction = importlib.import_module("constriction")
-    except ImportError:
+    constriction: Any = timing.installed("constriction")
+    if constriction is None:
         return [], []
     ans = constriction.stream.stack.AnsCoder
     prepared, coded = [], []

@@ -8,13 +8,13 @@ The products are counted a second time by XLA, which lowers the whole training s
 The defaults are those of an H100 SXM computing in bfloat16.
 """
 
-import argparse
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.benchmarks import timing
 from experiments.models.vgg import BLOCKS, HIDDEN, VGG19
 
 _IMAGES = 50_000
@@ -48,7 +48,7 @@ class Work(NamedTuple):
 
 def main() -> None:
     """Counts and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--tflops", type=float, default=989.0, help="at its best")
     parser.add_argument("--bandwidth", type=float, default=3350.0, help="GB a second")

@@ -15,15 +15,11 @@ Ours are encoded with the choice of a coding, on the host, and decoded to float3
 by NumPy and by JAX. Those of NNCodec are decoded to labels. Each coder runs alone.
 """
 
-import argparse
 import functools
-import importlib
 import json
 import lzma
-import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +31,7 @@ import deepcomp_jax as dc
 from deepcomp_jax import codings, device, kmeans
 from deepcomp_jax._types import SharedLeaf
 from deepcomp_jax.format import container
+from experiments.benchmarks import timing
 
 NETWORK = Path(__file__).parent.parent / "results" / "cpu" / "model.dcz"
 _PEER = Path(__file__).with_name("nncodec_peer.py")
@@ -62,7 +59,7 @@ class Message(NamedTuple):
 
 def main() -> None:
     """Measures and prints the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = timing.parser(__doc__)
     parser.add_argument("--nncodec", type=Path, help="Python that has NNCodec")
     args = parser.parse_args()
     vgg, made = dict(network()), dict(synthetic())
@@ -158,9 +155,8 @@ def measure(labels: np.ndarray) -> dict[str, Any]:
 
 def _zstd(data: bytes) -> int:
     """Bytes of `zstd -19`, 0 where the package is not installed."""
-    try:
-        module = importlib.import_module("zstandard")
-    except ImportError:
+    module: Any = timing.installed("zstandard")
+    if module is None:
         return 0
     return len(module.ZstdCompressor(level=19).compress(data))
 
@@ -258,12 +254,8 @@ def _print_dtypes(labels: np.ndarray) -> None:
 
 def _time(coder: Callable[[], Any]) -> float:
     """Median seconds of a few calls, after one that may compile."""
-    taken = []
-    for _ in range(_ROUNDS + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(coder())
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
+    works = {"": lambda: jax.block_until_ready(coder())}
+    return timing.median(timing.in_turns(works, _ROUNDS + 1)[""][1:]).wall
 
 
 def _on_device(coding: str, body: bytes, leaf: codings.Leaf, lookup: Any) -> Any:

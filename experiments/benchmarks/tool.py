@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 # Nothing large is imported: a process begins with the peak of the one that starts it.
+from experiments.benchmarks import timing
 from experiments.benchmarks.tool_rows import MB, Row, Target, cells, table
 
 RESULTS = Path(__file__).parents[1] / "results" / "benchmarks"
@@ -46,7 +47,7 @@ class Process(NamedTuple):
 
 def main() -> None:
     """Measures, prints and writes."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = timing.parser(__doc__)
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--model", type=Path, help="MiniLM, a safetensors file")
     parser.add_argument("--zipnn", type=Path, help="a Python that has zipnn")

@@ -9,14 +9,14 @@ rounds, in which a peer takes its turns. Linux only: memory is what the system s
 import ctypes
 import gc
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments.benchmarks import timing
 
 _ROUNDS = 5
 _VALUES = 1 << 24
@@ -133,17 +133,13 @@ def many(step: str, path: str) -> list[Found]:
 
 def _timed(name: str, work: Callable[[], Any], values: int) -> Found:
     _, memory = _with_memory(work)
-    rounds = [_seconds(work) for _ in range(_ROUNDS)]
-    medians = {key: statistics.median(own[key] for own in rounds) for key in rounds[0]}
-    return {"work": name, "values": values} | medians | memory
+    took = timing.median(timing.in_turns({name: work}, _ROUNDS)[name])
+    return {"work": name, "values": values} | _seconds(took) | memory
 
 
-def _seconds(work: Callable[[], Any]) -> dict[str, float]:
-    wall, cpu = time.perf_counter(), time.process_time()
-    kept = work()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    del kept
-    return {"seconds": wall, "cpu_seconds": cpu}
+def _seconds(took: timing.Took) -> dict[str, float]:
+    """The fields of a row."""
+    return {"seconds": took.wall, "cpu_seconds": took.cpu}
 
 
 def _with_memory(work: Callable[[], Any]) -> tuple[dict[str, float], Found]:
@@ -152,9 +148,10 @@ def _with_memory(work: Callable[[], Any]) -> tuple[dict[str, float], Found]:
     ctypes.CDLL(None).malloc_trim(0)  # what is free is given back, and counted again
     Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is
     start = _memory("VmRSS")
-    seconds = _seconds(work)
+    result, took = timing.timed(work)
     peak = _memory("VmHWM")
-    return seconds, {"peak_bytes": peak, "above_bytes": peak - start}
+    del result
+    return _seconds(took), {"peak_bytes": peak, "above_bytes": peak - start}
 
 
 def _memory(field: str) -> int:

@@ -12,41 +12,40 @@ The three run in turn, several rounds.
 """
 
 import argparse
-import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import Rule, prune, retrain
+from experiments.benchmarks import timing
 from experiments.models.vgg import BLOCKS, HIDDEN, of_width
 from experiments.training.train import Trainer, TrainState, crop_and_flip, sgd
 
 
 def main() -> None:
     """Measures and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__, rounds=7)
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--compute", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--steps", type=int, default=8, help="of a round")
-    parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     steps = {
         "JAX, plain": _jax_steps(args, masked=False),
         "JAX, masked": _jax_steps(args, masked=True),
     }
-    try:
-        steps["PyTorch"] = _torch_steps(args)
-    except ImportError:
+    torch = timing.installed("torch")
+    if torch is None:
         print("PyTorch is not installed: its row is left out")
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for _ in range(args.rounds):
-        for name, run in steps.items():
-            began = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - began) / args.steps)
+    else:
+        steps["PyTorch"] = _torch_steps(torch, args)
+    times = {
+        name: [took.wall / args.steps for took in rounds]
+        for name, rounds in timing.in_turns(steps, args.rounds).items()
+    }
     print(
         f"VGG19, width {args.width}, batch {args.batch}, {args.compute}, "
         f"{jax.devices()[0]}"
@@ -92,12 +91,10 @@ def _jax_steps(args: argparse.Namespace, *, masked: bool) -> Callable[[], None]:
     return run
 
 
-def _torch_steps(args: argparse.Namespace) -> Callable[[], None]:
-    import torch
-    from torch import nn
-
+def _torch_steps(torch: Any, args: argparse.Namespace) -> Callable[[], None]:
+    nn = torch.nn
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    layers: list[nn.Module] = []
+    layers: list[Any] = []
     channels = 3
     for block in BLOCKS:
         for features in block:
