@@ -41,7 +41,7 @@ def test_classes_come_back(axes: list[list[int] | None], context: int):
 def test_cut_classes_are_rejected(axes: list[list[int] | None]):
     shape = tuple(5 if own is None else len(own) for own in axes)
     data = parts.classes(*axes)
-    laws.check_prefixes(
+    laws.assert_prefixes_rejected(
         lambda data, pos: axis_classes.get(data[pos:], shape), data, most=50
     )
 

@@ -18,7 +18,7 @@ from tests.support.readers import DECODER
 NAMES = list(codings.ALL)
 
 
-def check_body(name: str, labels: np.ndarray, leaf: Leaf) -> bytes:
+def assert_comes_back(name: str, labels: np.ndarray, leaf: Leaf) -> bytes:
     """The law, for the library and for the decoder of the standard library."""
     coding = codings.ALL[name]
     body = coding.encode(labels, leaf)
@@ -59,7 +59,7 @@ def read_slowly(name: str, body: bytes, leaf: Leaf) -> list[int]:
 def test_labels_come_back(name: str, given: tuple[np.ndarray, Leaf]):
     labels, leaf = given
     if codings.ALL[name].applies(leaf):
-        check_body(name, labels, leaf)
+        assert_comes_back(name, labels, leaf)
 
 
 @pytest.mark.spec("L15")
@@ -67,7 +67,9 @@ def test_labels_come_back(name: str, given: tuple[np.ndarray, Leaf]):
 @pytest.mark.parametrize("label", [0, 1, 2])
 @pytest.mark.parametrize("shape", [(), (1,), (70_000,), (1, 1, 1, 1), (300, 1)])
 def test_labels_all_alike_come_back(name: str, label: int, shape: tuple[int, ...]):
-    check_body(name, np.full(math.prod(shape), label, np.uint8), Leaf(shape, 2, 1))
+    assert_comes_back(
+        name, np.full(math.prod(shape), label, np.uint8), Leaf(shape, 2, 1)
+    )
 
 
 @pytest.mark.spec("L15")
@@ -95,7 +97,7 @@ def test_many_axes_have_a_bounded_number_of_groups(seed: int):
     classes = group_search.classes(labels, shape)
     most = sum(int(own.max()) for own in classes if own is not None)
     assert 0 < most < grouping.MAX_GROUPS
-    check_body("grouped", labels, Leaf(shape, 1, 0))
+    assert_comes_back("grouped", labels, Leaf(shape, 1, 0))
 
 
 @pytest.mark.spec("L16")
@@ -334,7 +336,7 @@ def test_truncated_bodies_are_rejected(name: str, given: tuple[np.ndarray, Leaf]
     coding = codings.ALL[name]
     body = coding.encode(labels, leaf) if coding.applies(leaf) else b""
     if body:
-        laws.check_prefixes(
+        laws.assert_prefixes_rejected(
             lambda data, _: (len(data), codings.decode(name, data, leaf)), body, most=40
         )
 

@@ -14,7 +14,7 @@ from deepcomp_jax.streams import rans
 from tests.support import strategies
 
 
-def check_alike(segments: list[rans.Segment], lanes: int) -> None:
+def assert_alike(segments: list[rans.Segment], lanes: int) -> None:
     """Both loops write the same."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rans_coding, "WORTH_COMPILING", 0)
@@ -37,7 +37,7 @@ def drawn(frequencies: list[int], size: int, *, rare: bool = False) -> rans.Segm
 @pytest.mark.spec("E1", "E8")
 @given(strategies.segments(), st.integers(1, 60))
 def test_streams_are_the_same(segments: list[rans.Segment], lanes: int) -> None:
-    check_alike(segments, lanes)
+    assert_alike(segments, lanes)
 
 
 @pytest.mark.parametrize("lanes", [1, 159, 160, 161, 545, 1056, 1057, 1300, 2113])
@@ -45,13 +45,13 @@ def test_slices_of_every_width(lanes: int) -> None:
     """Of several slices each has its own lanes, the last one few of them."""
     frequencies = [1, 2047, 1024, 512, 512]
     segments = [drawn(frequencies, 5 * lanes + 3), drawn([4095, 1], 7 * lanes - 1)]
-    check_alike(segments, lanes)
+    assert_alike(segments, lanes)
 
 
 def test_more_steps_than_a_call_takes_and_words_than_a_buffer_holds() -> None:
     """The rarest of symbols give off a word of 12 bits of 16 at each step."""
     size = 3 * (4 * rans_coding._STEPS + 5) + 1
-    check_alike([drawn([1] * 4 + [4092], size, rare=True), drawn([1, 4095], size)], 3)
+    assert_alike([drawn([1] * 4 + [4092], size, rare=True), drawn([1, 4095], size)], 3)
 
 
 @pytest.mark.parametrize("frequency", [1, 2, 3, 5, 1365, 2048, 2049, 4094, 4095])
@@ -60,7 +60,7 @@ def test_divisions_are_exact_near_every_border(frequency: int) -> None:
     rng = np.random.default_rng(frequency)
     table = rans.models(np.array([[frequency, rans.TOTAL - frequency]]))
     symbols = (rng.random(200_000) < rng.random()).astype(np.uint8)
-    check_alike([rans.Segment(symbols, table, np.zeros_like(symbols))], 500)
+    assert_alike([rans.Segment(symbols, table, np.zeros_like(symbols))], 500)
 
 
 def test_symbols_of_many_models() -> None:
@@ -68,7 +68,7 @@ def test_symbols_of_many_models() -> None:
     rng = np.random.default_rng(0)
     symbols, chosen = rng.integers(0, (64, 63), (9000, 2)).T
     segment = rans.Segment(symbols.astype(np.uint8), table, chosen.astype(np.uint8))
-    check_alike([segment], 70)
+    assert_alike([segment], 70)
 
 
 def test_more_models_than_a_table_holds_are_left_to_the_host() -> None:
@@ -76,7 +76,7 @@ def test_more_models_than_a_table_holds_are_left_to_the_host() -> None:
     rng = np.random.default_rng(0)
     symbols = rng.integers(0, 1024, 3000).astype(np.uint16)
     chosen = rng.integers(0, 20, 3000).astype(np.uint8)
-    check_alike([rans.Segment(symbols, table, chosen)], 30)
+    assert_alike([rans.Segment(symbols, table, chosen)], 30)
 
 
 def test_all_streams_share_three_programs(

@@ -210,7 +210,7 @@ def _crowded() -> tuple[Log, dict[str, dict[str, np.ndarray]], list[TensorRow]]:
 def test_no_text_lies_on_another_or_sticks_out(
     name: str, monkeypatch: pytest.MonkeyPatch
 ):
-    legible.check(_drawn(FIGURES[name](*_crowded())), monkeypatch)
+    legible.assert_legible(_drawn(FIGURES[name](*_crowded())), monkeypatch)
 
 
 @pytest.mark.parametrize(

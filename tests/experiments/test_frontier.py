@@ -176,7 +176,7 @@ def test_no_text_lies_on_another_or_sticks_out(
         )
         for i in range(count)
     ]  # fmt: skip
-    legible.check(frontier_figure.draw(of, presets), monkeypatch)
+    legible.assert_legible(frontier_figure.draw(of, presets), monkeypatch)
 
 
 def test_results_of_one_network_only(tmp_path: Path, capsys: pytest.CaptureFixture):

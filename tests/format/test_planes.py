@@ -29,7 +29,7 @@ def width(dtype: np.dtype) -> int:
     return dtype.itemsize // (2 if dtype.kind == "c" else 1)
 
 
-def check(values: np.ndarray) -> bytes:
+def assert_comes_back(values: np.ndarray) -> bytes:
     """The law, for the library and for the decoder of the standard library."""
     body = planes.put(values)
     assert planes.put(values) == body
@@ -48,7 +48,7 @@ def check(values: np.ndarray) -> bytes:
 @pytest.mark.spec("V2", "V10", "V11")
 @given(strategies.plain_values())
 def test_values_come_back_with_every_bit(values: np.ndarray):
-    check(values)
+    assert_comes_back(values)
 
 
 @pytest.mark.spec("V2", "V10", "V11")
@@ -59,7 +59,7 @@ def test_every_dtype_in_several_blocks(dtype: np.dtype):
     raw = rng.integers(0, 2 if dtype.kind == "b" else 256, (40_000, dtype.itemsize))
     raw[20_000:] = 1
     values = raw.astype(np.uint8).view(dtype).ravel()
-    body = check(values)
+    body = assert_comes_back(values)
     assert len(body) < 0.9 * values.nbytes
 
 
@@ -69,7 +69,7 @@ def test_every_value_of_16_bits_and_the_ends_of_others(dtype: np.dtype):
     """All NaNs, infinities, subnormal numbers and zeros of a type, with both signs."""
     low = np.arange(1 << 16, dtype=np.uint64)
     raw = low << np.uint64(8 * dtype.itemsize - 16) | low % np.uint64(3)
-    check(raw.astype(f"u{dtype.itemsize}").view(dtype))
+    assert_comes_back(raw.astype(f"u{dtype.itemsize}").view(dtype))
 
 
 @pytest.mark.spec("V10")
@@ -117,7 +117,7 @@ def test_trained_weights_take_the_entropy_of_their_exponents(
 ):
     """2.55 bits for the exponents of a Gaussian, and a few hundredths."""
     weights = np.random.default_rng(0).normal(scale=0.02, size=200_000).astype(dtype)
-    assert 8 * len(check(weights)) / weights.size < bits
+    assert 8 * len(assert_comes_back(weights)) / weights.size < bits
 
 
 def test_weights_that_were_narrower_take_no_more():
@@ -125,10 +125,10 @@ def test_weights_that_were_narrower_take_no_more():
     weights = rng.normal(scale=0.02, size=50_000)
     for narrow in (ml_dtypes.bfloat16, np.float16):
         own = weights.astype(narrow)
-        size = len(check(own))
+        size = len(assert_comes_back(own))
         # Other bytes have the bits of the mantissa, and models a few hundredths each.
         for wide in (np.float32, np.float64):
-            assert len(check(own.astype(wide))) < 1.03 * size
+            assert len(assert_comes_back(own.astype(wide))) < 1.03 * size
 
 
 @pytest.mark.parametrize("dtype", container.DTYPES, ids=str)
@@ -137,14 +137,14 @@ def test_equal_values_take_two_bytes_a_plane_and_flags(dtype: np.dtype):
         values = np.full(40_000 * dtype.itemsize, raw, np.uint8).view(dtype)
         blocks = -(-values.nbytes // width(dtype) // plane_words.BLOCK)
         each = 2 + -(-blocks // 8)
-        assert len(check(values)) == each * width(dtype)
+        assert len(assert_comes_back(values)) == each * width(dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
 def test_small_integers_take_about_a_byte_and_a_sign(dtype: np.dtype):
     values = np.random.default_rng(0).integers(-128, 128, 30_000).astype(dtype)
-    assert 8 * len(check(values)) / values.size < 8.2
-    assert 8 * len(check(np.abs(values))) / values.size < 7.2
+    assert 8 * len(assert_comes_back(values)) / values.size < 8.2
+    assert 8 * len(assert_comes_back(np.abs(values))) / values.size < 7.2
 
 
 @pytest.mark.spec("V3")
@@ -153,7 +153,7 @@ def test_a_block_that_is_noise_is_stored():
     noise = np.random.default_rng(0).integers(0, 256, 4 * plane_words.BLOCK, np.uint8)
     values = noise.reshape(4, -1).copy()
     values[1::2] = 0
-    body = check(values.ravel())
+    body = assert_comes_back(values.ravel())
     assert body == bytes([1, 0, 0b0101_0000]) + values[::2].tobytes()
 
 
@@ -161,7 +161,7 @@ def test_a_block_that_is_noise_is_stored():
 def test_one_model_is_not_forced_on_all_blocks():
     """Five blocks of one byte each: the third part of 8 bits in one model of all."""
     values = np.repeat(np.arange(250, 255, dtype=np.uint8), plane_words.BLOCK)
-    body = check(values)
+    body = assert_comes_back(values)
     assert len(body) < 0.31 * values.size
 
 

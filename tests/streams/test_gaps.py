@@ -25,7 +25,9 @@ def by_hand(symbols: list[int], low: list[int], cap: int, low_bits: int) -> list
     return positions
 
 
-def check(positions: np.ndarray, *, bits: int, low_bits: int = 0) -> list[int]:
+def assert_comes_back(
+    positions: np.ndarray, *, bits: int, low_bits: int = 0
+) -> list[int]:
     """Positions come back, also by hand; returns the symbols."""
     symbols, low = gaps.encode(positions, bits=bits, low_bits=low_bits)
     assert (symbols.dtype, low.dtype) == (np.uint16, np.uint64)
@@ -66,7 +68,7 @@ def body(symbols: list[int], *, bits: int, low_bits: int = 0) -> bytes:
 )
 def test_gaps_of_three_bits(zeros: list[int], symbols: list[int]) -> None:
     positions = np.cumsum(np.array(zeros) + 1) - 1
-    assert check(positions, bits=3) == symbols
+    assert assert_comes_back(positions, bits=3) == symbols
 
 
 @pytest.mark.spec("G3", "G7")
@@ -84,14 +86,16 @@ def test_gaps_of_three_bits(zeros: list[int], symbols: list[int]) -> None:
 )
 def test_gaps_with_low_bits(zeros: list[int], symbols: list[int], low: list[int]):
     positions = np.cumsum(np.array(zeros) + 1) - 1
-    assert check(positions, bits=2, low_bits=2) == symbols
+    assert assert_comes_back(positions, bits=2, low_bits=2) == symbols
     assert gaps.encode(positions, bits=2, low_bits=2)[1].tolist() == low
 
 
 @pytest.mark.spec("G2", "G3", "G4", "G7")
 @given(strategies.kept_positions(), widths, st.integers(0, 32))
 def test_positions_come_back(positions: np.ndarray, bits: int, low_bits: int) -> None:
-    symbols = np.array(check(positions, bits=bits, low_bits=low_bits), np.uint16)
+    symbols = np.array(
+        assert_comes_back(positions, bits=bits, low_bits=low_bits), np.uint16
+    )
     # Nothing is coded after the last weight, and only fillers are no weights.
     assert symbols.size == positions.size + (symbols == 2**bits - 1).sum()
     assert not symbols.size or symbols[-1] < 2**bits - 1
@@ -107,7 +111,7 @@ def test_widths_out_of_range(bits: int) -> None:
 @pytest.mark.spec("G1")
 def test_the_widest_gap() -> None:
     positions = np.array([65534, 200_000])
-    assert check(positions, bits=16) == [65534, 65535, 65535, 3395]
+    assert assert_comes_back(positions, bits=16) == [65534, 65535, 65535, 3395]
 
 
 @pytest.mark.parametrize("positions", [[3, 3], [0, 5, 4], [-1, 2]])
@@ -133,7 +137,7 @@ def test_rejected_symbols(symbols: list[int], clause: str) -> None:
 
 def test_more_gaps_than_a_block_come_back() -> None:
     rng = np.random.default_rng(0)
-    check(np.cumsum(rng.geometric(0.03, 150_000)), bits=5, low_bits=2)
+    assert_comes_back(np.cumsum(rng.geometric(0.03, 150_000)), bits=5, low_bits=2)
 
 
 @pytest.mark.spec("L7")

@@ -105,9 +105,9 @@ def by_specification(data: bytes, count: int) -> tuple[int, list[int]] | str:
         return str(error)
 
 
-def check_stream(symbols: np.ndarray, lanes: int | None = None) -> bytes:
+def assert_comes_back(symbols: np.ndarray, lanes: int | None = None) -> bytes:
     """The codec law; the specification reads the same; and the parts add up."""
-    data = laws.check_codec(
+    data = laws.assert_codec(
         lambda value: huffman.encode(value, lanes=lanes),
         lambda data, pos: huffman.decode(data, pos, symbols.size),
         symbols,
@@ -123,7 +123,7 @@ def check_stream(symbols: np.ndarray, lanes: int | None = None) -> bytes:
 @pytest.mark.spec("H6", "H12", "H15")
 @given(strategies.streams())
 def test_streams_come_back(stream: tuple[np.ndarray, int | None]) -> None:
-    check_stream(*stream)
+    assert_comes_back(*stream)
 
 
 @pytest.mark.parametrize("lanes", [None, 1, 2, 100, 128, 129, 200, 312])
@@ -131,7 +131,7 @@ def test_streams_come_back(stream: tuple[np.ndarray, int | None]) -> None:
 @pytest.mark.spec("H12")
 def test_streams_of_many_lanes_come_back(lanes: int | None, size: int) -> None:
     symbols = np.random.default_rng(size).geometric(0.05, size).astype(np.uint16)
-    check_stream(symbols, lanes)
+    assert_comes_back(symbols, lanes)
 
 
 @pytest.mark.parametrize("lanes", [1, 127, 128, 20_000])
@@ -149,20 +149,20 @@ def test_streams_longer_than_a_block_or_a_tile_come_back(lanes: int) -> None:
     [([], 1), ([0], 2), ([0] * 1000, 2), ([65535], 4100), ([0, 1], 4)],
 )
 def test_the_shortest_streams(symbols: list[int], size: int) -> None:
-    assert len(check_stream(np.array(symbols, np.uint16))) == size
+    assert len(assert_comes_back(np.array(symbols, np.uint16))) == size
 
 
 @pytest.mark.spec("H6")
 @pytest.mark.parametrize("unused", [1, 2, 15, 16, 17, 32, 33, 1000])
 def test_runs_of_unused_symbols(unused: int) -> None:
-    data = check_stream(np.array([0, unused + 1, 0, unused + 2], np.uint16))
+    data = assert_comes_back(np.array([0, unused + 1, 0, unused + 2], np.uint16))
     # Two half bytes for each run of up to 16, and three for the symbols that are used.
     assert huffman.parts(data, 0, 4)[1].table % 8 == 4 * (2 * -(-unused // 16) + 3) % 8
 
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_the_greatest_alphabet(step: int) -> None:
-    check_stream(np.arange(0, 2**15 * step, step).astype(np.uint16), 128)
+    assert_comes_back(np.arange(0, 2**15 * step, step).astype(np.uint16), 128)
 
 
 @pytest.mark.spec("H18")
@@ -281,7 +281,7 @@ def test_faults(clause: str, count: int, data: str, offset: int) -> None:
 def test_truncated_streams_are_rejected(stream: tuple[np.ndarray, int | None]) -> None:
     symbols, lanes = stream
     data = huffman.encode(symbols, lanes=lanes)
-    laws.check_prefixes(
+    laws.assert_prefixes_rejected(
         lambda data, pos: huffman.decode(data, pos, symbols.size), data, most=50
     )
 
@@ -296,13 +296,17 @@ def test_damaged_streams_are_read_alike(
         code[data.draw(st.integers(0, len(code) - 1))] ^= data.draw(st.integers(1, 255))
     count = data.draw(st.just(symbols.size) | st.integers(0, 2 * symbols.size))
     damaged = bytes(code)
-    laws.check_damage(lambda data, pos: huffman.decode(data, pos, count), damaged)
+    laws.assert_error_or_other_data(
+        lambda data, pos: huffman.decode(data, pos, count), damaged
+    )
     assert outcome(damaged, count) == by_specification(damaged, count)
 
 
 @given(st.binary(max_size=60), st.integers(0, 300))
 def test_noise_is_read_alike(data: bytes, count: int) -> None:
-    laws.check_damage(lambda data, pos: huffman.decode(data, pos, count), data)
+    laws.assert_error_or_other_data(
+        lambda data, pos: huffman.decode(data, pos, count), data
+    )
     assert outcome(data, count) == by_specification(data, count)
 
 

@@ -54,22 +54,22 @@ def by_specification(data: bytes, segments: list[rans.Segment]) -> Outcome:
     return end, symbols
 
 
-def check_alike(data: bytes, segments: list[rans.Segment]) -> None:
+def assert_alike(data: bytes, segments: list[rans.Segment]) -> None:
     """Lanes one by one, side by side and by the specification: all are the same."""
     expected = by_specification(data, segments)
     assert outcome(data, segments, few=1) == expected
     assert outcome(data, segments, few=1 << 30) == expected
 
 
-def check_stream(segments: list[rans.Segment], lanes: int | None = None) -> bytes:
+def assert_comes_back(segments: list[rans.Segment], lanes: int | None = None) -> bytes:
     """The codec law; and a stream is the same however its lanes are decoded."""
     symbols = np.concatenate([np.zeros(0, np.uint16), *(s.symbols for s in segments)])
-    data = laws.check_codec(
+    data = laws.assert_codec(
         lambda _: rans.encode(segments, lanes=lanes),
         lambda data, pos: decode(data, pos, segments),
         symbols.astype(np.uint16),
     )
-    check_alike(data, segments)
+    assert_alike(data, segments)
     return data
 
 
@@ -95,7 +95,7 @@ def drawn(shares: list[int], size: int, seed: int = 0) -> rans.Segment:
 @pytest.mark.spec("E1", "E8")
 @given(strategies.segments(), st.none() | st.integers(1, 60))
 def test_streams_come_back(segments: list[rans.Segment], lanes: int | None) -> None:
-    check_stream(segments, lanes)
+    assert_comes_back(segments, lanes)
 
 
 @pytest.mark.spec("E1", "E9")
@@ -123,11 +123,11 @@ def test_models_keep_where_symbols_begin() -> None:
 @pytest.mark.parametrize("size", [0, 1, 99, 100, 5000])
 def test_few_and_many_lanes(lanes: int, size: int) -> None:
     """From 24 lanes on they are coded side by side."""
-    check_stream([drawn([1, 4000, 5, 90], size), drawn([4096], size)], lanes)
+    assert_comes_back([drawn([1, 4000, 5, 90], size), drawn([4096], size)], lanes)
 
 
 def test_streams_longer_than_a_block_come_back() -> None:
-    check_stream([drawn([1, 4000, 5, 90], 70_000)], lanes=1)
+    assert_comes_back([drawn([1, 4000, 5, 90], 70_000)], lanes=1)
 
 
 def test_side_by_side_and_one_by_one_write_the_same(
@@ -195,7 +195,7 @@ HALF = rans.models(np.array([[2048, 2048]]))
 )
 def test_faults(clause: str, data: str, offset: int) -> None:
     segment = rans.Segment(np.zeros(1, np.uint8), HALF, np.zeros(1, np.uint8))
-    check_alike(bytes.fromhex(data), [segment])
+    assert_alike(bytes.fromhex(data), [segment])
     for front in (b"", b"xyz"):
         with pytest.raises(FormatError) as caught:
             decode(front + bytes.fromhex(data), len(front), [segment])
@@ -209,7 +209,9 @@ def test_truncated_streams_are_rejected(
     segments: list[rans.Segment], lanes: int
 ) -> None:
     data = rans.encode(segments, lanes=lanes)
-    laws.check_prefixes(lambda data, pos: decode(data, pos, segments), data, most=50)
+    laws.assert_prefixes_rejected(
+        lambda data, pos: decode(data, pos, segments), data, most=50
+    )
 
 
 @pytest.mark.spec("E8")
@@ -220,11 +222,13 @@ def test_damaged_streams_are_read_alike(
     code = bytearray(rans.encode(segments, lanes=lanes))
     for _ in range(data.draw(st.integers(1, 3))):
         code[data.draw(st.integers(0, len(code) - 1))] ^= data.draw(st.integers(1, 255))
-    laws.check_damage(lambda data, pos: decode(data, pos, segments), bytes(code))
-    check_alike(bytes(code), segments)
+    laws.assert_error_or_other_data(
+        lambda data, pos: decode(data, pos, segments), bytes(code)
+    )
+    assert_alike(bytes(code), segments)
 
 
 @given(st.binary(max_size=60), strategies.segments())
 def test_noise_is_read_alike(data: bytes, segments: list[rans.Segment]) -> None:
-    laws.check_damage(lambda data, pos: decode(data, pos, segments), data)
-    check_alike(data, segments)
+    laws.assert_error_or_other_data(lambda data, pos: decode(data, pos, segments), data)
+    assert_alike(data, segments)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 Decode = Callable[[bytes, int], tuple[int, Any]]
 
 
-def check_codec(encode: Callable[[T], bytes], decode: Decode, value: T) -> bytes:
+def assert_codec(encode: Callable[[T], bytes], decode: Decode, value: T) -> bytes:
     """A codec gives back what it was given, and reads no byte more and none less.
 
     Returns the code.
@@ -31,7 +31,7 @@ def check_codec(encode: Callable[[T], bytes], decode: Decode, value: T) -> bytes
     return data
 
 
-def check_prefixes(decode: Decode, data: bytes, *, most: int = 200) -> None:
+def assert_prefixes_rejected(decode: Decode, data: bytes, *, most: int = 200) -> None:
     """Every strict prefix of a code is rejected; of a long one, `most` prefixes are."""
     for size in range(0, len(data), -(-len(data) // most)):
         with pytest.raises(FormatError) as caught:
@@ -39,7 +39,7 @@ def check_prefixes(decode: Decode, data: bytes, *, most: int = 200) -> None:
         assert 0 <= caught.value.offset <= size
 
 
-def check_damage(decode: Decode, data: bytes) -> None:
+def assert_error_or_other_data(decode: Decode, data: bytes) -> None:
     """Damaged data give an error of ours that says where, or are read as other data."""
     try:
         pos, _ = decode(data, 0)

@@ -7,7 +7,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 
-def check(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_legible(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws a figure and asserts that all of its texts can be read."""
     boxes: list[tuple[str, Bbox]] = []
     draw = Text.draw
