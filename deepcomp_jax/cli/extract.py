@@ -74,4 +74,5 @@ def _has_codebook(leaf: Any, floating: tuple[Any, ...]) -> bool:
     entry = getattr(leaf, "entry", None)
     if entry is None or leaf.dtype not in floating:
         return False
-    return entry.layout.codebook is not None
+    # What is scaled has many values, and its labels are not those of its values.
+    return entry.layout.codebook is not None and entry.layout.scales is None

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, Scales, SharedLeaf, Structure
 from deepcomp_jax.codings import common
 from deepcomp_jax.codings.common import Take
-from deepcomp_jax.format import file_header, leaf_body
+from deepcomp_jax.format import file_header, leaf_body, scales
 from deepcomp_jax.format.file_header import Entry, Header, Section
 from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
+from deepcomp_jax.format.scales import Exponents
 from deepcomp_jax.format.source import Source
 from deepcomp_jax.streams import bits, rans
 
@@ -162,7 +163,10 @@ def read_body(source: Source, entry: Entry, part: int) -> bytes:
     Raises:
         FormatError: C33.
     """
-    section = entry.sections[part]
+    return _read_section(source, entry.sections[part])
+
+
+def _read_section(source: Source, section: Section) -> bytes:
     raw = source.read(section.offset, section.size + section.checksum_bytes)
     body, found = raw[: section.size], raw[section.size :]
     expected = file_header.checksum(body) if section.checksum_bytes else b""
@@ -188,6 +192,34 @@ def _naming(entry: Entry, offset: int) -> Iterator[None]:
             offset=offset + error.offset,
             clause=error.clause,
         ) from None
+
+
+def read_exponents(
+    source: Source, header: Header, entry: Entry, take: Take = rans.take
+) -> Exponents | None:
+    """Reads the exponents of the rows and columns of a leaf, if it has scales.
+
+    Args:
+        source: The file.
+        header: Of the file.
+        entry: The leaf, which is stored itself.
+        take: What decodes rANS streams.
+
+    Raises:
+        FormatError: One of their bodies is damaged, or C63.
+    """
+    layout, view = entry.layout, entry.layout.view
+    if view is None or layout.codebook is None:
+        return None
+    found: list[np.ndarray] = []
+    for section, count in zip(entry.exponents, view.counts, strict=True):
+        with _naming(entry, section.offset):
+            found.append(scales.get(_read_section(source, section), count, take))
+    exponents = Exponents(view, *found)
+    if problem := scales.problem(exponents, header.codebooks[layout.codebook]):
+        with _naming(entry, entry.exponents[0].offset):
+            raise FormatError(problem.message, offset=0, clause=problem.clause)
+    return exponents
 
 
 def read_values(
@@ -216,8 +248,10 @@ def read_values(
     """
     entry = original(entry, header)
     layout, parts = entry.layout, entry.layout.parts
+    exponents = read_exponents(source, header, entry, take)
     if rows is None and parts.number == 1:
-        return _part_values(source, header, entry, 0, take).reshape(layout.shape)
+        only = _part_values(source, header, entry, 0, take, exponents)
+        return only.reshape(layout.shape)
     shape, span = layout.shape, slice(0, layout.size)
     if rows is not None:
         each = layout.size // max(shape[0], 1)
@@ -228,14 +262,19 @@ def read_values(
         own = parts.span(part)
         first, end = max(own.start, span.start), min(own.stop, span.stop)
         if first < end:
-            decoded = _part_values(source, header, entry, part, take)
+            decoded = _part_values(source, header, entry, part, take, exponents)
             target = values[first - span.start : end - span.start]
             target[:] = decoded[first - own.start : end - own.start]
     return values.reshape(shape)
 
 
 def _part_values(
-    source: Source, header: Header, entry: Entry, part: int, take: Take
+    source: Source,
+    header: Header,
+    entry: Entry,
+    part: int,
+    take: Take,
+    exponents: Exponents | None,
 ) -> np.ndarray:
     layout = entry.layout
     with located(entry, part):
@@ -244,8 +283,11 @@ def _part_values(
             return leaf_body.get_dense(layout, part, body, take)
         codebook = header.codebooks[layout.codebook]
         lookup = leaf_body.lookup_of(codebook)
-        values = leaf_body.get_labels(layout, part, body, codebook, take, lookup)
-        return values.view(codebook.dtype)
+        words = leaf_body.get_labels(layout, part, body, codebook, take, lookup)
+    values = words.view(codebook.dtype)
+    if exponents is not None:
+        scales.multiply(values, layout.parts.span(part).start, exponents)
+    return values
 
 
 def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | SharedLeaf:
@@ -258,6 +300,7 @@ def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | Share
     if layout.codebook is None:
         return DenseLeaf(read_values(source, header, entry))
     codebook = header.codebooks[layout.codebook]
+    exponents = read_exponents(source, header, entry)
     known = leaf_body.described(layout.shape, codebook)
     labels = np.zeros(layout.size, known.dtype)
     widths: set[int | None] = set()
@@ -269,7 +312,13 @@ def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | Share
         labels[layout.parts.span(part)] = own
     gap_bits = widths.pop() if len(widths) == 1 else None  # of all parts, if they agree
     shaped, coding = labels.reshape(layout.shape), CODINGS[layout.coding]
-    return SharedLeaf(shaped, layout.codebook, coding, gap_bits)
+    leaf = SharedLeaf(shaped, layout.codebook, coding, gap_bits)
+    if exponents is None or layout.scales is None:
+        return leaf
+    (batches, *sizes), *flat = exponents
+    pairs = zip(flat, sizes, strict=True)
+    first, last = (own.reshape(batches, size) for own, size in pairs)
+    return leaf._replace(scales=Scales(*layout.scales, first, last))
 
 
 # ---- networks -----------------------------------------------------------------------
@@ -294,7 +343,11 @@ def _again(leaf: DenseLeaf | SharedLeaf) -> DenseLeaf | SharedLeaf:
     """The same leaf in memory of its own."""
     if isinstance(leaf, DenseLeaf):
         return DenseLeaf(leaf.values.copy())
-    return leaf._replace(labels=leaf.labels.copy())
+    again = leaf._replace(labels=leaf.labels.copy())
+    if leaf.scales is None:
+        return again
+    *split, first, last = leaf.scales
+    return again._replace(scales=Scales(*split, first.copy(), last.copy()))
 
 
 def read_tree(
