@@ -9,7 +9,7 @@ import numbers
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -222,6 +222,31 @@ def read_exponents(
     return exponents
 
 
+class Unscaled(NamedTuple):
+    """What is decoded of a leaf: its values, but for the scales of rows and columns.
+
+    Attributes:
+        entries: Its values if it has no scales, else what these are to multiply; in
+            memory that JAX can take over without a copy.
+        exponents: Those of its scales, if it has any.
+        start: Which value of the leaf, flat, the first of the entries is.
+    """
+
+    entries: np.ndarray
+    exponents: Exponents | None
+    start: int
+
+    def scaled(self) -> np.ndarray:
+        """The values, in the memory of the entries."""
+        if self.exponents is not None:
+            scales.multiply(self.entries.reshape(-1), self.start, self.exponents)
+        return self.entries
+
+    def copy(self) -> "Unscaled":
+        """The same in memory of its own, but for the exponents."""
+        return self._replace(entries=self.entries.copy())
+
+
 def read_values(
     source: Source,
     header: Header,
@@ -233,6 +258,28 @@ def read_values(
     """Reads the values of a leaf, or those at some of the indices of its first axis.
 
     Args:
+        source, header, entry, rows, take: As for `read_unscaled`.
+
+    Returns:
+        The values, in memory that JAX can take over without a copy.
+
+    Raises:
+        FormatError: A body is damaged.
+    """
+    return read_unscaled(source, header, entry, rows, take=take).scaled()
+
+
+def read_unscaled(
+    source: Source,
+    header: Header,
+    entry: Entry,
+    rows: slice | None = None,
+    *,
+    take: Take = rans.take,
+) -> Unscaled:
+    """Reads a leaf, or what is at some of the indices of its first axis.
+
+    Args:
         source: The file.
         header: Of the file.
         entry: The leaf.
@@ -240,18 +287,15 @@ def read_values(
             bounds. Parts that hold none of them are neither read nor decoded.
         take: What decodes rANS streams.
 
-    Returns:
-        The values, in memory that JAX can take over without a copy.
-
     Raises:
-        FormatError: The body of a part is damaged.
+        FormatError: A body is damaged.
     """
     entry = original(entry, header)
     layout, parts = entry.layout, entry.layout.parts
     exponents = read_exponents(source, header, entry, take)
     if rows is None and parts.number == 1:
-        only = _part_values(source, header, entry, 0, take, exponents)
-        return only.reshape(layout.shape)
+        only = _part_values(source, header, entry, 0, take)
+        return Unscaled(only.reshape(layout.shape), exponents, 0)
     shape, span = layout.shape, slice(0, layout.size)
     if rows is not None:
         each = layout.size // max(shape[0], 1)
@@ -262,20 +306,16 @@ def read_values(
         own = parts.span(part)
         first, end = max(own.start, span.start), min(own.stop, span.stop)
         if first < end:
-            decoded = _part_values(source, header, entry, part, take, exponents)
+            decoded = _part_values(source, header, entry, part, take)
             target = values[first - span.start : end - span.start]
             target[:] = decoded[first - own.start : end - own.start]
-    return values.reshape(shape)
+    return Unscaled(values.reshape(shape), exponents, span.start)
 
 
 def _part_values(
-    source: Source,
-    header: Header,
-    entry: Entry,
-    part: int,
-    take: Take,
-    exponents: Exponents | None,
+    source: Source, header: Header, entry: Entry, part: int, take: Take
 ) -> np.ndarray:
+    """The values of a part, flat; of a leaf with scales, its entries."""
     layout = entry.layout
     with located(entry, part):
         body = read_body(source, entry, part)
@@ -283,11 +323,8 @@ def _part_values(
             return leaf_body.get_dense(layout, part, body, take)
         codebook = header.codebooks[layout.codebook]
         lookup = leaf_body.lookup_of(codebook)
-        words = leaf_body.get_labels(layout, part, body, codebook, take, lookup)
-    values = words.view(codebook.dtype)
-    if exponents is not None:
-        scales.multiply(values, layout.parts.span(part).start, exponents)
-    return values
+        values = leaf_body.get_labels(layout, part, body, codebook, take, lookup)
+        return values.view(codebook.dtype)
 
 
 def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | SharedLeaf:
@@ -346,8 +383,8 @@ def _again(leaf: DenseLeaf | SharedLeaf) -> DenseLeaf | SharedLeaf:
     again = leaf._replace(labels=leaf.labels.copy())
     if leaf.scales is None:
         return again
-    *split, first, last = leaf.scales
-    return again._replace(scales=Scales(*split, first.copy(), last.copy()))
+    first, last = leaf.scales.first.copy(), leaf.scales.last.copy()
+    return again._replace(scales=leaf.scales._replace(first=first, last=last))
 
 
 def read_tree(
@@ -372,13 +409,14 @@ def read_tree(
         FormatError: As for `container.loads`.
     """
     check(source, header, max_bytes)
-    arrays = dict(read_each(source, header, header.leaves, take=take))
+    found = read_each(source, header, header.leaves, take=take)
+    arrays = {name: leaf.scaled() for name, leaf in found}
     return fill(header.structure, [arrays[entry.name] for entry in header.leaves])
 
 
 def read_each(
     source: Source, header: Header, leaves: Sequence[Entry], *, take: Take = rans.take
-) -> Iterator[tuple[str, np.ndarray]]:
+) -> Iterator[tuple[str, Unscaled]]:
     """Reads leaves one after the other, with their names; each body only once (C57).
 
     Args:
@@ -396,15 +434,15 @@ def read_each(
         for entry in leaves
     ]
     left = Counter(stored)
-    held: dict[int, np.ndarray] = {}
+    held: dict[int, Unscaled] = {}
     for number, entry in zip(stored, leaves, strict=True):
-        values = held.pop(number, None)
-        if values is None:
-            values = read_values(source, header, entry, take=take)
+        found = held.pop(number, None)
+        if found is None:
+            found = read_unscaled(source, header, entry, take=take)
         left[number] -= 1
         if left[number]:
-            held[number] = values.copy()
-        yield entry.name, values
+            held[number] = found.copy()
+        yield entry.name, found
 
 
 _MISSING = object()

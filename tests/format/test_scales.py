@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import deepcomp_jax as dc
 from deepcomp_jax import FormatError, account, codings
 from deepcomp_jax._types import Compressed, Scales, SharedLeaf
+from deepcomp_jax.device import leaves
 from deepcomp_jax.format import container, reader, scales, source
 from tests.support import laws, readers, small_parts, strategies
 from tests.support.readers import DECODER
@@ -147,6 +148,41 @@ def test_products_that_are_subnormal_in_float16():
     wide = SCALE[first + 128][:, None] * SCALE[60:65][None, ::-1]
     on_device = jax.jit(lambda x: x.astype(jnp.float16))(wide)
     laws.assert_identical(on_device, wide.astype(np.float16))
+
+
+@pytest.mark.spec("C64")
+@settings(max_examples=60)
+@given(scaled())
+def test_a_device_finds_the_same_products(given: tuple[SharedLeaf, np.ndarray]):
+    own, book = given
+    held = source.of_bytes(container.dumps(network(own, book=book)))
+    header = reader.read_header(held)
+    found = reader.read_unscaled(held, header, header.leaves[0])
+    assert found.exponents is not None
+    entries = jax.device_put(found.entries, may_alias=False)
+    laws.assert_identical(
+        leaves.multiplied(entries, found.exponents), expected(own, book)
+    )
+
+
+def test_another_device_than_the_host_multiplies(monkeypatch: pytest.MonkeyPatch):
+    """As if the CPU were none: what was decoded goes there without its scales."""
+    labels = np.arange(6000).reshape(2, 3000) % 5
+    own = leaf(labels, [[1, 2]], np.arange(3000)[None] % 100)
+    data = container.dumps(network(own, SharedLeaf(labels, 0), own))
+    given: list[int] = []
+
+    def counted(entries: jax.Array, *args: Any) -> jax.Array:
+        given.append(entries.size)
+        return multiplied(entries.copy(), *args)
+
+    multiplied = leaves.multiplied
+    monkeypatch.setattr(leaves, "multiplied", counted)
+    for is_cpu in (True, False):
+        monkeypatch.setattr(leaves, "_is_cpu", lambda _, cpu=is_cpu: cpu)
+        found = dc.loads(data, device=jax.devices()[0])
+        laws.assert_identical(found, container.read_values(data))
+        assert len(given) == (0 if is_cpu else 2)
 
 
 # ---- what is written ----------------------------------------------------------------
