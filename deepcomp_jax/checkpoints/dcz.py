@@ -34,9 +34,11 @@ class StoredLeaf(Leaf):
         memory = functools.partial(file_header.memory, layout)
         super().__init__(layout.shape, layout.dtype, read_rows, memory)
         self.entry, self.coding = entry, layout.coding_name
+        exponents = sum(section.size for section in entry.exponents)
         self.part_bytes = {
-            "body": entry.size,
+            "body": entry.size - exponents,
             "codebook": codebook_bytes,
+            "scales": exponents,
             "header": entry.header_bytes,
             "checksum": entry.checksum_bytes,
         }

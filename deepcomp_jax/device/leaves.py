@@ -37,8 +37,8 @@ def _put(values: np.ndarray, place: Any) -> jax.Array:
 
 
 def _is_cpu(place: Any) -> bool:
-    device = place or jax.config.jax_default_device or jax.devices()[0]
-    return getattr(device, "platform", device) == "cpu"
+    (device,) = jax.device_put(np.uint8(0), place).devices()
+    return device.platform == "cpu"
 
 
 def multiplied(entries: jax.Array, exponents: Exponents) -> jax.Array:
