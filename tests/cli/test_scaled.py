@@ -66,6 +66,17 @@ def test_decompress_and_extract(
         assert dcz("extract", file, "a|b", "-o", tmp_path / name).status == 0
         some = {"a": values["a"], "b": values["b"]}
         laws.assert_identical(read(tmp_path / name), some)
+    with dc.open(file) as opened, dc.open(tmp_path / "some.dcz") as some:
+        for name in "ab":
+            assert some[name].coding == opened[name].coding
+            assert some[name].entry.size == opened[name].entry.size
+            assert some[name].entry.layout == opened[name].entry.layout
+    assert dcz("extract", file, "c", "-o", tmp_path / "copy.dcz").status == 0
+    laws.assert_identical(read(tmp_path / "copy.dcz"), {"c": values["c"]})
+    with dc.open(tmp_path / "copy.dcz") as copy:
+        assert copy["c"].entry.layout.scales == (0, 1)
+    said = dcz("extract", file, "c", "-o", tmp_path / "n.dcz", "--max-bytes", 20_000)
+    assert said.status == 1 and "while it is read, above max_bytes=20000" in said.err
     assert dcz("diff", file, tmp_path / "m.npz").status == 0
     assert dcz("bench", file).status == 0
 
