@@ -26,23 +26,49 @@ class DenseLeaf(NamedTuple):
     values: np.ndarray
 
 
+class Scales(NamedTuple):
+    """What the entries of a leaf with labels are multiplied by, by row and by column.
+
+    The leaf is seen as matrices [B, a, b]: B is the product of its first `batch`
+    dimensions, a that of the next ones up to `split`, and b that of all others. An
+    exponent e stands for the scale 2**(e / 8). A value is its entry in float32, times
+    the scale of its row, times that of its column, each product rounded to float32, and
+    then rounded to the dtype of the codebook, which must be float16, bfloat16 or
+    float32 (`specs/container.md`, C64).
+
+    Attributes:
+        batch: How many axes count matrices, 0 to `split`.
+        split: How many axes come before those of the columns, up to all.
+        first: Exponents of the rows, int8[B, a].
+        last: Exponents of the columns, int8[B, b].
+    """
+
+    batch: int
+    split: int
+    first: np.ndarray
+    last: np.ndarray
+
+
 class SharedLeaf(NamedTuple):
     """A leaf whose values are pruned or shared.
 
     Attributes:
         labels: Unsigned integers in the shape of the leaf: 0 is a pruned weight,
-            exactly zero, and j stands for `codebook[j - 1]`.
+            exactly zero, and j stands for `codebook[j - 1]`, times its scales if there
+            are any.
         codebook: Index in `Compressed.codebooks`. Several leaves may share one.
         coding: How labels are coded, as in `Rule`; None takes the one that
             makes the smallest file.
         gap_bits: Width of a gap symbol of the paper's relative coding; None leaves it
             to the coding.
+        scales: Of its rows and columns; None multiplies by nothing.
     """
 
     labels: np.ndarray
     codebook: int
     coding: str | None = None
     gap_bits: int | None = None
+    scales: Scales | None = None
 
 
 class Compressed(NamedTuple):

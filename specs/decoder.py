@@ -65,30 +65,36 @@ def decode(data, max_bytes=2**32):
         pos, leaf = layout(header, pos, name, books, leaves)
         leaves.append(leaf)
     parts = [part for leaf in leaves for part in leaf.parts]
-    pos, end = place(header, pos, parts)
+    bodies = [body for leaf in leaves for body in [*leaf.exponents, *leaf.parts]]
+    pos, end = place(header, pos, bodies)
     pos, said = metadata(header, pos) if pos < stop else (pos, {})
     need(pos == stop, "C6")
     need(end == len(data), "C32")
     need(all(leaf.coding != 8 for leaf in leaves), "C60")
-    scratch = 8 * max((part.size for part in parts), default=0)
-    need(sum(leaf.size * leaf.width for leaf in leaves) + scratch <= max_bytes, "C31")
+    scratch = 8 * max((body.size for body in bodies), default=0)
+    taken = sum(leaf.size * leaf.width + leaf.scales for leaf in leaves)
+    need(taken + scratch <= max_bytes, "C31")
     need(sum(class_indices(part, data) for part in parts) <= 2**22, "C46")
     for leaf in leaves:
-        found = [values(body_of(part, data), part) for part in leaf.parts]
-        leaf.raw = leaf.original.raw if leaf.original else b"".join(found)
+        known = [exponents(body_of(own, data), own.size) for own in leaf.exponents]
+        if known:
+            check_scales(known, leaf)
+        raw = b"".join(values(body_of(part, data), part) for part in leaf.parts)
+        raw = scaled(raw, known, leaf) if known else raw
+        leaf.raw = leaf.original.raw if leaf.original else raw
     found = [(leaf.name, leaf.dtype, leaf.shape, leaf.raw) for leaf in leaves]
     return structure, found, said
 
 
-def place(header, pos, parts):
+def place(header, pos, bodies):
     """Where each body begins: in the header if it is small, else behind it."""
     end = len(header) + 4
-    for part in parts:
-        if part.bytes < SMALL:
-            part.start = pos
-            pos, _ = take(header, pos, part.bytes)
+    for body in bodies:
+        if body.bytes < SMALL:
+            body.start = pos
+            pos, _ = take(header, pos, body.bytes)
         else:
-            part.start, end = end, end + part.bytes + 4
+            body.start, end = end, end + body.bytes + 4
     return pos, end
 
 
@@ -235,7 +241,8 @@ def layout(data, pos, name, books, before):
         number = code + 16 * more
         need(number < len(before) and before[number].parts, "C55")
         leaf = SimpleNamespace(**vars(before[number]))
-        leaf.name, leaf.original, leaf.parts = name, before[number], []
+        leaf.name, leaf.original = name, before[number]
+        leaf.parts, leaf.exponents = [], []
         return pos, leaf
     if code == 15:
         pos, (more,) = take(data, pos, 1)
@@ -250,7 +257,12 @@ def layout(data, pos, name, books, before):
     dtype, width, _ = DTYPES[code]
     need(math.prod(d or 1 for d in shape) * width < 2**63, "C27")
     need(coding <= 8, "C28")
-    labeled, book = 2 <= coding <= 5, None
+    labeled, book, split = 2 <= coding <= 5, None, None
+    if labeled and 9 <= code <= 11 and new >= 4:
+        new -= 4
+        pos, number = varint(data, pos)
+        split = divmod(number, 32)
+        need(split[0] <= split[1] <= ndim, "C61")
     if new and width == 1:
         need(labeled and new == 1, "C21")
         pos, book = codebook_of_words(data, pos, code)
@@ -269,13 +281,26 @@ def layout(data, pos, name, books, before):
     need(sum(len(book.entries) for book in books) <= 2**20, "C45")
     leaf = SimpleNamespace(name=name, dtype=dtype, width=width, coding=coding)
     leaf.shape, leaf.size, leaf.original = tuple(shape), math.prod(shape), None
-    leaf.parts = []
+    leaf.parts, leaf.exponents, leaf.scales, leaf.codebook = [], [], 0, book
+    if split:
+        batches, rows, columns = leaf.view = viewed(leaf.shape, *split)
+        leaf.scales = batches * (rows + columns)
+        for count in (batches * rows, batches * columns):
+            pos, size = varint(data, pos)
+            leaf.exponents.append(SimpleNamespace(size=count, bytes=size))
     for own in shapes_of_parts(leaf.shape) if coding != 8 else ():
         pos, size = varint(data, pos)
         part = SimpleNamespace(shape=own, size=math.prod(own), bytes=size)
         part.coding, part.dtype, part.width, part.codebook = coding, dtype, width, book
         leaf.parts.append(part)
     return pos, leaf
+
+
+def viewed(shape, batch, split):
+    """The matrices, rows and columns that a leaf with scales is seen as (C61)."""
+    return [
+        math.prod(own) for own in (shape[:batch], shape[batch:split], shape[split:])
+    ]
 
 
 def shapes_of_parts(shape):
@@ -367,6 +392,66 @@ def grid_in_runs(data, pos, count):
         places += range(place, place + more + 1)
         place += more + 1
     return pos, [place if place < 0 else place + 1 for place in places]
+
+
+# ---- scales -------------------------------------------------------------------------
+
+EIGHTHS = 0x3F800000, 0x3F8B95C2, 0x3F9837F0, 0x3FA5FED7
+EIGHTHS += 0x3FB504F3, 0x3FC5672A, 0x3FD744FD, 0x3FEAC0C7
+
+
+def scale(exponent):
+    """C64: 2**(exponent / 8), but for what a float32 rounds."""
+    (eighth,) = struct.unpack("<f", struct.pack("<I", EIGHTHS[exponent % 8]))
+    return math.ldexp(eighth, exponent // 8)
+
+
+def product(entry, scale):
+    """A product of two numbers of float32, which is exact in float64, rounded."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", entry * scale))[0]
+    except OverflowError:
+        return math.inf
+
+
+def exponents(body, count):
+    """Those of the rows or of the columns of a leaf."""
+    need(len(body) <= count, "C62")
+    if len(body) < count:
+        body = planes(body, count, "int8", 1)
+    return list(struct.unpack(f"{count}b", body))
+
+
+def check_scales(known, leaf):
+    """C63, for all products that the least and the greatest exponents allow."""
+    sizes = [abs(entry) for entry in leaf.codebook.entries]
+    if not (sizes and all(known)):
+        return
+    for end in (min, max):
+        found = [end(sizes)]
+        for own in known:
+            found.append(product(found[-1], scale(end(own))))
+        need(all(2**-125 <= size < math.inf for size in found), "C63")
+        try:
+            (last,) = numbers(
+                rounded(found[-1], leaf.codebook.code), leaf.codebook.code
+            )
+        except OverflowError:
+            raise Broken("C63") from None
+        need(0 < last < math.inf, "C63")
+
+
+def scaled(raw, known, leaf):
+    """The bytes of entries that are multiplied by the scales of rows and columns."""
+    _, rows, columns = leaf.view
+    first, last = known
+    found = []
+    for i, entry in enumerate(numbers(raw, leaf.codebook.code)):
+        row, column = divmod(i, columns)
+        once = product(entry, scale(first[row]))
+        twice = product(once, scale(last[row // rows * columns + column]))
+        found.append(rounded(twice, leaf.codebook.code))
+    return b"".join(found)
 
 
 # ---- bodies -------------------------------------------------------------------------

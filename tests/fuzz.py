@@ -191,7 +191,7 @@ def repair(data: bytes) -> bytes:
 def _sections(data: bytes) -> list[file_header.Section]:
     """Where the bodies are, whether or not the file is as long as its header says."""
     leaves = file_header.get(data).leaves
-    return [section for entry in leaves for section in entry.sections]
+    return [section for entry in leaves for section in entry.bodies]
 
 
 def mutate(source: random.Random, data: bytes, corpus: Sequence[bytes]) -> bytes:

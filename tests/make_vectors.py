@@ -6,6 +6,7 @@ all invalid ones, whose names begin with the clause that they break.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import shutil
@@ -16,7 +17,7 @@ import ml_dtypes
 import numpy as np
 
 from deepcomp_jax import codings
-from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, Scales, SharedLeaf, Structure
 from deepcomp_jax.codings import relative
 from deepcomp_jax.format import container, file_header, leaf_body, tree_header
 from deepcomp_jax.streams.bits import pack, put_varint
@@ -75,6 +76,9 @@ def valid() -> Iterator[tuple[str, bytes]]:
     yield from _metadata()
     yield from _in_parts()
     yield from _by_hand()
+    for name, network in _scales():
+        yield name, container.dumps(network)
+    yield from _scales_by_hand()
 
 
 def apart(network: Compressed) -> bytes:
@@ -347,6 +351,47 @@ def _in_parts() -> Iterator[tuple[str, bytes]]:
         yield f"parts-{'-'.join(map(str, shape))}", data
 
 
+def _scales() -> Iterator[tuple[str, Compressed]]:
+    """Leaves with scales: every dtype, coding and way to divide axes, and copies."""
+    rng = np.random.default_rng(0)
+
+    def leaf(shape: tuple[int, ...], batch: int, split: int, most: int, coding: str):
+        sizes = shape[:batch], shape[batch:split], shape[split:]
+        batches, rows, columns = map(math.prod, sizes)
+        exponents = (
+            rng.integers(-most, most + 1, (batches, n), np.int8)
+            for n in (rows, columns)
+        )
+        labels = rng.integers(0, 4, shape, np.uint8)
+        return SharedLeaf(labels, 0, coding, scales=Scales(batch, split, *exponents))
+
+    shapes = (), (1,), (7,), (4, 6), (3, 4, 5), (0, 3), (3, 0)
+    for dtype in container.DTYPES[9:12]:
+        most = 40 if dtype == np.float16 else 127
+        entries = np.array([-0.75, 0.5, 3]).astype(dtype)
+        leaves = [
+            leaf(shape, batch, split, most, coding)
+            for (number, shape), split in itertools.product(enumerate(shapes), range(4))
+            if split <= len(shape)
+            for batch in range(split + 1)
+            for coding in [[*codings.ALL][(number + split + batch) % 4]]
+        ]
+        yield f"scales-{dtype.name}", several(*leaves, books=(entries,))
+    # Bodies of exponents in the header and behind it, of few bits each and of many.
+    sizes = (1023, 1), (1024, 1), (1, 5000)
+    leaves = [leaf(shape, 0, 1, most, "packed") for shape in sizes for most in (3, 120)]
+    yield "scales-small-and-large", several(*leaves, books=(book(3),))
+    alike = [leaf((3, 4), 0, 1, 0, "packed"), leaf((3, 4), 1, 1, 0, "packed")]
+    alike = [one._replace(labels=alike[0].labels) for one in alike]
+    plain = alike[0]._replace(scales=None)
+    copied = several(*alike, plain, *alike[::-1], plain, books=(book(3),))
+    yield "scales-copies", copied
+    small = np.float16([6.2e-5, 1])  # products that are subnormal in a float16
+    tiny = leaf((6, 50), 0, 1, 30, "packed")
+    labels = np.minimum(tiny.labels, 2)
+    yield "scales-subnormal", several(tiny._replace(labels=labels), books=(small,))
+
+
 def book(k: int, dtype: type = np.float32) -> np.ndarray:
     """A codebook of k entries around zero, which is left out."""
     entries = np.arange(k) - k // 2
@@ -462,6 +507,17 @@ def _copies_by_hand() -> Iterator[tuple[str, bytes]]:
     leaves = number + second + parts.copy_of(1) + parts.copy_of(0) + b"\7\7"
     data = parts.header(tree=tree, leaves=leaves)
     yield "copies-not-of-all-that-are-equal", data
+
+
+def _scales_by_hand() -> Iterator[tuple[str, bytes]]:
+    yield (
+        "scales-of-30-axes",
+        parts.scaled(b"\1", b"\7", shape=(1,) * 30, split=(9, 30)),
+    )
+    fives = b"\1\5"  # in three bytes they would be as short as by planes
+    yield "scales-by-planes", parts.scaled(fives, fives, shape=(3, 3))
+    zeros = b"\1\0" + 8 * b"\xff"  # of 64 blocks, each of which is coded
+    yield "scales-of-no-values", parts.scaled(b"", zeros, shape=(0, 2**20))
 
 
 def main() -> None:

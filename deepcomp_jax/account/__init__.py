@@ -71,11 +71,12 @@ class Account(NamedTuple):
     def bound(self) -> float:
         """The bits that a perfect coder would need with the models of the file.
 
-        These are the ideal bits of gaps and indices, plus models, codebooks and values.
+        These are the ideal bits of gaps and indices, plus models, codebooks, scales and
+        values.
         """
         total = self.total
         ideal = math.fsum(tensor.ideal for tensor in self.tensors)
-        models = total.tables + total.classes + total.codebook
+        models = total.tables + total.classes + total.codebook + total.scales
         return ideal + models + total.values
 
 
@@ -93,8 +94,8 @@ class Row(NamedTuple):
         weight_bits_coded: Mean bits of its code word after it.
         gap_bits: Bits of a gap before Huffman coding; None if gaps have no fixed width.
         gap_bits_coded: Mean bits of its code word after it.
-        rate: Bits of the tensor and its codebook before Huffman coding, over 32 bits
-            for each value; None if gaps have no fixed width.
+        rate: Bits of the tensor, its codebook and its scales before Huffman coding,
+            over 32 bits for each value; None if gaps have no fixed width.
         rate_coded: All bits that the tensor takes, over 32 bits for each value.
     """
 
@@ -171,7 +172,7 @@ def _front(header: Header) -> Parts:
     What it says of tensors that other files of the set hold counts as such.
     """
     described = sum(entry.header_bytes for entry in header.held)
-    sections = [section for entry in header.held for section in entry.sections]
+    sections = [section for entry in header.held for section in entry.bodies]
     small = sum(section.size for section in sections if not section.checksum_bytes)
     names = header.size - file_header.CHECKSUM_BYTES - described - small
     names -= sum(header.codebook_bytes)
@@ -197,7 +198,8 @@ def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
     weight_bits = sum(tensor.stored * _fixed_bits(tensor) for tensor in tensors)
     fixed = all(tensor.gap_bits or not tensor.gaps for tensor in tensors)
     gap_bits = sum(tensor.gaps * tensor.gap_bits for tensor in tensors)
-    codebook = sum(tensor.parts.codebook for tensor in tensors)
+    fixed_bits = weight_bits + gap_bits
+    fixed_bits += sum(t.parts.codebook + t.parts.scales for t in tensors)
     weight_bits_coded = sum(t.parts.indices + t.parts.values for t in tensors)
     return Row(
         name,
@@ -207,7 +209,7 @@ def _row(name: str, tensors: tuple[Tensor, ...], bits: int) -> Row:
         divide(weight_bits_coded, stored),
         divide(gap_bits, gaps) if fixed else None,
         divide(sum(tensor.parts.positions for tensor in tensors), gaps),
-        divide(weight_bits + gap_bits + codebook, DENSE_BITS * size) if fixed else None,
+        divide(fixed_bits, DENSE_BITS * size) if fixed else None,
         divide(bits, DENSE_BITS * size),
     )
 

@@ -48,8 +48,9 @@ def read(file: sets.Opened, entry: Entry, books: Codebooks, *, compare: bool) ->
         compare: Whether to look for the next best coding.
 
     Raises:
-        FormatError: The body of a part is damaged.
+        FormatError: The body of a part is damaged, or that of exponents.
     """
+    reader.read_exponents(*file, entry)
     measured, flat = _read(file, entry)
     number = entry.layout.codebook
     if number is None:
@@ -62,6 +63,9 @@ def read(file: sets.Opened, entry: Entry, books: Codebooks, *, compare: bool) ->
     if not compare:
         return tensor
     runner_up = leaf_body.runner_up(entry.layout, flat, codebook)
+    if runner_up is not None:
+        name, size = runner_up
+        runner_up = name, size + tensor.parts.scales // 8
     return tensor._replace(runner_up=runner_up)
 
 

@@ -22,6 +22,7 @@ class Parts(NamedTuple):
         indices: The code words of indices into a codebook, or of labels.
         values: Values that are stored one by one, without a codebook.
         codebook: The size and the entries of a codebook.
+        scales: The exponents of rows and columns.
         tables: Huffman code tables, and frequencies of symbols.
         classes: The classes of the grouped coding.
         lanes: Where the lanes of the streams begin, and their states.
@@ -34,6 +35,7 @@ class Parts(NamedTuple):
     indices: int = 0
     values: int = 0
     codebook: int = 0
+    scales: int = 0
     tables: int = 0
     classes: int = 0
     lanes: int = 0
@@ -52,6 +54,7 @@ class Tensor(NamedTuple):
         size: How many values the tensor has.
         kept: How many of them are not zero.
         unique: How many distinct values there are among these; all NaNs count as one.
+            Of a tensor with scales, how many entries of its codebook they are made of.
         stored: How many values the file stores: all of a raw tensor or one in planes,
             none of a copy, and else those that are kept and any -0.0.
         gaps: How many gap symbols there are.
@@ -61,7 +64,7 @@ class Tensor(NamedTuple):
         parts: The bits by purpose. The first tensor that uses a codebook pays for it.
         ideal: The bits that gaps and indices would need at their order-0 entropy or,
             where the stream has models, at the code length under those.
-        body_bytes: The size of the body, which is all but the header and the checksum.
+        body_bytes: The size of the bodies: all but the header and the checksums.
         runner_up: The smallest other coding and the size of its body in bytes; None for
             a raw tensor or a copy, or where the account was not asked to compare.
     """
@@ -129,7 +132,8 @@ def shared(
         unique=distinct(codebook[used > 0])[1],
         stored=int(used.sum()),
     )
-    parts = tensor.parts._replace(codebook=8 * codebook_bytes)
+    exponents = sum(section.size for section in entry.exponents)
+    parts = tensor.parts._replace(codebook=8 * codebook_bytes, scales=8 * exponents)
     return tensor._replace(clusters=codebook.size, parts=parts)
 
 

@@ -5,14 +5,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 _PARTS = (
-    *("positions", "indices", "values", "codebook", "tables", "classes", "lanes"),
-    *("header", "checksum", "padding"),
+    *("positions", "indices", "values", "codebook", "scales", "tables", "classes"),
+    *("lanes", "header", "checksum", "padding"),
 )
 _BITS_HEAD = (
     *("bits", "shape", "dtype", "coding", "next best", "non-zero", "clusters"),
     *(*_PARTS, "all", "bytes"),
 )
-_COMPARED = _BITS_HEAD.index("next best")
 _TABLE_HEAD = (
     *("per layer", "values", "stored %", "weight bits P+Q", "P+Q+H"),
     *("gap bits P+Q", "P+Q+H", "rate % P+Q", "P+Q+H"),
@@ -29,7 +28,9 @@ def render(report: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> str:
     """
     bits = [_BITS_HEAD, *map(_bits_row, report["per_tensor"]), *_sums(report)]
     if not any(tensor["runner_up"] for tensor in report["per_tensor"]):
-        bits = [[*row[:_COMPARED], *row[_COMPARED + 1 :]] for row in bits]
+        bits = _without(bits, "next best")
+    if not report["bits"]["scales"]:
+        bits = _without(bits, "scales")
     table = [[name or "-", str(size), *cells(row)] for name, size, *row in rows]
     lines = [*align(bits), "", *align([_TABLE_HEAD, *table]), ""]
     lines += [
@@ -38,6 +39,12 @@ def render(report: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> str:
         "",
     ]
     return "\n".join(lines + _sizes(report))
+
+
+def _without(rows: Sequence[Sequence[str]], column: str) -> list[Sequence[str]]:
+    """A table without a column in which nothing is said."""
+    at = rows[0].index(column)
+    return [[*row[:at], *row[at + 1 :]] for row in rows]
 
 
 def align(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list[str]:

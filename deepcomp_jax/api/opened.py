@@ -205,10 +205,11 @@ class File(Mapping[str, Leaf]):
             file = self._opened(number)
             own = [leaf.entry for leaf in chosen.values() if leaf.file == number]
             reader.check(file.source, file.header, self._max_bytes, own)
-            for name, values in reader.read_each(*file, own, take=take_on_cpu):
-                found[name] = (
-                    values if device is None else to_device(values, _one(device))
-                )
+            for name, leaf in reader.read_each(*file, own, take=take_on_cpu):
+                if device is None:
+                    found[name] = leaf.scaled()
+                else:
+                    found[name] = to_device(leaf, _one(device))
         return {name: found[name] for name in chosen}
 
     def _opened(self, number: int) -> sets.Opened:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf
 from deepcomp_jax.format import file_header, reader, sets
 from deepcomp_jax.format.file_header import Entry
@@ -34,12 +35,29 @@ class StoredLeaf(Leaf):
         memory = functools.partial(file_header.memory, layout)
         super().__init__(layout.shape, layout.dtype, read_rows, memory)
         self.entry, self.coding = entry, layout.coding_name
+        self._file, self._path = file, path
+        exponents = sum(section.size for section in entry.exponents)
         self.part_bytes = {
-            "body": entry.size,
+            "body": entry.size - exponents,
             "codebook": codebook_bytes,
+            "scales": exponents,
             "header": entry.header_bytes,
             "checksum": entry.checksum_bytes,
         }
+
+    def stored(self) -> tuple[DenseLeaf | SharedLeaf, np.ndarray | None]:
+        """Reads the leaf as it is in the file: its values, or labels and a codebook.
+
+        Raises:
+            CheckpointError: The file is damaged, or the leaf too large.
+        """
+        self.check()
+        with naming(self._path):
+            entry = reader.original(self.entry, self._file.header)
+            leaf = reader.read_leaf(*self._file, entry)
+        if isinstance(leaf, DenseLeaf):
+            return leaf, None
+        return leaf, self._file.header.codebooks[leaf.codebook]
 
 
 def _read(

@@ -63,7 +63,15 @@ class Leaf(LazyLeaf):
         """
         self._max_bytes, self._where = max_bytes, where
 
-    def _limited(self, rows: slice | None) -> np.ndarray:
+    def check(self, rows: slice | None = None) -> None:
+        """Rejects what takes more memory than was set.
+
+        Args:
+            rows: Indices of the first axis that are to be read; None for all.
+
+        Raises:
+            CheckpointError: It takes more.
+        """
         if self._max_bytes is not None:
             needed = rows_of(self.shape, self.dtype.itemsize, rows)[1]
             if self._memory is not None:
@@ -73,6 +81,9 @@ class Leaf(LazyLeaf):
                     f"{self._where} takes {needed} bytes while it is read, above "
                     f"max_bytes={self._max_bytes}: allow more if you trust the file"
                 )
+
+    def _limited(self, rows: slice | None) -> np.ndarray:
+        self.check(rows)
         return self._values(rows)
 
 

@@ -1,12 +1,11 @@
 """`dcz extract`: some tensors of a file into another."""
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
 from deepcomp_jax.cli import common, decompress, signals
-from deepcomp_jax.cli.progress import progress
+from deepcomp_jax.cli.progress import Meter, progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,23 +45,19 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _write_again(args: argparse.Namespace, tree: Any, metadata: dict[str, str]) -> None:
-    """Writes a `.dcz` file, in which what has a codebook has one again."""
-    signals.load("deepcomp_jax.api", "deepcomp_jax.share")
-    from deepcomp_jax import api, share
+    """Writes a `.dcz` file, in which what had labels has the same."""
+    signals.load("deepcomp_jax.api")
+    from deepcomp_jax import api
     from deepcomp_jax.checkpoints import containers
-    from deepcomp_jax.format.dtypes import FLOATING
-    from deepcomp_jax.rules import Rule
+    from deepcomp_jax.checkpoints.dcz import StoredLeaf
 
     common.check_target(args.output, force=args.force, sources=[args.input])
     leaves = containers.named_leaves(tree)
-    names = [name for name, leaf in leaves.items() if _has_codebook(leaf, FLOATING)]
-    escaped = (re.escape(name).replace("\\[", "\\x5b") for name in names)
-    rule = Rule(rf"\A(?:{'|'.join(escaped)})\Z", share=share.distinct)
     with progress(args.verb, quiet=args.quiet) as meter:
-        size = api.write(
-            args.output, tree, [rule] if names else [], metadata=metadata,
-            progress=meter,
-        )  # fmt: skip
+        if all(isinstance(leaf, StoredLeaf) for leaf in leaves.values()):
+            size = _write_stored(args.output, tree, metadata, meter)
+        else:
+            size = api.write(args.output, tree, [], metadata=metadata, progress=meter)
     if args.json:
         found = {"input": str(args.input), "output": str(args.output), "format": "dcz"}
         common.print_json(found | {"tensors": len(leaves), "output_bytes": size})
@@ -70,8 +65,24 @@ def _write_again(args: argparse.Namespace, tree: Any, metadata: dict[str, str]) 
         print(f"{common.shown(str(args.output))}: {size} bytes on disk")
 
 
-def _has_codebook(leaf: Any, floating: tuple[Any, ...]) -> bool:
-    entry = getattr(leaf, "entry", None)
-    if entry is None or leaf.dtype not in floating:
-        return False
-    return entry.layout.codebook is not None
+def _write_stored(
+    output: Path, tree: Any, metadata: dict[str, str], meter: Meter
+) -> int:
+    """Writes leaves as they are stored, and returns the size of the file."""
+    from deepcomp_jax import trees
+    from deepcomp_jax.checkpoints import containers
+    from deepcomp_jax.device import put_on_cpu
+    from deepcomp_jax.format import files, leaf_body
+    from deepcomp_jax.format.writer import Writer
+
+    leaves = containers.named_leaves(tree)
+    read = written = 0
+    with files.spool(output) as spool, files.replacing(output) as out:
+        writer = Writer(trees.structure(tree)[0], spool)
+        for done, name in enumerate(writer.names, 1):
+            leaf, codebook = leaves[name].stored()
+            encoded = leaf_body.put(name, leaf, codebook, put_on_cpu)
+            written += writer.put(encoded, codebook)
+            read += leaves[name].nbytes
+            meter(done, len(leaves), read, written)
+        return writer.finish(out, metadata)

@@ -6,7 +6,9 @@
 
 Symbols of long rANS streams are coded and decoded by `jax.jit` on the CPU, many lanes
 side by side (`rans_coding`, `rans_lanes`); NumPy does all the rest. A device receives
-values that are finished: it takes no other memory, and compiles nothing.
+values that are finished: it takes no other memory, and compiles nothing. Of a leaf with
+scales it receives the entries, and multiplies them in their memory, by a program for
+each shape.
 """
 
 from deepcomp_jax.device.leaves import to_device as to_device

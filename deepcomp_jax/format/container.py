@@ -18,7 +18,7 @@ import numpy as np
 from deepcomp_jax import codings
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
-from deepcomp_jax.format import leaf_body, reader, source
+from deepcomp_jax.format import leaf_body, reader, scales, source
 from deepcomp_jax.format.dtypes import DTYPES as DTYPES
 from deepcomp_jax.format.file_header import Entry as Entry
 from deepcomp_jax.format.file_header import Header as Header
@@ -161,12 +161,18 @@ def values(
     Args:
         leaf: The leaf.
         codebooks: Those of its network.
+
+    Raises:
+        ValueError: Its scales do not fit.
     """
     if isinstance(leaf, DenseLeaf):
         return leaf.values
     codebook = codebooks[leaf.codebook]
     lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])
-    return codings.dequantize(leaf.labels.ravel(), lookup).reshape(leaf.labels.shape)
+    flat = codings.dequantize(leaf.labels.ravel(), lookup)
+    if leaf.scales is not None:
+        scales.multiply(flat, 0, leaf_body.scales_of("", leaf, codebook))
+    return flat.reshape(leaf.labels.shape)
 
 
 def variables(compressed: Compressed) -> Any:

@@ -12,7 +12,8 @@ Format notes:
 - Numbers are little-endian, sizes in bytes. A checksum is the CRC-32 of zlib and PNG.
 - The header alone gives names, shapes, dtypes and places of all tensors. The checksum
   of a section would be a good part of a small one, so small bodies are in the header.
-- A leaf has a body for each of its parts (`parts`), none if it is a copy or elsewhere.
+- A leaf has a body for each of its parts (`parts`), none if it is a copy or elsewhere;
+  one with `scales` has two before those, of the exponents of rows and of columns.
 - Metadata are strings, in UTF-8, for people and programs; without them there is nothing
   after the bodies.
 - Strings and tree are written in `tree_header`, layouts and codebooks in `leaf_header`.
@@ -66,22 +67,29 @@ class Entry(NamedTuple):
         layout: How it is stored.
         sections: Of the bodies of its parts; none for a leaf that has no body here.
         header_bytes: What this description takes of the header, but for a codebook.
+        exponents: Sections of the bodies of exponents, if it has scales.
     """
 
     name: str
     layout: Layout
     sections: tuple[Section, ...]
     header_bytes: int
+    exponents: tuple[Section, ...] = ()
+
+    @property
+    def bodies(self) -> tuple[Section, ...]:
+        """Of all its bodies, in the order of the file."""
+        return *self.exponents, *self.sections
 
     @property
     def size(self) -> int:
         """Bytes of its bodies."""
-        return sum(section.size for section in self.sections)
+        return sum(section.size for section in self.bodies)
 
     @property
     def checksum_bytes(self) -> int:
         """Bytes of the checksums of its bodies."""
-        return sum(section.checksum_bytes for section in self.sections)
+        return sum(section.checksum_bytes for section in self.bodies)
 
 
 class Header(NamedTuple):
@@ -233,7 +241,7 @@ def get(data: bytes) -> Header:
         data: A file, or its first bytes up to the first section at least.
 
     Raises:
-        FormatError: C1 to C30, C36, C45, C54, C55, C59.
+        FormatError: C1 to C30, C36, C45, C54, C55, C59, C61.
     """
     pos, stop = _front(data)
     if stop + CHECKSUM_BYTES > len(data):
@@ -352,7 +360,9 @@ def _place(
                 large += size + CHECKSUM_BYTES
             else:
                 pos += size
-        leaves.append(Entry(name, layout, tuple(sections), header_bytes))
+        first = layout.exponent_bodies
+        own = tuple(sections[first:]), header_bytes, tuple(sections[:first])
+        leaves.append(Entry(name, layout, *own))
     return pos, tuple(leaves)
 
 
@@ -378,7 +388,7 @@ def check_sizes(header: Header, file_bytes: int) -> None:
 
 
 def _sections(leaves: Iterable[Entry]) -> Iterator[Section]:
-    return (section for entry in leaves for section in entry.sections)
+    return (section for entry in leaves for section in entry.bodies)
 
 
 def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
@@ -392,8 +402,8 @@ def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
         FormatError: C31.
     """
     layouts = [entry.layout for entry in leaves]
-    values = sum(layout.size * layout.dtype.itemsize for layout in layouts)
-    largest = max((layout.parts.largest for layout in layouts), default=0)
+    values = sum(_bytes(layout, None) for layout in layouts)
+    largest = max((layout.largest for layout in layouts), default=0)
     _check_bytes(values, largest, max_bytes)
 
 
@@ -408,7 +418,7 @@ def check_slice_memory(layout: Layout, rows: slice, max_bytes: int) -> None:
     Raises:
         FormatError: C31.
     """
-    _check_bytes(_slice_bytes(layout, rows), layout.parts.largest, max_bytes)
+    _check_bytes(_bytes(layout, rows), layout.largest, max_bytes)
 
 
 def memory(layout: Layout, rows: slice | None) -> int:
@@ -418,14 +428,15 @@ def memory(layout: Layout, rows: slice | None) -> int:
         layout: Of the leaf.
         rows: The indices of its first axis that are asked for; None for all.
     """
-    return _slice_bytes(layout, rows) + SCRATCH * layout.parts.largest
+    return _bytes(layout, rows) + SCRATCH * layout.largest
 
 
-def _slice_bytes(layout: Layout, rows: slice | None) -> int:
+def _bytes(layout: Layout, rows: slice | None) -> int:
+    """Those of the values that are asked for, and of all exponents."""
     size = layout.size
     if rows is not None:
         size = (rows.stop - rows.start) * math.prod(layout.shape[1:])
-    return size * layout.dtype.itemsize
+    return size * layout.dtype.itemsize + layout.exponents
 
 
 def _check_bytes(values: int, largest: int, max_bytes: int) -> None:

@@ -5,6 +5,7 @@
               sparse:  gaps as in the relative coding | the values that are kept
               planes:  the bytes of the values, regrouped (`planes`)
               else:    labels in one of `codings`
+              exponents of rows or columns (`scales`)
 
 Format notes:
 
@@ -25,9 +26,10 @@ from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import Measured, axis_classes, relative
 from deepcomp_jax.codings.common import Take
-from deepcomp_jax.format import byte_codebooks, leaf_header, planes
+from deepcomp_jax.format import byte_codebooks, leaf_header, planes, scales
 from deepcomp_jax.format.dtypes import WORDS, check_dtype, from_little, little
 from deepcomp_jax.format.leaf_header import CODINGS, PLANES, RAW, SPARSE, Layout
+from deepcomp_jax.format.scales import Split
 from deepcomp_jax.streams import gaps, rans
 
 # ---- writing ------------------------------------------------------------------------
@@ -38,7 +40,7 @@ class Encoded(NamedTuple):
 
     Attributes:
         layout: How it is stored.
-        bodies: Of its parts.
+        bodies: Of its exponents, if it has scales, and of its parts.
     """
 
     layout: Layout
@@ -60,8 +62,8 @@ def put(
         put: What codes rANS streams.
 
     Raises:
-        ValueError: The dtype, a label, the coding or the width of a gap cannot be
-            written.
+        ValueError: The dtype, a label, the scales, the coding or the width of a gap
+            cannot be written.
         TypeError: The leaf is neither DenseLeaf nor SharedLeaf.
     """
     if isinstance(leaf, DenseLeaf):
@@ -99,7 +101,59 @@ def _put_shared(
     if labels.size:
         coding, bodies = _put_labels(labels, leaf, codebook, put)
     number = CODINGS.index(coding)
-    return Encoded(Layout(labels.shape, codebook.dtype, number, leaf.codebook), bodies)
+    layout = Layout(labels.shape, codebook.dtype, number, leaf.codebook)
+    if leaf.scales is None:
+        return Encoded(layout, bodies)
+    found = scales_of(name, leaf, codebook)
+    layout = layout._replace(scales=Split(leaf.scales.batch, leaf.scales.split))
+    exponents = (scales.put(own, put) for own in (found.first, found.last))
+    return Encoded(layout, (*exponents, *bodies))
+
+
+def scales_of(name: str, leaf: SharedLeaf, codebook: np.ndarray) -> scales.Exponents:
+    """The exponents of a leaf that has scales, flat.
+
+    Raises:
+        ValueError: They do not fit the shape or the codebook of the leaf.
+    """
+    assert leaf.scales is not None
+    batch, split, *given = leaf.scales
+    shape = np.shape(leaf.labels)
+    if codebook.dtype not in scales.DTYPES:
+        known = ", ".join(dtype.name for dtype in scales.DTYPES)
+        raise ValueError(
+            f"leaf {name!r}: scales are for {known}, not for {codebook.dtype}: convert "
+            "the codebook, or multiply the values"
+        )
+    if not 0 <= batch <= split <= len(shape):
+        raise ValueError(
+            f"leaf {name!r}: scales must divide the {len(shape)} axes at 0 <= batch <= "
+            f"split <= {len(shape)}, got batch={batch}, split={split}"
+        )
+    view = Split(batch, split).view(shape)
+    sizes = (view.batches, view.rows), (view.batches, view.columns)
+    first, last = (
+        _exponents(name, which, np.asarray(own), size)
+        for which, own, size in zip(("first", "last"), given, sizes, strict=True)
+    )
+    found = scales.Exponents(view, first, last)
+    if problem := scales.problem(found, codebook):
+        raise ValueError(
+            f"leaf {name!r}: {problem.message}: bring the exponents nearer to 0"
+        )
+    return found
+
+
+def _exponents(
+    name: str, which: str, own: np.ndarray, shape: tuple[int, int]
+) -> NDArray[np.int8]:
+    """The exponents of rows or of columns, flat."""
+    if own.dtype != np.int8 or own.shape != shape:
+        raise ValueError(
+            f"leaf {name!r}: the exponents `{which}` must be int8{list(shape)}, got "
+            f"{own.dtype}{list(own.shape)}"
+        )
+    return own.ravel()
 
 
 def _check_labels(

@@ -1,7 +1,8 @@
 """Leaves in the header of a file: what arrays look like.
 
     leaf = u8 dtype + 16 * coding, [u8 dtype - 15 if the first says 15],
-           u8 dimensions + 32 * s, varint each dimension,
+           u8 dimensions + 32 * s + 128 * t, varint each dimension,
+           [varint split + 32 * batch if t = 1],
            [codebook if s > 0, else varint number of a codebook if labels are coded]
          | u8 96 + i % 16, varint i / 16        the same as leaf i
 
@@ -15,6 +16,8 @@ Format notes:
 - A codebook is in the first leaf that uses it, stored in the dtype `FLOATING[s - 1]`;
   later ones give its number. Codebooks are written in `codebook_header`; those of
   dtypes of one byte, which have s = 1, in `byte_codebooks`.
+- Leaves of float16, bfloat16 and float32 that have labels need 3 for s at most, and so
+  have a bit to spare: t = 1 says that there are `scales`. In all others t is 0.
 """
 
 import math
@@ -25,7 +28,7 @@ import numpy as np
 
 from deepcomp_jax import codings
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.format import byte_codebooks, codebook_header
+from deepcomp_jax.format import byte_codebooks, codebook_header, scales
 from deepcomp_jax.format.dtypes import (
     DTYPES,
     FLOATING,
@@ -34,6 +37,7 @@ from deepcomp_jax.format.dtypes import (
     of_code,
 )
 from deepcomp_jax.format.parts import Parts, divide
+from deepcomp_jax.format.scales import Split, View
 from deepcomp_jax.format.tree_header import Problem, get_byte
 from deepcomp_jax.streams import bits
 
@@ -46,6 +50,7 @@ RAW, SPARSE, COPY, PLANES, ELSEWHERE = map(
     CODINGS.index, ("raw", "sparse", "copy", "planes", "elsewhere")
 )
 WITHOUT_LABELS = RAW, SPARSE, PLANES, ELSEWHERE
+_SCALED = 128  # what is added to the number of dimensions if there are scales
 
 
 class Layout(NamedTuple):
@@ -58,6 +63,7 @@ class Layout(NamedTuple):
         codebook: Index of the codebook, None if there are no labels.
         copy_of: Number of the leaf before that it equals and that is stored in its
             place, all else being as there; None if it is stored itself.
+        scales: Where its axes are divided, if it has scales of rows and columns.
     """
 
     shape: tuple[int, ...]
@@ -65,6 +71,7 @@ class Layout(NamedTuple):
     coding: int
     codebook: int | None = None
     copy_of: int | None = None
+    scales: Split | None = None
 
     @property
     def size(self) -> int:
@@ -77,15 +84,36 @@ class Layout(NamedTuple):
         return divide(self.shape)
 
     @property
+    def view(self) -> View | None:
+        """What it is seen as, if it has scales of rows and columns."""
+        return self.scales and self.scales.view(self.shape)
+
+    @property
+    def exponents(self) -> int:
+        """How many exponents its rows and columns have."""
+        return sum(self.view.counts) if self.view else 0
+
+    @property
+    def largest(self) -> int:
+        """Values of its largest part, or of its larger body of exponents."""
+        return max(self.parts.largest, *(self.view.counts if self.view else ()), 0)
+
+    @property
     def coding_name(self) -> str:
         """How people call the coding; "copy" if another leaf is stored in its place."""
         return CODINGS[self.coding if self.copy_of is None else COPY]
 
     @property
     def bodies(self) -> int:
-        """How many bodies it has in the file."""
-        stored = self.copy_of is None and self.coding != ELSEWHERE
-        return self.parts.number if stored else 0
+        """How many bodies it has in the file, those of exponents first."""
+        if self.copy_of is not None or self.coding == ELSEWHERE:
+            return 0
+        return self.exponent_bodies + self.parts.number
+
+    @property
+    def exponent_bodies(self) -> int:
+        """How many bodies a leaf stored like this has for exponents."""
+        return 2 if self.scales else 0
 
 
 class New(NamedTuple):
@@ -138,7 +166,11 @@ def put(layout: Layout, codebook: np.ndarray | None) -> bytes:
         number += 32 * (1 + FLOATING.index(storage))
     elif layout.codebook is not None:
         end = bits.put_varint(layout.codebook)
-    return kind + bytes([number]) + b"".join(map(bits.put_varint, layout.shape)) + end
+    numbers = list(layout.shape)
+    if layout.scales is not None:
+        number += _SCALED
+        numbers.append(layout.scales.split + 32 * layout.scales.batch)
+    return kind + bytes([number]) + b"".join(map(bits.put_varint, numbers)) + end
 
 
 # ---- reading ------------------------------------------------------------------------
@@ -162,7 +194,7 @@ def get(
         The position after the layout, the layout, and the codebook if it is a new one.
 
     Raises:
-        FormatError: C3, C6, C20 to C24, C27 to C30, C36, C54 or C55.
+        FormatError: C3, C6, C20 to C24, C27 to C30, C36, C54, C55 or C61.
     """
     start = pos
     if get_byte(data, pos)[1] // 16 == COPY:
@@ -172,6 +204,10 @@ def get(
     pos, shape = _get_shape(data, pos, number % 32, dtype)
     if coding >= len(CODINGS):
         raise FormatError(f"a coding of number {coding}", offset=start, clause="C28")
+    split = None
+    if number >= _SCALED and coding not in WITHOUT_LABELS and dtype in scales.DTYPES:
+        number -= _SCALED
+        pos, split = _get_split(data, pos, len(shape))
     if number >= 32:
         storage = _storage(number // 32, dtype, coding, start)
         first = pos
@@ -179,7 +215,7 @@ def get(
             pos, codebook = byte_codebooks.get(data, pos, dtype)
         else:
             pos, codebook = codebook_header.get(data, pos, dtype, storage)
-        layout = Layout(shape, dtype, coding, len(codebooks))
+        layout = Layout(shape, dtype, coding, len(codebooks), scales=split)
         return pos, layout, New(codebook, pos - first)
     if coding in WITHOUT_LABELS:
         return pos, Layout(shape, dtype, coding), None
@@ -194,7 +230,21 @@ def get(
             offset=start,
             clause="C30",
         )
-    return pos, Layout(shape, dtype, coding, index), None
+    return pos, Layout(shape, dtype, coding, index, scales=split), None
+
+
+def _get_split(data: bytes, pos: int, ndim: int) -> tuple[int, Split]:
+    """The position after the field of the scales, and where axes are divided."""
+    start = pos
+    pos, number = bits.get_varint(data, pos, clause="C3")
+    batch, split = divmod(number, 32)
+    if not batch <= split <= ndim:
+        raise FormatError(
+            f"scales that divide {ndim} axes at {batch} and {split}",
+            offset=start,
+            clause="C61",
+        )
+    return pos, Split(batch, split)
 
 
 def _get_copy(data: bytes, pos: int, before: Sequence[Layout]) -> tuple[int, Layout]:

@@ -9,17 +9,18 @@ import numbers
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, Scales, SharedLeaf, Structure
 from deepcomp_jax.codings import common
 from deepcomp_jax.codings.common import Take
-from deepcomp_jax.format import file_header, leaf_body
+from deepcomp_jax.format import file_header, leaf_body, scales
 from deepcomp_jax.format.file_header import Entry, Header, Section
 from deepcomp_jax.format.leaf_header import CODINGS, ELSEWHERE
+from deepcomp_jax.format.scales import Exponents
 from deepcomp_jax.format.source import Source
 from deepcomp_jax.streams import bits, rans
 
@@ -162,7 +163,10 @@ def read_body(source: Source, entry: Entry, part: int) -> bytes:
     Raises:
         FormatError: C33.
     """
-    section = entry.sections[part]
+    return _read_section(source, entry.sections[part])
+
+
+def _read_section(source: Source, section: Section) -> bytes:
     raw = source.read(section.offset, section.size + section.checksum_bytes)
     body, found = raw[: section.size], raw[section.size :]
     expected = file_header.checksum(body) if section.checksum_bytes else b""
@@ -190,6 +194,59 @@ def _naming(entry: Entry, offset: int) -> Iterator[None]:
         ) from None
 
 
+def read_exponents(
+    source: Source, header: Header, entry: Entry, take: Take = rans.take
+) -> Exponents | None:
+    """Reads the exponents of the rows and columns of a leaf, if it has scales.
+
+    Args:
+        source: The file.
+        header: Of the file.
+        entry: The leaf, which is stored itself.
+        take: What decodes rANS streams.
+
+    Raises:
+        FormatError: One of their bodies is damaged, or C63.
+    """
+    layout, view = entry.layout, entry.layout.view
+    if view is None or layout.codebook is None:
+        return None
+    found: list[np.ndarray] = []
+    for section, count in zip(entry.exponents, view.counts, strict=True):
+        with _naming(entry, section.offset):
+            found.append(scales.get(_read_section(source, section), count, take))
+    exponents = Exponents(view, *found)
+    if problem := scales.problem(exponents, header.codebooks[layout.codebook]):
+        with _naming(entry, entry.exponents[0].offset):
+            raise FormatError(problem.message, offset=0, clause=problem.clause)
+    return exponents
+
+
+class Unscaled(NamedTuple):
+    """What is decoded of a leaf: its values, but for the scales of rows and columns.
+
+    Attributes:
+        entries: Its values if it has no scales, else what these are to multiply; in
+            memory that JAX can take over without a copy.
+        exponents: Those of its scales, if it has any.
+        start: Which value of the leaf, flat, the first of the entries is.
+    """
+
+    entries: np.ndarray
+    exponents: Exponents | None
+    start: int
+
+    def scaled(self) -> np.ndarray:
+        """The values, in the memory of the entries."""
+        if self.exponents is not None:
+            scales.multiply(self.entries.reshape(-1), self.start, self.exponents)
+        return self.entries
+
+    def copy(self) -> "Unscaled":
+        """The same in memory of its own, but for the exponents."""
+        return self._replace(entries=self.entries.copy())
+
+
 def read_values(
     source: Source,
     header: Header,
@@ -201,6 +258,28 @@ def read_values(
     """Reads the values of a leaf, or those at some of the indices of its first axis.
 
     Args:
+        source, header, entry, rows, take: As for `read_unscaled`.
+
+    Returns:
+        The values, in memory that JAX can take over without a copy.
+
+    Raises:
+        FormatError: A body is damaged.
+    """
+    return read_unscaled(source, header, entry, rows, take=take).scaled()
+
+
+def read_unscaled(
+    source: Source,
+    header: Header,
+    entry: Entry,
+    rows: slice | None = None,
+    *,
+    take: Take = rans.take,
+) -> Unscaled:
+    """Reads a leaf, or what is at some of the indices of its first axis.
+
+    Args:
         source: The file.
         header: Of the file.
         entry: The leaf.
@@ -208,16 +287,15 @@ def read_values(
             bounds. Parts that hold none of them are neither read nor decoded.
         take: What decodes rANS streams.
 
-    Returns:
-        The values, in memory that JAX can take over without a copy.
-
     Raises:
-        FormatError: The body of a part is damaged.
+        FormatError: A body is damaged.
     """
     entry = original(entry, header)
     layout, parts = entry.layout, entry.layout.parts
+    exponents = read_exponents(source, header, entry, take)
     if rows is None and parts.number == 1:
-        return _part_values(source, header, entry, 0, take).reshape(layout.shape)
+        only = _part_values(source, header, entry, 0, take)
+        return Unscaled(only.reshape(layout.shape), exponents, 0)
     shape, span = layout.shape, slice(0, layout.size)
     if rows is not None:
         each = layout.size // max(shape[0], 1)
@@ -231,12 +309,13 @@ def read_values(
             decoded = _part_values(source, header, entry, part, take)
             target = values[first - span.start : end - span.start]
             target[:] = decoded[first - own.start : end - own.start]
-    return values.reshape(shape)
+    return Unscaled(values.reshape(shape), exponents, span.start)
 
 
 def _part_values(
     source: Source, header: Header, entry: Entry, part: int, take: Take
 ) -> np.ndarray:
+    """The values of a part, flat; of a leaf with scales, its entries."""
     layout = entry.layout
     with located(entry, part):
         body = read_body(source, entry, part)
@@ -258,6 +337,7 @@ def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | Share
     if layout.codebook is None:
         return DenseLeaf(read_values(source, header, entry))
     codebook = header.codebooks[layout.codebook]
+    exponents = read_exponents(source, header, entry)
     known = leaf_body.described(layout.shape, codebook)
     labels = np.zeros(layout.size, known.dtype)
     widths: set[int | None] = set()
@@ -269,7 +349,13 @@ def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | Share
         labels[layout.parts.span(part)] = own
     gap_bits = widths.pop() if len(widths) == 1 else None  # of all parts, if they agree
     shaped, coding = labels.reshape(layout.shape), CODINGS[layout.coding]
-    return SharedLeaf(shaped, layout.codebook, coding, gap_bits)
+    leaf = SharedLeaf(shaped, layout.codebook, coding, gap_bits)
+    if exponents is None or layout.scales is None:
+        return leaf
+    (batches, *sizes), *flat = exponents
+    pairs = zip(flat, sizes, strict=True)
+    first, last = (own.reshape(batches, size) for own, size in pairs)
+    return leaf._replace(scales=Scales(*layout.scales, first, last))
 
 
 # ---- networks -----------------------------------------------------------------------
@@ -294,7 +380,11 @@ def _again(leaf: DenseLeaf | SharedLeaf) -> DenseLeaf | SharedLeaf:
     """The same leaf in memory of its own."""
     if isinstance(leaf, DenseLeaf):
         return DenseLeaf(leaf.values.copy())
-    return leaf._replace(labels=leaf.labels.copy())
+    again = leaf._replace(labels=leaf.labels.copy())
+    if leaf.scales is None:
+        return again
+    first, last = leaf.scales.first.copy(), leaf.scales.last.copy()
+    return again._replace(scales=leaf.scales._replace(first=first, last=last))
 
 
 def read_tree(
@@ -319,13 +409,14 @@ def read_tree(
         FormatError: As for `container.loads`.
     """
     check(source, header, max_bytes)
-    arrays = dict(read_each(source, header, header.leaves, take=take))
+    found = read_each(source, header, header.leaves, take=take)
+    arrays = {name: leaf.scaled() for name, leaf in found}
     return fill(header.structure, [arrays[entry.name] for entry in header.leaves])
 
 
 def read_each(
     source: Source, header: Header, leaves: Sequence[Entry], *, take: Take = rans.take
-) -> Iterator[tuple[str, np.ndarray]]:
+) -> Iterator[tuple[str, Unscaled]]:
     """Reads leaves one after the other, with their names; each body only once (C57).
 
     Args:
@@ -343,15 +434,15 @@ def read_each(
         for entry in leaves
     ]
     left = Counter(stored)
-    held: dict[int, np.ndarray] = {}
+    held: dict[int, Unscaled] = {}
     for number, entry in zip(stored, leaves, strict=True):
-        values = held.pop(number, None)
-        if values is None:
-            values = read_values(source, header, entry, take=take)
+        found = held.pop(number, None)
+        if found is None:
+            found = read_unscaled(source, header, entry, take=take)
         left[number] -= 1
         if left[number]:
-            held[number] = values.copy()
-        yield entry.name, values
+            held[number] = found.copy()
+        yield entry.name, found
 
 
 _MISSING = object()

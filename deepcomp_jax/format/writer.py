@@ -95,7 +95,7 @@ class Writer:
         return sum(map(len, bodies))
 
     def _count_classes(self, layout: Layout, bodies: Sequence[bytes]) -> None:
-        for part, body in enumerate(bodies):
+        for part, body in enumerate(bodies[layout.exponent_bodies :]):
             self._class_indices += leaf_body.class_indices(layout, part, body)
         if self._class_indices > MAX_CLASS_INDICES:
             raise ValueError(
@@ -135,7 +135,7 @@ def _digest(encoded: Encoded, contents: tuple[np.dtype, bytes] | None) -> bytes:
     layout, bodies = encoded
     found = hashlib.blake2b(digest_size=32)
     sizes = list(map(len, bodies))
-    described = layout.shape, layout.dtype.name, layout.coding, sizes
+    described = layout.shape, layout.dtype.name, layout.coding, layout.scales, sizes
     found.update(repr(described).encode())
     for data in (contents[1] if contents else b"", *bodies):
         found.update(data)

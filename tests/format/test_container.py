@@ -61,6 +61,7 @@ def assert_equal(found: Compressed, given: Compressed) -> None:
             laws.assert_identical(*books)
             assert b.coding in (None, a.coding)
             assert b.gap_bits in (None, a.gap_bits) or not a.labels.size
+            laws.assert_identical(a.scales, b.scales)
     contents = [(own.dtype, own.tobytes()) for own in given.codebooks]
     assert len(set(contents)) <= len(found.codebooks) <= len(contents)
 
@@ -320,7 +321,7 @@ def test_readers_agree_on_garbage_with_valid_checksums(
     """Checksums made right again: the rules alone must hold off every other error."""
     wrong = bytearray(container.dumps(network))
     header = container.read_header(bytes(wrong))
-    sections = [own for entry in header.leaves for own in entry.sections]
+    sections = [own for entry in header.leaves for own in entry.bodies]
     bodies = [(own.offset, own.offset + own.size) for own in sections if own.size]
     start, stop = draw.draw(st.sampled_from([(0, header.size - 4), *bodies]))
     at = draw.draw(st.integers(start, stop - 1))
@@ -519,7 +520,7 @@ def test_the_header_says_what_is_there(path: Path):
         ("b/w", (2, 3000), np.float32),
         ("b/z", (300,), np.float32),
     ]
-    small, *large = [own for entry in header.leaves for own in entry.sections]
+    small, *large = [own for entry in header.leaves for own in entry.bodies]
     assert small.offset + small.size == header.size - 4  # in front of the checksum
     ends = [e.offset + e.size + e.checksum_bytes for e in large]
     assert [header.size, *ends] == [*(e.offset for e in large), len(data)]

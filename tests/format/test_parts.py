@@ -212,7 +212,7 @@ def test_gaps_have_the_width_that_all_parts_have():
             back = container.loads(data)
             assert container.dumps(back) == data
             (tensor,) = account.account(data).tensors
-        assert back.leaves[0][1:] == (0, "relative", gap_bits)
+        assert back.leaves[0][1:] == (0, "relative", gap_bits, None)
         assert tensor.gap_bits == width
 
 

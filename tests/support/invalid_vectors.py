@@ -54,6 +54,7 @@ def invalid() -> Iterator[tuple[str, bytes]]:
     yield from _metadata()
     yield from _elsewhere()
     yield from _parts()
+    yield from _scales()
     yield "C46-65-leaves", many_classes(65)
     yield from _bodies()
     yield from _planes()
@@ -323,6 +324,67 @@ def _elsewhere() -> Iterator[tuple[str, bytes]]:
     yield "C60-of-4-gib", header(tree=LEAF, leaves=elsewhere((2**32 + 1,)))
     yield "C27-elsewhere", header(tree=LEAF, leaves=elsewhere((2**62, 2)))
     yield "C59-elsewhere-with-a-size", header(tree=LEAF, leaves=elsewhere((1,)) + b"\0")
+
+
+def _scales() -> Iterator[tuple[str, bytes]]:
+    """Leaves of 2 x 3 values, all of entry 1, with exponents of rows and columns."""
+    two, three = bytes(2), bytes(3)
+    for name, split in {
+        "split-3-of-2": (0, 3), "batch-above-split": (2, 1), "split-31": (0, 31),
+        "batch-of-58-bits": (2**57, 1),
+    }.items():  # fmt: skip
+        yield f"C61-{name}", parts.scaled(two, three, split=split)
+    empty = book(b"", 0)
+    for name, dtype, storage in [
+        ("float64", FLOAT64, FLOAT32), ("int8", INT8, FLOAT16), ("float8", 15, FLOAT16),
+        ("bfloat16-as-float16", BFLOAT16, FLOAT16), ("float16-wider", FLOAT16, FLOAT32),
+    ]:  # fmt: skip
+        described = layout(
+            (0,), PACKED, dtype=dtype, codebook=empty, storage=storage, scales=(0, 1)
+        )
+        yield f"C21-scales-of-{name}", header(tree=LEAF, leaves=described + bytes(3))
+    for coding in (RAW, SPARSE, PLANES, ELSEWHERE):
+        described = layout((0,), coding, scales=(0, 1))
+        data = header(tree=LEAF, leaves=described + bytes(3))
+        yield f"C21-scales-{CODINGS[coding]}", data
+    described = layout((0,), 9, scales=(0, 1))
+    yield "C28-scales-of-coding-9", header(tree=LEAF, leaves=described)
+    alone = layout((0,), PACKED, codebook=b"\0", scales=(0, 1))
+    yield "C29-scales-without-codebook", header(tree=LEAF, leaves=alone + bytes(3))
+    cut = layout((2, 3), PACKED, scales=(0, 1))
+    yield "C3-scales-cut", header(tree=LEAF, leaves=cut[:-1])
+    yield "C3-scales-not-shortest", header(tree=LEAF, leaves=cut[:-1] + b"\x81\0")
+    packed = layout((0,), PACKED, codebook=empty, storage=FLOAT16, scales=(0, 1))
+    yield "C3-one-size-of-three", header(tree=LEAF, leaves=packed + b"\0")
+    yield "C62-rows-too-long", parts.scaled(three, three)
+    yield "C62-columns-too-long", parts.scaled(two, bytes(4))
+    yield "C62-of-no-rows", parts.scaled(b"\0", b"", shape=(0, 0))
+    yield (
+        "C33-exponents",
+        parts.scaled(bytes(2000), b"\0", shape=(2000, 1))[:-1] + b"\1",
+    )
+    yield "V1-rows-cut", parts.scaled(b"\0", three)
+    yield "V5-columns-empty", parts.scaled(two, b"")
+    yield "V6-rows", parts.scaled(two, b"\2\xff\0", shape=(2, 9))
+    for name, dtype, raw, row, column in [
+        ("least-entry", FLOAT32, "ffffff00", 0, 0),  # below 2**-125
+        ("subnormal-entry", BFLOAT16, "0100", 127, 127),
+        ("least-product-with-rows", FLOAT32, "00000001", -1, 8),
+        ("least-product", FLOAT32, "00000001", 8, -9),
+        ("least-of-float16", FLOAT16, "003c", -100, -100),  # half of the least number
+        ("infinite-with-rows", FLOAT32, "0000007f", 8, -8),
+        ("infinite", BFLOAT16, "007f", 0, 8),
+        ("infinite-in-bfloat16", BFLOAT16, "187f", 6, 0),
+        ("infinite-in-float16", FLOAT16, "ff7b", 0, 1),
+    ]:
+        exponents = (
+            np.full(n, e, np.int8).tobytes() for n, e in ((2, row), (3, column))
+        )
+        book_of = book(bytes.fromhex(raw), 1)
+        yield f"C63-{name}", parts.scaled(*exponents, codebook=book_of, dtype=dtype)
+    # An exponent for each of 2**40 rows of no columns, and no value.
+    rows = layout((2**40, 0), PACKED, codebook=empty, storage=FLOAT16, scales=(0, 1))
+    yield "C31-exponents", header(tree=LEAF, leaves=rows + bytes(3))
 
 
 def _parts() -> Iterator[tuple[str, bytes]]:

@@ -1,6 +1,7 @@
 """Hypothesis strategies, one block per module under test."""
 
 import enum
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from deepcomp_jax import codings
-from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf, Structure
+from deepcomp_jax._types import Compressed, DenseLeaf, Scales, SharedLeaf, Structure
 from deepcomp_jax.codings import symbol_models
 from deepcomp_jax.format import container
 from deepcomp_jax.streams import rans
@@ -355,6 +356,23 @@ def stored_codebooks(draw: st.DrawFn) -> np.ndarray:
 
 
 @st.composite
+def scales(draw: st.DrawFn, shape: tuple[int, ...], most: int) -> Scales:
+    """Exponents of rows and columns, up to `most`: noise, few of them, or one alone."""
+    split = draw(st.integers(0, len(shape)))
+    batch = draw(st.integers(0, split))
+    matrices = math.prod(shape[:batch])
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+    def exponents(count: int) -> np.ndarray:
+        low = draw(st.integers(-most, most))
+        high = draw(st.sampled_from([low, min(low + 5, most), most]))
+        return rng.integers(low, high + 1, (matrices, count), np.int8)
+
+    first = exponents(math.prod(shape[batch:split]))
+    return Scales(batch, split, first, exponents(math.prod(shape[split:])))
+
+
+@st.composite
 def networks(draw: st.DrawFn) -> Compressed:
     """Whole networks, as a reader gives them back."""
     books: list[np.ndarray] = []
@@ -375,9 +393,13 @@ def networks(draw: st.DrawFn) -> Compressed:
         labels = np.where(kept, rng.integers(min(1, k), k + 1, shape), 0)
         how = draw(st.sampled_from([None, "packed", "order0", "grouped"]))
         labels = labels.astype(np.min_scalar_type(k))
+        found = None
+        if books[number].dtype in container.DTYPES[9:12] and draw(st.booleans()):
+            found = draw(scales(shape, 28 if books[number].dtype == "f2" else 127))
         if draw(st.booleans()):
-            return SharedLeaf(labels, number, "relative", draw(st.integers(1, 16)))
-        return SharedLeaf(labels, number, how)
+            gap_bits = draw(st.integers(1, 16))
+            return SharedLeaf(labels, number, "relative", gap_bits, found)
+        return SharedLeaf(labels, number, how, scales=found)
 
     def number(node: Structure) -> Structure:
         if isinstance(node, dict):

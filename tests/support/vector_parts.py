@@ -89,6 +89,7 @@ def layout(
     dtype: int = FLOAT16,
     codebook: bytes = b"",
     storage: int | None = None,
+    scales: tuple[int, int] | None = None,
 ) -> bytes:
     """What a leaf says before the size of its body.
 
@@ -98,11 +99,16 @@ def layout(
         dtype: Of the leaf.
         codebook: A new one if there is a storage, else the number of an older one.
         storage: Dtype that the new one is stored in.
+        scales: Where its axes are divided, batch and split, if it has scales.
     """
     number = len(shape) + (0 if storage is None else 32 * (storage - FLOAT16 + 1))
     more = bytes([dtype - 15]) if dtype >= 15 else b""
+    numbers = list(shape)
+    if scales is not None:
+        number += 128
+        numbers.append(32 * scales[0] + scales[1])
     kind = bytes([min(dtype, 15) + 16 * coding]) + more + bytes([number])
-    return kind + b"".join(map(varint, shape)) + codebook
+    return kind + b"".join(map(varint, numbers)) + codebook
 
 
 def leaf(
@@ -129,6 +135,38 @@ def leaf_in_parts(
     described = layout(shape, coding, dtype=dtype)
     if k is not None:
         described = layout(shape, coding, codebook=ones(k), storage=FLOAT16)
+    sizes = b"".join(varint(len(body)) for body in bodies)
+    small = b"".join(body for body in bodies if len(body) < 1024)
+    large = b"".join(body + crc(body) for body in bodies if len(body) >= 1024)
+    return header(tree=LEAF, leaves=described + sizes + small) + large
+
+
+def scaled(
+    rows: bytes,
+    columns: bytes,
+    *,
+    shape: Sequence[int] = (2, 3),
+    split: tuple[int, int] = (0, 1),
+    codebook: bytes | None = None,
+    dtype: int = FLOAT16,
+) -> bytes:
+    """A file of one packed leaf whose labels are all 1, with scales.
+
+    Args:
+        rows: The body of the exponents of rows.
+        columns: That of the exponents of columns.
+        shape: Of the leaf.
+        split: Where its axes are divided.
+        codebook: Of one entry; None for 1.0 in a float16.
+        dtype: Of the leaf and of what the codebook is stored in.
+    """
+    size = int(np.prod(shape))
+    labels = np.packbits(np.ones(size, bool)).tobytes()
+    book = ones(1) if codebook is None else codebook
+    described = layout(
+        shape, PACKED, dtype=dtype, codebook=book, storage=dtype, scales=split
+    )
+    bodies = rows, columns, labels
     sizes = b"".join(varint(len(body)) for body in bodies)
     small = b"".join(body for body in bodies if len(body) < 1024)
     large = b"".join(body + crc(body) for body in bodies if len(body) >= 1024)
