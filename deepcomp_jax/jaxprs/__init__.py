@@ -1,8 +1,8 @@
 """What every walk of a jaxpr needs, whichever version of JAX wrote it.
 
 A jaxpr is a list of equations, and some of them hold jaxprs in turn: the bodies of
-`jit`, `scan`, `cond` and others. Names and parameters of these primitives differ between
-versions of JAX; this module is the one place that knows how.
+`jit`, `scan`, `cond` and others. Names and parameters of these primitives differ
+between versions of JAX; this module is the one place that knows how.
 """
 
 from collections.abc import Callable, Iterator, Sequence
