@@ -20,6 +20,7 @@ LAYERS = [
     {"account", "device", "fold", "prune", "share"},
     {"rate", "rate_loss", "api"},
     {"checkpoints"},
+    {"calibration"},
     {"budget"},
     {"cli"},
     {"__init__"},
