@@ -62,12 +62,9 @@ def calibrate(
         >>> import deepcomp_jax as dc
         >>> def fn(params, tokens):
         ...     x = params["embedding"][tokens]
-        ...     return jax.nn.relu(x @ params["kernel"] + params["bias"])
+        ...     return jax.nn.relu(x @ params["kernel"])
         ...
-        >>> params = {
-        ...     "embedding": jnp.ones((10, 4)), "kernel": jnp.ones((4, 3)),
-        ...     "bias": jnp.ones(3),
-        ... }
+        >>> params = {"embedding": jnp.ones((10, 4)), "kernel": jnp.ones((4, 3))}
         >>> batches = [jnp.array([[1, 2], [1, 0]]), jnp.array([[7, 7]])]
         >>> calibration = dc.calibrate(fn, params, batches)
         >>> calibration.leaves["kernel"][0].input_moments[0]

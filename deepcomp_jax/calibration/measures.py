@@ -154,7 +154,9 @@ def _convolution(
         stride, dilation = params["window_strides"][axis], params["rhs_dilation"][axis]
         reach = dilation * (length - 1) + 1
         places = (x.shape[1 + axis] - reach) // stride + 1
-        index = stride * jnp.arange(places)[:, None] + dilation * jnp.arange(length)
+        index = (
+            stride * jnp.arange(places)[:, None] + dilation * jnp.arange(length)[None]
+        )
         x = jnp.take(x, index, axis=1 + axis)
         x = jnp.moveaxis(x, 2 + axis, -2)
     # The axes of the window now follow each other, before that of the channels.
