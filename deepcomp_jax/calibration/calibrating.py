@@ -94,11 +94,14 @@ def calibrate(
         examples += _examples(arrays)
     if not programs:
         raise ValueError("there are no batches: give one or more")
+    found = list(programs.values())
     leaves = _uses(net, total, max_gram)
     sensitivity = {net.names[i]: squares[i] for i in sorted(squares)}
-    notes = list(remarks.of_programs(net.names, list(programs.values())))
-    notes += remarks.of_leaves(net, list(programs.values()), leaves, sensitivity, notes)
-    return Calibration(leaves, tuple(notes), sensitivity, examples)
+    notes = (
+        *remarks.of_programs(net.names, found),
+        *remarks.of_leaves(net, found, sensitivity),
+    )
+    return Calibration(leaves, notes, sensitivity, examples)
 
 
 def _of_batch(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,23 +35,17 @@ def of_programs(names: Sequence[str], programs: Sequence[Program]) -> Iterator[s
 def of_leaves(
     net: Network,
     programs: Sequence[Program],
-    uses: Mapping[str, Any],
     sensitivity: Mapping[str, np.ndarray],
-    notes: Sequence[str],
 ) -> Iterator[str]:
-    """Notes on leaves of which nothing, or not everything, is known.
+    """Notes on leaves of which nothing is known.
 
     Args:
         net: The network.
         programs: The function for batches of different shapes.
-        uses: By name, of those leaves that have any.
         sensitivity: By name, of floating leaves.
-        notes: What has been noted already.
     """
-    said = {note.partition(": ")[0] for note in notes}
     known = [program.found for program in programs if program.found is not None]
     for i, (name, leaf) in enumerate(zip(net.names, net.leaves, strict=True)):
-        matrix = sum(n > 1 for n in leaf.shape) > 1
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             yield f"{name}: not followed: {leaf.dtype}"
         elif name not in sensitivity:
@@ -61,5 +54,3 @@ def of_leaves(
             yield f"{name}: not used: no output depends on it"
         elif not sensitivity[name].any():
             yield f"{name}: sensitivity 0 in these batches, though outputs depend on it"
-        elif known and matrix and name not in said and name not in uses:
-            yield f"{name}: no product and no look-up, only element by element"
