@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepcomp_jax import (
         budget,
+        calibration,
         fold,
         kmeans,
         prune,
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
         save,
         write,
     )
+    from deepcomp_jax.calibration import calibrate
     from deepcomp_jax.rules import Rule
 
 __version__ = "0.1.0"
 
 _MODULES = (
     "budget",
+    "calibration",
     "fold",
     "kmeans",
     "prune",
@@ -52,6 +55,7 @@ _NAMES = {
     "Compressed": "_types",
     "FormatError": "_errors",
     "Rule": "rules",
+    "calibrate": "calibration",
     "compress": "api",
     "decompress": "api",
     "default_rules": "api",
@@ -70,6 +74,8 @@ __all__ = (
     "FormatError",
     "Rule",
     "budget",
+    "calibrate",
+    "calibration",
     "compress",
     "decompress",
     "default_rules",

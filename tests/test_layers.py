@@ -14,18 +14,20 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 # from each other, without circles.
 LAYERS = [
     {"_types", "_errors", "kmeans"},
-    {"streams", "trees"},
+    {"streams", "trees", "jaxprs"},
     {"codings", "retrain"},
     {"format", "rules"},
     {"account", "device", "fold", "prune", "share"},
     {"rate", "rate_loss", "api"},
-    {"budget", "checkpoints"},
+    {"checkpoints"},
+    {"calibration"},
+    {"budget"},
     {"cli"},
     {"__init__"},
 ]
 DEVICE = {
-    "trees", "rules", "fold", "prune", "share", "device", "retrain", "rate",
-    "rate_loss", "api", "budget", "__init__",
+    "trees", "jaxprs", "rules", "fold", "prune", "share", "device", "retrain", "rate",
+    "rate_loss", "api", "budget", "calibration", "__init__",
 }  # fmt: skip
 
 
