@@ -96,14 +96,14 @@ def measure(
     path = output / "results.json"
     rows = results.read(path)
     done = {(row.network, row.method, row.data) for row in rows}
-    left = [
-        (family, data, settings)
-        for family, method in tried.items()
-        for data in method.data
-        if (settings := [
-            own for own in method.settings if (name, f"{family}: {own}", data) not in done
-        ])
-    ]  # fmt: skip
+    left: list[tuple[str, str, list[str]]] = []
+    for family, method in tried.items():
+        for data in method.data:
+            full = {own: f"{family}: {own}" for own in method.settings}
+            missing = [
+                own for own, key in full.items() if (name, key, data) not in done
+            ]
+            left += [(family, data, missing)] if missing else []
     if not left:
         return
     network = load()

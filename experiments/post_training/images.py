@@ -8,7 +8,7 @@ logits. Weights are those of a dense network; nothing is pruned.
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -73,8 +73,8 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "NNCodec 2.1": _QPS,
 }
 _SCRIPTS = {
-    "ONNX Runtime dynamic": "peer_onnxruntime.py",
-    "NNCodec 2.1": "peer_nncodec.py",
+    "ONNX Runtime dynamic": "onnxruntime_peer.py",
+    "NNCodec 2.1": "nncodec_weights_peer.py",
 }
 
 

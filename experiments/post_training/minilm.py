@@ -186,4 +186,4 @@ def rank_correlation(found: np.ndarray, right: np.ndarray) -> float:
     pairs = np.triu_indices(len(right), 1)
     similar = [(own.astype(np.float64) @ own.T)[pairs] for own in (found, right)]
     ranks = [np.argsort(np.argsort(own)) for own in similar]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

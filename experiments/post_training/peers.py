@@ -1,7 +1,7 @@
 """Codecs that need an environment of their own: ONNX Runtime and NNCodec.
 
-Each is a script in this folder that reads an `.npz` file of arrays and a setting, and
-writes the file of its kind and the arrays decoded from it.
+Each is a script among the benchmarks. It reads an `.npz` file of arrays, and writes the
+file of its kind and the arrays decoded from it.
 """
 
 import subprocess
@@ -16,19 +16,19 @@ from experiments.post_training import networks
 from experiments.post_training.baselines import Coded
 from experiments.post_training.networks import Network
 
-_FOLDER = Path(__file__).parent
+_FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 def coded(
     network: Network, settings: Sequence[str], *, python: Path, script: str
 ) -> Iterator[Coded]:
-    """Files made by a script of this folder.
+    """Files made by a script.
 
     Args:
         network: The network.
         settings: What the script takes for a setting.
         python: The Python of the environment.
-        script: The name of the script.
+        script: Its name, in the folder of the benchmarks.
     """
     # Names mean something to codecs: numbers do not.
     order = list(network.params)

@@ -1,4 +1,4 @@
-"""Rows of the benchmark: on disk, where a run that was ended goes on, and as a table."""
+"""Rows of the benchmark: on disk, where an ended run goes on, and as a table."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

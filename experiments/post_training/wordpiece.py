@@ -1,9 +1,9 @@
-"""WordPiece: sentences into the ids of a vocabulary, as BERT's uncased models read them.
+"""WordPiece: sentences into the ids of a vocabulary, as BERT reads them.
 
-A text is put in lower case, loses its accents, and is split at spaces and around each
-punctuation mark. Of each word the longest beginning that the vocabulary has is taken,
-then the longest beginning of the rest, which is listed with `##` in front (Wu et al.
-2016, arXiv 1609.08144; Devlin et al. 2019, arXiv 1810.04805).
+For its uncased models a text is put in lower case, loses its accents, and is split at
+spaces and around each punctuation mark. Of each word the longest beginning that the
+vocabulary has is taken, then the longest beginning of the rest, which is listed with
+`##` in front (Wu et al. 2016, arXiv 1609.08144; Devlin et al. 2019, arXiv 1810.04805).
 """
 
 import unicodedata

@@ -1,7 +1,7 @@
 """NNCodec, the reference coder of MPEG's NNC standard, on float32 arrays.
 
     python -m venv peers && peers/bin/pip install nncodec onnx onnxruntime
-    peers/bin/python peer_nncodec.py "qp -24" in.npz file out.npz
+    peers/bin/python nncodec_weights_peer.py "qp -24" in.npz file out.npz
 
 Steps follow from `qp`, by default relative to each tensor (`opt_qp`); labels are chosen
 by dependent quantization (`use_dq`). Vectors keep its very fine step.

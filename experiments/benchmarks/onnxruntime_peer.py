@@ -1,7 +1,7 @@
 """ONNX Runtime's dynamic quantization: weights in int8, a scale for each output.
 
     python -m venv peers && peers/bin/pip install nncodec onnx onnxruntime
-    peers/bin/python peer_onnxruntime.py "int8" in.npz file out.npz TABLE...
+    peers/bin/python onnxruntime_peer.py "int8" in.npz file out.npz TABLE...
 
 The network is written as an ONNX model with a product for each matrix, a look-up for
 each named table, and all vectors. What is decoded are its weights: that activations are
@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def main(setting: str, source: str, target: str, decoded: str, *tables: str) -> None:
-    """Quantizes the arrays of a file; the setting "int8 + zstd" compresses the model."""
+    """Quantizes the arrays of a file; "int8 + zstd" also compresses the model."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with np.load(source) as file:
