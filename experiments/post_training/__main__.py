@@ -7,7 +7,7 @@
         --mnist-dir DIR --cifar10-dir DIR --peer-python peers/bin/python
 
 MiniLM-L6 and silero-vad come from their wheels; LeNet-5 and VGG19 of a quarter of the
-width are trained in the work directory. Rows are written to `results.json` after each
+width are trained in the work directory (without a folder, their data are downloaded). Rows are written to `results.json` after each
 file that was measured, with `table.txt` and a figure for each network beside it. A run
 that was ended goes on with the same command, and measures nothing twice.
 """
@@ -58,10 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in args.methods or ():
         if name not in chosen:
             parser.error(f"{name!r} is no method: there are {', '.join(chosen)}")
+    if args.wheels is None and {"minilm", "silero"} & set(args.networks):
+        parser.error("minilm and silero need --wheels, or choose others by --networks")
     tried = {name: chosen[name] for name in args.methods or chosen}
     args.output.mkdir(parents=True, exist_ok=True)
     for name in args.networks:
-        measure(lambda name=name: loaders(args)[name](), name, tried, args.output)
+        measure(loaders(args)[name], name, tried, args.output)
     report(args.output)
 
 

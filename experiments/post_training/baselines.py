@@ -16,6 +16,7 @@ from experiments.post_training.networks import Network
 from experiments.post_training.quantizers import Quantized
 
 GROUP = 64
+_LARGEST = 65504  # of half precision, which scales and biases are stored in
 
 Quantizer: TypeAlias = Callable[[str, np.ndarray], Quantized]
 
@@ -46,8 +47,11 @@ def coded(
         quantize: Maps the name of a weight and its matrix `[out, in]` to labels.
 
     Raises:
-        ValueError: A value is too large for half precision; says which.
+        ValueError: A leaf has values that are no half-precision numbers; says which.
     """
+    for name, leaf in network.params.items():
+        if not np.abs(leaf).max() <= _LARGEST:
+            raise ValueError(f"{name} has values that half precision cannot hold")
     found = {
         name: quantize(name, networks.as_matrix(network.params[name], layout))
         for name, layout in network.layouts.items()
@@ -59,9 +63,6 @@ def coded(
         for name, leaf in network.params.items()
         if name not in found
     }
-    for name, array in arrays.items():
-        if array.dtype == np.float16 and not np.isfinite(array).all():
-            raise ValueError(f"{name} does not fit into half precision")
     groups = {name: own.group for name, own in found.items()}
     data = archive.write(arrays)
     return Coded(setting, len(data), _decoded(network, data, levels, groups))

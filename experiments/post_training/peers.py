@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,12 +33,14 @@ def coded(
     """
     # Names mean something to codecs: numbers do not.
     order = list(network.params)
-    arrays = {f"t{i}": _turned(network, name) for i, name in enumerate(order)}
+    arrays: dict[str, Any] = {
+        f"t{i}": _turned(network, name) for i, name in enumerate(order)
+    }
     tables = [f"t{i}" for i, name in enumerate(order) if "embedding" in name]
     for setting in settings:
         with tempfile.TemporaryDirectory() as folder:
             path = partial(Path, folder)
-            np.savez(path("in.npz"), **arrays)  # pyright: ignore[reportArgumentType]
+            np.savez(path("in.npz"), **arrays)
             subprocess.run(
                 [python, _FOLDER / script, setting, path("in.npz"), path("file"),
                  path("out.npz"), *tables],

@@ -48,7 +48,7 @@ def invented(count: int, seed: int) -> list[str]:
 
     Examples:
         >>> invented(1, 0)
-        ['our teacher explained the broken bicycle at three o'clock.']
+        ['the river is afraid of some cheap headphones despite the noise.']
     """
     draw = random.Random(seed).choice
     parts = (_SUBJECTS, _VERBS, _OBJECTS, _CIRCUMSTANCES)
