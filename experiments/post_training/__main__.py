@@ -7,9 +7,10 @@
         --mnist-dir DIR --cifar10-dir DIR --peer-python peers/bin/python
 
 MiniLM-L6 and silero-vad come from their wheels; LeNet-5 and VGG19 of a quarter of the
-width are trained in the work directory (without a folder, their data are downloaded). Rows are written to `results.json` after each
-file that was measured, with `table.txt` and a figure for each network beside it. A run
-that was ended goes on with the same command, and measures nothing twice.
+width are trained in the work directory, on data that are downloaded where no folder is
+given. Rows are written to `results.json` after each file that was measured, and in the
+end `table.txt` and a figure for each network. A run that was ended goes on with the
+same command, and measures nothing twice.
 """
 
 import argparse
