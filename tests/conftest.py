@@ -37,6 +37,8 @@ _BROADCASTING = {
     "test_forward",
     "test_lenet",
     "test_narrowing",
+    "test_post_training",
+    "test_post_training_networks",
     "test_rate_training",
     "test_study",
     "test_train",

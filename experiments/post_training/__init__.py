@@ -1,0 +1,1 @@
+"""Trained networks made small without retraining: ours beside what others do."""
