@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         rate_loss,
         retrain,
         share,
+        shrink,
     )
     from deepcomp_jax._errors import FormatError
     from deepcomp_jax._types import Compressed
@@ -47,6 +48,7 @@ _MODULES = (
     "rate_loss",
     "retrain",
     "share",
+    "shrink",
 )
 _NAMES = {
     "Compressed": "_types",
@@ -87,6 +89,7 @@ __all__ = (
     "retrain",
     "save",
     "share",
+    "shrink",
     "write",
 )
 
