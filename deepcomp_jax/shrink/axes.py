@@ -80,12 +80,8 @@ def is_known(op: Op) -> bool:
     return _rule(op) is not _unknown
 
 
-def mixed(op: Op, rank: int) -> tuple[tuple[int, ...], bool] | None:
+def mixed(op: Op) -> tuple[tuple[int, ...], bool] | None:
     """Along which axes a primitive of one operand mixes what it reads.
-
-    Args:
-        op: The operation.
-        rank: How many axes its operand has.
 
     Returns:
         The axes, and whether the result lacks them; None if it is not such a primitive.
@@ -124,7 +120,7 @@ def _rule(op: Op) -> Callable[[Case], list[Axes]]:
         return _elementwise
     if op.name in _RULES:
         return _RULES[op.name]
-    if mixed(op, 0) is not None:
+    if mixed(op) is not None:
         return _mixing
     return _unknown
 
@@ -153,8 +149,7 @@ def _elementwise(case: Case) -> list[Axes]:
 
 def _mixing(case: Case) -> list[Axes]:
     (axes,) = case.axes
-    (shape,) = case.inputs
-    found = mixed(case.op, len(shape))
+    found = mixed(case.op)
     assert found is not None
     along, dropped = found
     case.pin([axes[i] for i in along])

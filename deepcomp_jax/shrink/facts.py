@@ -98,7 +98,7 @@ def _varying(
         return move(op, masks)
     if op.name == "gather":
         return [_gathered(op, facts)]
-    if (found := mixed(op, masks[0].ndim)) is not None:
+    if (found := mixed(op)) is not None:
         along, dropped = found
         spread = masks[0].any(axis=along, keepdims=not dropped)
         return [np.array(np.broadcast_to(spread, shapes[0]))]
@@ -132,7 +132,7 @@ def _gathered(op: Op, facts: Facts) -> np.ndarray:
         ]
         differs = np.asarray(x != first).any(axis=tuple(looked_up), keepdims=True)
         mask = mask | differs
-    params = {**op.params, "fill_value": None}
+    params = {**op.params, "fill_value": 1.0}  # what no row gives may be anything
     flags = jnp.asarray(mask, jnp.float32)
     inner = op._replace(params=params)
     return np.asarray(bind(inner, [flags, facts.values[places]])[0] != 0)
@@ -177,9 +177,7 @@ def _needed(op: Op, facts: Facts, wanted: list[np.ndarray]) -> list[np.ndarray]:
         return [folded(wanted[0], shape) for shape in shapes]
     if op.name in MOVES:
         return sources(op, wanted, shapes)
-    if op.name == "gather":
-        return [np.ones(shape, bool) for shape in shapes]
-    if (found := mixed(op, len(shapes[0]))) is not None:
+    if shapes and (found := mixed(op)) is not None:
         along, dropped = found
         spread = np.expand_dims(wanted[0], along) if dropped else wanted[0]
         spread = spread.any(axis=along, keepdims=True)
