@@ -26,8 +26,8 @@ class Shrunk(NamedTuple):
         params: The parameters, of the same structure, with smaller leaves.
         kept: For each leaf that became smaller the indices that are left of each axis,
             an int array; None for an axis that is whole.
-        widths: How many units each group of them had and has. A group is named by the
-            first leaf that has it and the axis: `"fc1/kernel:1"`.
+        widths: How many units each group of them had and has. A group is named by a
+            leaf that has it and the axis: `"fc1/kernel:1"`.
         notes: What was left because it could not be proved idle.
         blank: The original parameters with zeros wherever something was cut.
     """
@@ -222,14 +222,14 @@ def _shrunk(run: _Run, found: Cuts) -> Shrunk:
         name = names[network.program.leaves.index(change.leaf)]
         changed[name] = leaves.added(changed[name], change.delta)
     kept: dict[str, leaves.Indices] = {}
-    carried = grouping.carried(network.program, names)
-    for name, value in zip(names, network.program.leaves, strict=True):
+    used = grouping.uses(network.program)
+    for name, value, use in zip(names, network.program.leaves, used, strict=True):
         axes = network.axes[value]
         masks = [network.spaces.mask(space, found.kept) for space in axes]
         if all(mask.all() for mask in masks):
             continue
         kept[name] = tuple(None if m.all() else np.flatnonzero(m) for m in masks)
-        if name not in carried:
+        if not use.carried:
             blank[name] = leaves.zeroed(named[name], kept[name])
     smaller = {name: leaves.cut(x, kept.get(name)) for name, x in changed.items()}
     return Shrunk(

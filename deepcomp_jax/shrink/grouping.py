@@ -53,9 +53,9 @@ class Group(NamedTuple):
     """Units that are cut together wherever they are.
 
     Attributes:
-        name: The first of the leaves with most axes that have them, and the axis, as in
-            `"fc1/kernel:1"`; where an axis has several groups, such as heads and their
-            width, their number follows, as in `"query/kernel:1.0"`.
+        name: Of the leaves with most axes that have them the one that is used first,
+            and the axis, as in `"fc1/kernel:1"`; where an axis has several groups, such
+            as heads and their width, their number follows, as in `"query/kernel:1.0"`.
         size: How many units there are.
         parts: All axes of leaves with these units.
     """
@@ -78,19 +78,18 @@ def group(network: Labeled, names: Sequence[str], atom: int) -> Group:
         names: The names of all leaves of the parameters.
         atom: The space.
     """
-    only_carried = carried(network.program, names)
-    parts: list[Part] = []
-    found: list[tuple[int, str]] = []
-    for leaf, value in zip(names, network.program.leaves, strict=True):
-        for axis, space in enumerate(network.axes[value]):
+    program, parts = network.program, []
+    found: list[tuple[int, int, str]] = []
+    for leaf, value, use in zip(names, program.leaves, uses(program), strict=True):
+        axes = network.axes[value]
+        for axis, space in enumerate(axes):
             atoms = network.spaces.atoms(space)
             if atom in atoms:
                 number = "" if len(atoms) == 1 else f".{atoms.index(atom)}"
-                found.append((len(network.axes[value]), f"{leaf}:{axis}{number}"))
+                found.append((-len(axes), use.place, f"{leaf}:{axis}{number}"))
                 units = network.spaces.places(space, atom)
-                parts.append(Part(leaf, axis, units, leaf in only_carried))
-    name = max(found, key=lambda own: own[0])[1]
-    return Group(name, network.spaces.sizes[atom], tuple(parts))
+                parts.append(Part(leaf, axis, units, use.carried))
+    return Group(min(found)[-1], network.spaces.sizes[atom], tuple(parts))
 
 
 def note(network: Labeled, names: Sequence[str], remark: Remark) -> Note:
@@ -99,19 +98,35 @@ def note(network: Labeled, names: Sequence[str], remark: Remark) -> Note:
     return Note(found, remark.primitive, remark.text)
 
 
-def carried(program: Program, names: Sequence[str]) -> frozenset[str]:
-    """Leaves that something else than sums and products reads before they meet data."""
+class Use(NamedTuple):
+    """How a function uses a leaf.
+
+    Attributes:
+        carried: Whether something else than sums and products reads it before it meets
+            data.
+        place: The first operation where it meets data.
+    """
+
+    carried: bool
+    place: int
+
+
+def uses(program: Program) -> list[Use]:
+    """How a program uses each of its leaves."""
     users, of_data = program.users(), program.of_data()
-    found: set[str] = set()
-    for name, leaf in zip(names, program.leaves, strict=True):
-        rest = [leaf]
+    found: list[Use] = []
+    for leaf in program.leaves:
+        carried, place, rest = False, len(program.ops), [leaf]
         while rest:
-            for place in users.get(rest.pop(), []):
-                op = program.ops[place]
-                if op.name not in _LINEAR:
-                    found.add(name)
-                rest.extend(value for value in op.outputs if value not in of_data)
-    return frozenset(found)
+            for user in users.get(rest.pop(), []):
+                op = program.ops[user]
+                carried |= op.name not in _LINEAR
+                fixed = [value for value in op.outputs if value not in of_data]
+                rest.extend(fixed)
+                if len(fixed) < len(op.outputs):
+                    place = min(place, user)
+        found.append(Use(carried, place))
+    return found
 
 
 def widths(
