@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         rate_loss,
         retrain,
         share,
+        shrink,
     )
     from deepcomp_jax._errors import FormatError
     from deepcomp_jax._types import Compressed
@@ -50,6 +51,7 @@ _MODULES = (
     "rate_loss",
     "retrain",
     "share",
+    "shrink",
 )
 _NAMES = {
     "Compressed": "_types",
@@ -93,6 +95,7 @@ __all__ = (
     "retrain",
     "save",
     "share",
+    "shrink",
     "write",
 )
 

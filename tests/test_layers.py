@@ -17,7 +17,7 @@ LAYERS = [
     {"streams", "trees", "jaxprs"},
     {"codings", "retrain"},
     {"format", "rules"},
-    {"account", "device", "fold", "prune", "share"},
+    {"account", "device", "fold", "prune", "share", "shrink"},
     {"rate", "rate_loss", "api"},
     {"checkpoints"},
     {"calibration"},
@@ -27,7 +27,7 @@ LAYERS = [
 ]
 DEVICE = {
     "trees", "jaxprs", "rules", "fold", "prune", "share", "device", "retrain", "rate",
-    "rate_loss", "api", "budget", "calibration", "__init__",
+    "rate_loss", "api", "budget", "calibration", "shrink", "__init__",
 }  # fmt: skip
 
 
