@@ -21,13 +21,15 @@ LAYERS = [
     {"rate", "rate_loss", "api"},
     {"checkpoints"},
     {"calibration"},
+    {"feedback"},
     {"budget"},
     {"cli"},
     {"__init__"},
 ]
 DEVICE = {
     "trees", "jaxprs", "rules", "fold", "prune", "share", "device", "retrain", "rate",
-    "rate_loss", "api", "budget", "calibration", "shrink", "__init__",
+    "rate_loss", "api", "budget", "calibration", "shrink", "feedback",
+    "__init__",
 }  # fmt: skip
 
 

@@ -160,10 +160,23 @@ def pack(shared: SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
 def _pack(
     shared: SharedWeights, rules: Sequence[Rule], followed: Mapping[str, Followed]
 ) -> Compressed:
-    in_order = trees.names(shared.treedef)
-    tree = jax.tree.unflatten(shared.treedef, in_order)
-    structure, names = trees.structure(tree)
+    tree = jax.tree.unflatten(shared.treedef, trees.names(shared.treedef))
     packed = pack_leaves(shared, followed)
+    labeled = {
+        name for name, (leaf, _) in packed.items() if isinstance(leaf, SharedLeaf)
+    }
+    check_codings(rules if packed else (), followed, labeled)
+    return assembled(tree, packed)
+
+
+def assembled(tree: Any, packed: Mapping[str, "Packed"]) -> Compressed:
+    """The network of leaves that are ready, each codebook in it once.
+
+    Args:
+        tree: The containers, with anything as leaves.
+        packed: The leaves by name, as `pack_leaves` gives them.
+    """
+    structure, names = trees.structure(tree)
     codebooks: _Numbered = {}  # in order of first use
     leaves: list[DenseLeaf | SharedLeaf] = []
     for name in names:
@@ -174,10 +187,6 @@ def _pack(
             )[0]
             leaf = leaf._replace(codebook=number)
         leaves.append(leaf)
-    labeled = {
-        name for name, (leaf, _) in packed.items() if isinstance(leaf, SharedLeaf)
-    }
-    check_codings(rules if names else (), followed, labeled)
     return Compressed(structure, tuple(leaves), tuple(c for _, c in codebooks.values()))
 
 

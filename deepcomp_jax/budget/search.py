@@ -14,19 +14,16 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from os import PathLike
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple, Protocol
 
 from deepcomp_jax import api
 from deepcomp_jax._types import Compressed
-from deepcomp_jax.budget.plans import stored_bytes
+from deepcomp_jax.budget.calibrated import calibrated
+from deepcomp_jax.budget.on_grids import on_grids
+from deepcomp_jax.calibration import Calibration
 from deepcomp_jax.format import files
-from deepcomp_jax.rate import grids, planning, quantization
-from deepcomp_jax.rate.histograms import histogram
-from deepcomp_jax.rate.planning import PlannedLeaf
+from deepcomp_jax.rate import grids, planning
 from deepcomp_jax.rules import Rule
-from deepcomp_jax.rules.weights import find_weights
 
 _USED = 0.995  # fraction of the bytes at which a search for them ends
 _CLOSE = 5e-4  # logarithm of the ratio of two steps at which any search ends
@@ -59,40 +56,50 @@ class Point(NamedTuple):
         return self.file_bytes
 
 
-class _Search(NamedTuple):
-    """What is the same for all points of a search.
+class Search(Protocol):
+    """A network at any step, which stands for a lambda."""
 
-    Attributes:
-        problem: The network, as `rate.quantize` sees it.
-        rules: For the codings that they ask for.
-        leaves: Those that are quantized and not all zero.
-        ends: Logarithms of relative steps: at the first each grid is as fine as it can
-            be, at the second hardly a weight is worth its bits.
-    """
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Logarithms of the finest step and the coarsest."""
+        ...
 
-    problem: quantization.Problem
-    rules: Sequence[Rule]
-    leaves: dict[str, PlannedLeaf]
-    ends: tuple[float, float]
+    @property
+    def values(self) -> int:
+        """How many values are quantized."""
+        ...
 
     def compressed(self, log_step: float) -> Compressed:
-        """The network at one relative step."""
-        rd_lambda = grids.lambda_for_step(math.exp(log_step), 1.0)
-        return api.pack(quantization.solve(self.problem, rd_lambda), self.rules)
-
-    def point(self, log_step: float) -> Point:
-        """The file at one relative step."""
-        return _point(log_step, self.compressed(log_step))
+        """The network at one step."""
+        ...
 
     def bits(self, log_step: float) -> float:
-        """About what the leaves take at one relative step."""
-        some = planning.sample(list(self.leaves.values()))
-        return planning.total_bits(some, math.exp(log_step))
+        """About what the values that are quantized take at one step."""
+        ...
 
-    def find(self, bits: float, start: float) -> float:
-        """The relative step at which the leaves take about so many bits."""
-        values = sum(leaf.histogram.size for leaf in self.leaves.values())
-        return planning.descend(self.bits, bits, self.ends, start, max(values, 1))
+    def stored_bits(self) -> float:
+        """About what all else takes."""
+        ...
+
+
+def _search(
+    variables: Any,
+    rules: Sequence[Rule] | None,
+    importance: Any,
+    calibration: Calibration | None,
+) -> Search:
+    if calibration is None:
+        return on_grids(variables, rules, importance)
+    if importance is not None:
+        raise ValueError("a calibration is an importance: give one of them")
+    return calibrated(variables, rules, calibration)
+
+
+def _find(search: Search, bits: float, start: float) -> float:
+    """The step at which the values take about so many bits."""
+    return planning.descend(
+        search.bits, bits, search.ends, start, max(search.values, 1)
+    )
 
 
 def _point(log_step: float, compressed: Compressed) -> Point:
@@ -107,6 +114,7 @@ def point(
     *,
     rd_lambda: float,
     importance: Any = None,
+    calibration: Calibration | None = None,
 ) -> Point:
     """The network at one lambda; a sweep over several gives the curve.
 
@@ -128,7 +136,9 @@ def point(
     if not 0 < rd_lambda < math.inf:
         raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
     step = grids.step_for_lambda(rd_lambda)
-    return _search(variables, rules, importance).point(math.log(step))
+    search = _search(variables, rules, importance, calibration)
+    log_step = math.log(step)
+    return _point(log_step, search.compressed(log_step))
 
 
 def within_bytes(
@@ -137,6 +147,7 @@ def within_bytes(
     rules: Sequence[Rule] | None = None,
     *,
     importance: Any = None,
+    calibration: Calibration | None = None,
 ) -> Point:
     """The network of least distortion whose file has at most so many bytes.
 
@@ -166,13 +177,13 @@ def within_bytes(
     """
     if not isinstance(max_bytes, numbers.Integral):
         raise TypeError(f"max_bytes is a whole number of bytes, got {max_bytes!r}")
-    search = _search(variables, rules, importance)
+    search = _search(variables, rules, importance, calibration)
     (low, high), aim = search.ends, 8 * max_bytes * (1 + _USED) / 2
     more: Point | None = None
     best: Point | None = None
-    at = search.find(aim - _stored_bits(search.problem), sum(search.ends) / 2)
+    at = _find(search, aim - search.stored_bits(), sum(search.ends) / 2)
     for look in range(_LOOKS):
-        found = search.point(at)
+        found = _point(at, search.compressed(at))
         if found.file_bytes <= max_bytes:
             high, best = at, found
         elif at < high:
@@ -185,7 +196,7 @@ def within_bytes(
         if best and (best.file_bytes >= _USED * max_bytes or high - low < _CLOSE):
             break
         wanted = search.bits(at) + aim - 8 * found.file_bytes
-        at = search.find(wanted, at)
+        at = _find(search, wanted, at)
         if more and best and (look > _TRUSTED or not low < at < high):
             at = (low + high) / 2
         at = min(max(at, low), high)
@@ -200,6 +211,7 @@ def within_error(
     rules: Sequence[Rule] | None = None,
     *,
     importance: Any = None,
+    calibration: Calibration | None = None,
 ) -> Point:
     """The smallest file whose network has at most an error.
 
@@ -224,7 +236,7 @@ def within_error(
         >>> found.file_bytes < 6000, error(dc.decompress(found.compressed)) <= 0.01
         (True, True)
     """
-    search = _search(variables, rules, importance)
+    search = _search(variables, rules, importance, calibration)
     good, bad = search.ends
 
     def fits(found: Compressed) -> bool:
@@ -246,42 +258,3 @@ def within_error(
         else:
             bad = middle
     return _point(good, best)
-
-
-def _search(variables: Any, rules: Sequence[Rule] | None, importance: Any) -> _Search:
-    problem = quantization.problem(variables, rules, importance)
-    tables = find_weights(variables)
-    leaves: dict[str, PlannedLeaf] = {}
-    ends: list[tuple[float, float]] = []
-    for name in problem.methods:
-        own = np.asarray(problem.named[name])
-        known = planning.planned(
-            own.shape, own.dtype, tables.get(name, False), histogram(own)
-        )
-        if not known.unit:
-            continue
-        spread = 1.0  # of importance within the leaf
-        if problem.importance is not None:
-            costs = problem.importance[name]
-            mean = float(costs.mean(dtype=np.float64))
-            known, spread = known._replace(unit=mean**-0.5), float(costs.max()) / mean
-        leaves[name] = known
-        # An outlier may be all that there is of the magnitude.
-        least = known.histogram.magnitude() / grids.MAX_ENTRIES / 64
-        most = 4 * float(np.abs(known.histogram.values[[0, -1]]).max())
-        unit = math.log(known.unit)
-        ends.append((math.log(least) - unit, math.log(most * spread**0.5) - unit))
-    if importance is None:
-        problem = problem._replace(relative=leaves)
-    low = min((own[0] for own in ends), default=0.0)
-    high = max((own[1] for own in ends), default=low)
-    return _Search(problem, rules or (), leaves, (low, high))
-
-
-def _stored_bits(problem: quantization.Problem) -> float:
-    """What the leaves take that are not quantized."""
-    return 8 * sum(
-        stored_bytes(name, np.asarray(leaf))
-        for name, leaf in problem.named.items()
-        if name not in problem.methods
-    )

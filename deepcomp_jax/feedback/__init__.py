@@ -1,0 +1,10 @@
+"""Rounds the weights of a trained network so that its outputs change least.
+
+Statistics of what each leaf is multiplied with (`calibration`) say how much an error of
+each weight matters, and which other weights can make up for it.
+"""
+
+from deepcomp_jax.feedback.estimating import bits as bits
+from deepcomp_jax.feedback.quantizing import Prepared as Prepared
+from deepcomp_jax.feedback.quantizing import prepare as prepare
+from deepcomp_jax.feedback.quantizing import quantize as quantize
