@@ -160,23 +160,23 @@ def pack(shared: SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
 def _pack(
     shared: SharedWeights, rules: Sequence[Rule], followed: Mapping[str, Followed]
 ) -> Compressed:
-    tree = jax.tree.unflatten(shared.treedef, trees.names(shared.treedef))
     packed = pack_leaves(shared, followed)
     labeled = {
         name for name, (leaf, _) in packed.items() if isinstance(leaf, SharedLeaf)
     }
     check_codings(rules if packed else (), followed, labeled)
-    return assembled(tree, packed)
+    return assembled(shared.treedef, packed)
 
 
-def assembled(tree: Any, packed: Mapping[str, "Packed"]) -> Compressed:
+def assembled(treedef: Any, packed: Mapping[str, "Packed"]) -> Compressed:
     """The network of leaves that are ready, each codebook in it once.
 
     Args:
-        tree: The containers, with anything as leaves.
+        treedef: Of the network's variables.
         packed: The leaves by name, as `pack_leaves` gives them.
     """
-    structure, names = trees.structure(tree)
+    named = jax.tree.unflatten(treedef, trees.names(treedef))
+    structure, names = trees.structure(named)
     codebooks: _Numbered = {}  # in order of first use
     leaves: list[DenseLeaf | SharedLeaf] = []
     for name in names:

@@ -44,7 +44,7 @@ class Calibrated(NamedTuple):
         """The network at one step."""
         rd_lambda = grids.lambda_for_step(math.exp(log_step), 1.0)
         packed = feedback.quantize(self.prepared, rd_lambda)
-        return assembled(self.variables, self._kept() | packed)
+        return assembled(trees.treedef(self.variables), self._kept() | packed)
 
     def _kept(self) -> dict[str, Any]:
         named = trees.named_leaves(self.variables)
