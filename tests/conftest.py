@@ -25,12 +25,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
-# Programs that take long to compile are compiled once for all processes of a session.
-if "PYTEST_XDIST_TESTRUNUID" in os.environ:
-    session = "deepcomp-" + os.environ["PYTEST_XDIST_TESTRUNUID"]
-    os.environ.setdefault(
-        "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), session)
-    )
+# What a process has compiled, those that it starts need not. Workers of a session have
+# a folder each, for JAX reads there what another process may still be writing.
+_worker = os.environ.get("PYTEST_XDIST_WORKER")
+if _worker is None:
+    _programs = tempfile.TemporaryDirectory(prefix="deepcomp-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+else:
+    _folder = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], _worker)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _folder
 
 # Flax adds biases by broadcasting, and so do the experiments.
 _BROADCASTING = {

@@ -11,6 +11,7 @@ from experiments import lenet_mnist, vgg19_cifar10
 from experiments.models import lenet, vgg
 from experiments.models.vgg import of_width
 from experiments.study import narrowing
+from tests.support.small import drawn
 
 ROLES = lenet_mnist.LENET5
 
@@ -68,8 +69,7 @@ def test_units_of_a_network_with_batchnorm():
     """
     model = of_width(3 / 64, dropout=0.0)
     images = jax.random.normal(jax.random.key(1), (2, 32, 32, 3))
-    variables = jax.jit(model.init)(jax.random.key(0), images)
-    variables = jax.tree.map(np.array, fold.batchnorm(variables))
+    variables = jax.tree.map(np.array, fold.batchnorm(drawn(model)))
     params, units = variables["params"], vgg19_cifar10.ROLES.units
     params["conv2_1"]["kernel"][..., [0, 4]] = 0
     params["bn2_1"]["scale"][[0, 4]] = 0

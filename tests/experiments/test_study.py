@@ -26,7 +26,7 @@ from experiments.study import sharing, stages
 from experiments.study.config import Config
 from experiments.training import runs, states, train
 from tests.support.killing import assert_same_outcome, run_killed, timeless_rows
-from tests.support.small import ROLES, Small
+from tests.support.small import ROLES, Small, drawn
 
 TINY = Config(
     preset="tiny",
@@ -236,16 +236,12 @@ def test_channels_that_nothing_reaches_survive_sharing():
     """Their variance is next to nothing, so that a rounded mean would be far off."""
     images, roles = _dataset().train_images, vgg19_cifar10.ROLES
     model = vgg.of_width(1 / 16)
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    keys = iter(jax.random.split(jax.random.key(1), 200))
-    variables = jax.tree.map(
-        lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), variables
-    )
+    variables = drawn(model, noise=0.1, seed=5)
     idle = np.arange(24)
     conv, norm = variables["params"]["conv5_2"], variables["batch_stats"]["bn5_2"]
-    conv["kernel"] = conv["kernel"].at[..., idle].set(0)
-    norm["mean"] = norm["mean"].at[idle].set(conv["bias"][idle])
-    norm["var"] = norm["var"].at[idle].set(1e-12)
+    conv["kernel"][..., idle] = 0
+    norm["mean"][idle] = conv["bias"][idle]
+    norm["var"][idle] = 1e-12
 
     def answers(weights: Any) -> np.ndarray:
         return np.asarray(train.logits(model, weights, images))

@@ -24,13 +24,9 @@ def run_killed(module: str, directory: Path, after: Iterable[str]) -> None:
         after: Names of files, in the order in which a run writes them; each process is
             killed by the first writing of one.
     """
-    # What one process compiled, the next one need not.
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(directory.with_name("programs"))}
-    always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     for name in after:
         killed = subprocess.run(
             [sys.executable, "-m", __name__, module, str(directory), name],
-            env=cache | os.environ | always,
             capture_output=True,
             check=False,
         )
