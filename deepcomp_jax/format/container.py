@@ -171,7 +171,9 @@ def values(
     lookup = np.concatenate([np.zeros(1, codebook.dtype), codebook])
     flat = codings.dequantize(leaf.labels.ravel(), lookup)
     if leaf.scales is not None:
-        scales.multiply(flat, 0, leaf_body.scales_of("", leaf, codebook))
+        shape = leaf.labels.shape
+        exponents = scales.of_leaf("a leaf", shape, leaf.scales, codebook)
+        scales.multiply(flat, 0, exponents)
     return flat.reshape(leaf.labels.shape)
 
 

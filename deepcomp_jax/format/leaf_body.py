@@ -104,56 +104,10 @@ def _put_shared(
     layout = Layout(labels.shape, codebook.dtype, number, leaf.codebook)
     if leaf.scales is None:
         return Encoded(layout, bodies)
-    found = scales_of(name, leaf, codebook)
+    found = scales.of_leaf(f"leaf {name!r}", labels.shape, leaf.scales, codebook)
     layout = layout._replace(scales=Split(leaf.scales.batch, leaf.scales.split))
     exponents = (scales.put(own, put) for own in (found.first, found.last))
     return Encoded(layout, (*exponents, *bodies))
-
-
-def scales_of(name: str, leaf: SharedLeaf, codebook: np.ndarray) -> scales.Exponents:
-    """The exponents of a leaf that has scales, flat.
-
-    Raises:
-        ValueError: They do not fit the shape or the codebook of the leaf.
-    """
-    assert leaf.scales is not None
-    batch, split, *given = leaf.scales
-    shape = np.shape(leaf.labels)
-    if codebook.dtype not in scales.DTYPES:
-        known = ", ".join(dtype.name for dtype in scales.DTYPES)
-        raise ValueError(
-            f"leaf {name!r}: scales are for {known}, not for {codebook.dtype}: convert "
-            "the codebook, or multiply the values"
-        )
-    if not 0 <= batch <= split <= len(shape):
-        raise ValueError(
-            f"leaf {name!r}: scales must divide the {len(shape)} axes at 0 <= batch <= "
-            f"split <= {len(shape)}, got batch={batch}, split={split}"
-        )
-    view = Split(batch, split).view(shape)
-    sizes = (view.batches, view.rows), (view.batches, view.columns)
-    first, last = (
-        _exponents(name, which, np.asarray(own), size)
-        for which, own, size in zip(("first", "last"), given, sizes, strict=True)
-    )
-    found = scales.Exponents(view, first, last)
-    if problem := scales.problem(found, codebook):
-        raise ValueError(
-            f"leaf {name!r}: {problem.message}: bring the exponents nearer to 0"
-        )
-    return found
-
-
-def _exponents(
-    name: str, which: str, own: np.ndarray, shape: tuple[int, int]
-) -> NDArray[np.int8]:
-    """The exponents of rows or of columns, flat."""
-    if own.dtype != np.int8 or own.shape != shape:
-        raise ValueError(
-            f"leaf {name!r}: the exponents `{which}` must be int8{list(shape)}, got "
-            f"{own.dtype}{list(own.shape)}"
-        )
-    return own.ravel()
 
 
 def _check_labels(

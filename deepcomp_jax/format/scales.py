@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
+from deepcomp_jax._types import Scales
 from deepcomp_jax.codings.common import BLOCK, Take
 from deepcomp_jax.format import planes
 from deepcomp_jax.format.dtypes import FLOATING, from_little, little
@@ -188,6 +189,48 @@ def _scales(
 
 
 # ---- writing ------------------------------------------------------------------------
+
+
+def of_leaf(
+    leaf: str, shape: tuple[int, ...], scales: Scales, codebook: np.ndarray
+) -> Exponents:
+    """The exponents of a leaf, flat, once they are known to fit.
+
+    Args:
+        leaf: What errors say first, such as "leaf 'params/kernel'".
+        shape: Of the leaf.
+        scales: As the caller gave them.
+        codebook: What labels stand for.
+
+    Raises:
+        ValueError: They do not fit the shape or the codebook of the leaf.
+    """
+    if codebook.dtype not in DTYPES:
+        known = ", ".join(dtype.name for dtype in DTYPES)
+        raise ValueError(
+            f"{leaf}: scales are for {known}, not for {codebook.dtype}: convert the "
+            "codebook, or multiply the values"
+        )
+    batch, split = scales.batch, scales.split
+    if not 0 <= batch <= split <= len(shape):
+        raise ValueError(
+            f"{leaf}: scales must divide the {len(shape)} axes at 0 <= batch <= split "
+            f"<= {len(shape)}, got batch={batch}, split={split}"
+        )
+    view = Split(batch, split).view(shape)
+    found: list[NDArray[np.int8]] = []
+    for which, count in (("first", view.rows), ("last", view.columns)):
+        own = np.asarray(getattr(scales, which))
+        if own.dtype != np.int8 or own.shape != (view.batches, count):
+            raise ValueError(
+                f"{leaf}: the exponents `{which}` must be int8{[view.batches, count]}, "
+                f"got {own.dtype}{list(own.shape)}"
+            )
+        found.append(own.ravel())
+    exponents = Exponents(view, *found)
+    if wrong := problem(exponents, codebook):
+        raise ValueError(f"{leaf}: {wrong.message}: bring the exponents nearer to 0")
+    return exponents
 
 
 def put(exponents: NDArray[np.int8], put: rans.Put = rans.put) -> bytes:
