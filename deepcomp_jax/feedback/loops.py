@@ -59,6 +59,20 @@ def _padded(array: np.ndarray, filling: float = 0) -> np.ndarray:
     return np.pad(array, widths, constant_values=filling)
 
 
+def _product(left: _Array, right: _Array) -> _Array:
+    """A product of matrices, cell by cell.
+
+    Of cells BLAS makes no threads, which would compete with those of other leaves.
+    """
+    rows, inner, columns = (size // CELL for size in (*left.shape, right.shape[1]))
+    found = np.zeros((rows, columns, CELL, CELL), np.float32)
+    cells = left.reshape(rows, 1, CELL, inner, CELL)
+    others = right.reshape(inner, CELL, columns, CELL).swapaxes(1, 2)
+    for k in range(inner):
+        found += cells[..., k, :] @ others[k]
+    return found.swapaxes(1, 2).reshape(left.shape[0], right.shape[1])
+
+
 # ---- rows and columns ---------------------------------------------------------------
 
 
@@ -71,14 +85,15 @@ def _in_cells(
     carried = np.empty((len(weights), CELL), np.float32)
     for start in range(0, weights.shape[1], CELL):
         across = slice(start, start + CELL)
-        wanted = weights[:, across] + errors[:, :start] @ columns[:start, across]
+        wanted = _product(errors[:, :start], columns[:start, across])
+        wanted += weights[:, across]
         for first in range(0, len(weights), CELL):
             down = slice(first, first + CELL)
             size = steps[0][down, None] * steps[1][across]
             found, carried[down] = _cell(
                 weights[down, across],
                 wanted[down],
-                rows[:first, down].T @ carried[:first],
+                _product(rows[:first, down].T, carried[:first]),
                 columns[across, across],
                 rows[down, down],
                 size,
@@ -173,7 +188,8 @@ def _in_strips(
         strip[:, : len(own)] = own.T
         for start in range(0, len(strip), CELL):
             across = slice(start, start + CELL)
-            wanted = strip[across] + columns[:start, across].T @ errors[:start]
+            wanted = _product(columns[:start, across].T, errors[:start])
+            wanted += strip[across]
             found, errors[across] = _strip(
                 strip[across], wanted, columns[across, across], size, steps[1][across]
             )
