@@ -56,5 +56,4 @@ def draw(rows: Sequence[Row], network: str, metric: Metric) -> Figure:
 
 def _height(file: File, metric: Metric) -> float:
     """What is drawn: less is better."""
-    value = file.values[metric.name]
-    return 1 - value if metric.higher else value
+    return metric.loss(file.values[metric.name])

@@ -95,8 +95,8 @@ def _file(setting: str, data: bytes) -> Coded:
 def ours(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
     """Files of so many bits for each value of the network, within their bytes.
 
-    Calibration belongs here: made once from `network.fn` and the batches of `data`, it
-    serves all sizes.
+    Calibration belongs here: made once from `network.fn` and
+    `network.calibration(data)`, it serves all sizes.
     """
     del data
     for setting in settings:

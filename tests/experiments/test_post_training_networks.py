@@ -250,6 +250,11 @@ def test_gram_matrices_are_means_over_all_batches():
     right = np.concatenate(rows).astype(np.float64)
     found = networks.grams(net, "real")["w"]
     np.testing.assert_allclose(found, right.T @ right / 10, rtol=1e-5)
+    more = _normal(10, 3)
+    both = net._replace(batches={**net.batches, "random": lambda: [more]})
+    found = networks.grams(both, "real+random")["w"]
+    right = np.concatenate([right, more]).astype(np.float64)
+    np.testing.assert_allclose(found, right.T @ right / 20, rtol=1e-5)
 
 
 def _linear(kernel: np.ndarray, batches: list[np.ndarray]) -> Network:
