@@ -44,13 +44,14 @@ def draw(rows: Sequence[Row], network: str, metric: Metric) -> Figure:
         )  # fmt: skip
     name = f"1 - {metric.name}" if metric.higher else metric.name
     plotting.label(ax, "size of the file (kB)", name)
-    plotting.log_axis(ax.xaxis, [file.row.bytes / 1000 for file in files])
     if "%" in metric.name:
         low = min(_height(file, metric) for file in dense)
         ax.axhline(low, color=GREY, linestyle=":", label=f"float32: {low:.2f} %")
         ax.set_ylim(low - 0.5, low + _HIGHEST)
+        files = [f for f in files if _height(f, metric) < low + _HIGHEST]
     else:
         plotting.log_axis(ax.yaxis, shown)
+    plotting.log_axis(ax.xaxis, [file.row.bytes / 1000 for file in files])
     return plotting.with_legend(made)
 
 
