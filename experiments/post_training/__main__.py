@@ -153,9 +153,11 @@ def _cpu_seconds() -> float:
 def report(output: Path) -> None:
     """Writes the table and the figures of the results in a folder."""
     rows = results.read(output / "results.json")
-    files.write(output / "table.txt", ("\n".join(results.lines(rows)) + "\n").encode())
+    first = {name: metrics[0] for name, metrics in METRICS.items()}
+    text = "\n".join(results.lines(rows, first)) + "\n"
+    files.write(output / "table.txt", text.encode())
     for name in dict.fromkeys(row.network for row in rows):
-        figure = curves.draw(rows, name, METRICS[name][0])
+        figure = curves.draw(rows, name, first[name])
         plotting.save(figure, output / f"{name}.png")
 
 

@@ -44,17 +44,17 @@ def draw(rows: Sequence[Row], network: str, metric: Metric) -> Figure:
         )  # fmt: skip
     name = f"1 - {metric.name}" if metric.higher else metric.name
     plotting.label(ax, "size of the file (kB)", name)
-    plotting.log_axis(ax.xaxis, [file.row.bytes / 1000 for file in files])
     if "%" in metric.name:
         low = min(_height(file, metric) for file in dense)
         ax.axhline(low, color=GREY, linestyle=":", label=f"float32: {low:.2f} %")
         ax.set_ylim(low - 0.5, low + _HIGHEST)
+        files = [f for f in files if _height(f, metric) < low + _HIGHEST]
     else:
         plotting.log_axis(ax.yaxis, shown)
+    plotting.log_axis(ax.xaxis, [file.row.bytes / 1000 for file in files])
     return plotting.with_legend(made)
 
 
 def _height(file: File, metric: Metric) -> float:
     """What is drawn: less is better."""
-    value = file.values[metric.name]
-    return 1 - value if metric.higher else value
+    return metric.loss(file.values[metric.name])

@@ -29,7 +29,10 @@ from experiments.training import states
 from experiments.training.runs import Run
 from experiments.training.train import normalize
 
-METRICS = (Metric("test error %", False), Metric("validation error %", False))
+METRICS = (
+    Metric("test error %", False, (1.0, 0.3, 0.1), above_dense=True),
+    Metric("validation error %", False),
+)
 CALIBRATED = 512  # images
 _BATCH = 64
 _EVALUATED = 500  # images at once

@@ -18,7 +18,7 @@ OURS = "deepcomp_jax"
 NO_DATA = "none"
 _BITS = ("1 bits", "1.5 bits", "2 bits", "2.5 bits", "3 bits", "3.5 bits", "4 bits")
 _BITS += ("5 bits",)
-_QPS = tuple(f"qp {qp}" for qp in range(-32, -11, 4))
+_QPS = tuple(f"qp {qp}" for qp in range(-40, -11, 4))
 
 
 class Method(NamedTuple):
@@ -95,8 +95,8 @@ def _file(setting: str, data: bytes) -> Coded:
 def ours(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
     """Files of so many bits for each value of the network, within their bytes.
 
-    Calibration belongs here: made once from `network.fn` and the batches of `data`, it
-    serves all sizes.
+    Calibration belongs here: made once from `network.fn` and
+    `network.calibration(data)`, it serves all sizes.
     """
     del data
     for setting in settings:

@@ -29,7 +29,7 @@ _HEAD_SIZE = 32
 _EPSILON = 1e-12
 _EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 METRICS = (
-    Metric("cos", True),
+    Metric("cos", True, (0.9721, 0.9845, 0.995)),
     Metric("rho", True),
     Metric("cos of documents", True),
 )

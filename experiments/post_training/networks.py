@@ -6,7 +6,7 @@ multiplied with. `Network.fn` ignores it; `Network.inputs` collects it for the m
 that need it, such as GPTQ.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -26,10 +26,19 @@ class Metric(NamedTuple):
     Attributes:
         name: Its name in rows, tables and figures.
         higher: Whether more is better.
+        levels: Values at which methods are compared by their bytes.
+        above_dense: Whether the levels are to be added to what the network has as it
+            is, as those of errors are.
     """
 
     name: str
     higher: bool
+    levels: tuple[float, ...] = ()
+    above_dense: bool = False
+
+    def loss(self, value: float) -> float:
+        """A positive number, of which less is better."""
+        return max(1 - value if self.higher else value, 1e-9)
 
 
 class Network(NamedTuple):
@@ -59,6 +68,11 @@ class Network(NamedTuple):
     batches: Mapping[str, Callable[[], Sequence[Batch]]]
     metrics: tuple[Metric, ...]
     quality: Callable[[Params], dict[str, float]]
+
+    def calibration(self, data: str) -> Iterator[Batch]:
+        """Batches of a kind, or of several kinds joined by "+", one after the other."""
+        for kind in data.split("+"):
+            yield from self.batches[kind]()
 
     def values(self) -> int:
         """How many parameters there are."""
@@ -104,12 +118,12 @@ def functions(
     return fn, inputs
 
 
-def grams(network: Network, kind: str) -> dict[str, np.ndarray]:
+def grams(network: Network, data: str) -> dict[str, np.ndarray]:
     """Sums of the products of all pairs of inputs, for GPTQ.
 
     Args:
         network: The network.
-        kind: Which of its batches are looked at.
+        data: The kinds of batches that are looked at, as for `Network.calibration`.
 
     Returns:
         float64 `[in, in]` for each weight that `inputs` knows: `sum x x^T / rows`.
@@ -122,7 +136,7 @@ def grams(network: Network, kind: str) -> dict[str, np.ndarray]:
 
     sums: dict[str, Any] = {}
     rows: dict[str, int] = {}
-    for batch in network.batches[kind]():
+    for batch in network.calibration(data):
         for name, (own, count) in of_batch(network.params, batch).items():
             sums[name] = sums.get(name, 0.0) + np.asarray(own, np.float64)
             rows[name] = rows.get(name, 0) + int(count)

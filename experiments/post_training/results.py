@@ -1,12 +1,14 @@
 """Rows of the benchmark: on disk, where an ended run goes on, and as a table."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from deepcomp_jax.account.text import align
 from deepcomp_jax.format import files
+from experiments.post_training.networks import Metric
 
 
 class Row(NamedTuple):
@@ -87,17 +89,68 @@ def by_file(rows: Sequence[Row]) -> list[File]:
     )  # fmt: skip
 
 
-def lines(rows: Sequence[Row]) -> Iterator[str]:
-    """The table, a part for each network."""
+def bytes_at(files: Sequence[File], metric: Metric, value: float) -> float | None:
+    """The bytes at which a curve reaches a value, between two files on the way.
+
+    Logarithms of bytes and of the loss are interpolated. Of a curve that crosses the
+    value several times, the first crossing counts.
+
+    Args:
+        files: Of one method, by size.
+        metric: What is looked at.
+        value: What it shall be.
+
+    Returns:
+        That of the smallest file if it is good enough, None if no file is.
+    """
+    aim = math.log(metric.loss(value))
+    before: tuple[float, float] | None = None
+    for file in files:
+        at = math.log(file.row.bytes)
+        loss = math.log(metric.loss(file.values[metric.name]))
+        if loss <= aim:
+            if before is None:
+                return file.row.bytes
+            part = (before[1] - aim) / (before[1] - loss)
+            return math.exp(before[0] + part * (at - before[0]))
+        before = at, loss
+    return None
+
+
+def comparison(files: Sequence[File], metric: Metric) -> Iterator[str]:
+    """The table of bytes at the levels of a metric, for the files of one network."""
+    dense = [f.values[metric.name] for f in files if f.row.method == DENSE]
+    start = dense[0] if metric.above_dense else 0.0
+    levels = [start + level for level in metric.levels]
+    rows = [("method", "data", *(f"{level:.5g}" for level in levels))]
+    families = {(f.row.family(), f.row.data): f for f in files if f.row.method != DENSE}
+    for family, data in families:
+        own = [f for f in files if (f.row.family(), f.row.data) == (family, data)]
+        found = [bytes_at(own, metric, level) for level in levels]
+        cells = ("-" if size is None else f"{size:,.0f}" for size in found)
+        rows.append((family, data, *cells))
+    yield f"bytes at {metric.name}, between files"
+    yield from align(rows, {0, 1})
+
+
+def lines(rows: Sequence[Row], metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """The table, a part for each network.
+
+    Args:
+        rows: All rows.
+        metrics: What methods are compared by, by the name of the network.
+    """
     yield "Bytes of whole files, and the quality of the networks decoded from them."
     files = by_file(rows)
     for network in dict.fromkeys(file.row.network for file in files):
         own = [file for file in files if file.row.network == network]
-        metrics = list(dict.fromkeys(name for file in own for name in file.values))
+        names = list(dict.fromkeys(name for file in own for name in file.values))
         yield ""
-        head = ("method", "setting", "data", "bytes", *metrics, "CPU s")
+        head = ("method", "setting", "data", "bytes", *names, "CPU s")
         yield network
-        yield from align([head, *(_cells(file, metrics) for file in own)], {0, 1, 2})
+        yield from align([head, *(_cells(file, names) for file in own)], {0, 1, 2})
+        yield ""
+        yield from comparison(own, metrics[network])
 
 
 def _cells(file: File, metrics: Sequence[str]) -> Sequence[str]:

@@ -293,7 +293,12 @@ ROWS = [
 
 
 def test_the_table_has_a_line_for_each_file():
-    assert list(results.lines(ROWS))[1:] == [
+    metrics = {
+        "a": Metric("cos", True, (0.99, 0.9)),
+        "b": Metric("error %", False, (0.3,), above_dense=True),
+    }
+    # Of int, the loss falls from .1 to .001 while bytes double: .01 is half way.
+    assert list(results.lines(ROWS, metrics))[1:] == [
         "",
         "a",
         "method        setting  data  bytes    cos   rho  CPU s",
@@ -302,10 +307,19 @@ def test_the_table_has_a_line_for_each_file():
         "int           4 bits   none    500    0.9          1.0",
         "int           8 bits   none  1,000  0.999  0.99    2.0",
         "",
+        "bytes at cos, between files",
+        "method        data  0.99  0.9",
+        "deepcomp_jax  real     -  250",
+        "int           none   707  500",
+        "",
         "b",
         "method   setting  data  bytes  error %  CPU s",
         "float32  none     none  4,000        5    0.0",
         "int      4 bits   none    700        6    1.5",
+        "",
+        "bytes at error %, between files",
+        "method  data  5.3",
+        "int     none    -",
     ]
 
 

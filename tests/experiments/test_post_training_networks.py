@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from experiments.models.lenet import LeNet5
-from experiments.models.vgg import of_width
+from experiments.models.vgg import VGG19
 from experiments.post_training import (
     images,
     minilm,
@@ -80,18 +80,23 @@ def _few_images(side: int, channels: int) -> np.ndarray:
 
 def _variables(model: nn.Module, own: np.ndarray) -> Any:
     """Those of a network whose statistics and biases are not those of a new one."""
-    fresh = model.init(jax.random.key(0), jnp.zeros((1, *own.shape[1:])))
+    image = jnp.zeros((1, *own.shape[1:]))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
     rng = np.random.default_rng(1)
 
-    def moved(leaf: Any) -> np.ndarray:
-        by = rng.uniform(0.1, 0.5, leaf.shape) if leaf.ndim == 1 else 0
-        return np.asarray(leaf + by, np.float32)
+    def drawn(leaf: Any) -> np.ndarray:
+        if leaf.ndim == 1:
+            return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
+        scale = (2 * leaf.shape[-1] / leaf.size) ** 0.5
+        return rng.normal(0, scale, leaf.shape).astype(np.float32)
 
-    return {"batch_stats": {}, **jax.tree.map(moved, fresh)}
+    return {"batch_stats": {}, **jax.tree.map(drawn, shapes)}
 
 
+# Of each block of the VGG19 at least one convolution, of the first one two.
+SMALL_VGG = VGG19(((4, 4), (5,), (6,), (6,), (7,)), (9, 8), dropout=0.0)
 IMAGES = {
-    "vgg19": (images.VGG19, of_width(1 / 32, dropout=0.0), _few_images(32, 3)),
+    "vgg19": (images.VGG19, SMALL_VGG, _few_images(32, 3)),
     "lenet5": (images.LENET5, LeNet5((3, 4), 10), _few_images(28, 1)),
 }
 
@@ -106,7 +111,7 @@ def test_folded_networks_answer_as_those_that_were_trained(name: str):
     fn, _ = networks.functions(recipe.forward)
     found = jax.jit(fn)(images.folded(variables), own)
     trained = {key: tree for key, tree in variables.items() if tree}
-    right = np.asarray(model.apply(trained, normalize(jnp.asarray(own))))
+    right = np.asarray(jax.jit(model.apply)(trained, normalize(jnp.asarray(own))))
     np.testing.assert_allclose(found, right, rtol=0, atol=2e-5 * np.abs(right).max())
     assert np.ptp(right, axis=0).max() > 1e-3  # it depends on the image
 
@@ -172,7 +177,7 @@ def test_silero_listens_to_pieces_in_order():
     params = _silero()
     sound = _normal(2, 5 * silero.PIECE, scale=1.0)
     fn, _ = networks.functions(silero.forward)
-    found = np.asarray(fn(params, sound))
+    found = np.asarray(jax.jit(fn)(params, sound))
     right = np.stack([_listen(params, own) for own in sound])
     np.testing.assert_allclose(found, right, rtol=0, atol=1e-5)
     assert np.ptp(right) > 1e-3
@@ -223,8 +228,8 @@ def test_gradients_of_weights_are_sums_over_their_inputs(name: str):
     forward, params, batch = _some(name)
     fn, inputs = networks.functions(forward)
     weights = _normal(*jax.eval_shape(fn, params, batch).shape)
-    grads = jax.grad(lambda own: jnp.sum(fn(own, batch) * weights))(params)
-    seen = inputs(params, batch)
+    grad = jax.grad(lambda own: jnp.sum(fn(own, batch) * weights))
+    grads, seen = jax.jit(grad)(params), jax.jit(inputs)(params, batch)
     matrices = {n for n, leaf in params.items() if leaf.ndim > 1 and "embed" not in n}
     assert set(seen) == matrices
     for own in seen:
@@ -250,6 +255,11 @@ def test_gram_matrices_are_means_over_all_batches():
     right = np.concatenate(rows).astype(np.float64)
     found = networks.grams(net, "real")["w"]
     np.testing.assert_allclose(found, right.T @ right / 10, rtol=1e-5)
+    more = _normal(10, 3)
+    both = net._replace(batches={**net.batches, "random": lambda: [more]})
+    found = networks.grams(both, "real+random")["w"]
+    right = np.concatenate([right, more]).astype(np.float64)
+    np.testing.assert_allclose(found, right.T @ right / 20, rtol=1e-5)
 
 
 def _linear(kernel: np.ndarray, batches: list[np.ndarray]) -> Network:
