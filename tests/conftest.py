@@ -36,7 +36,7 @@ if "PYTEST_XDIST_TESTRUNUID" in os.environ:
 _BROADCASTING = {
     "test_forward",
     "test_lenet",
-    "test_narrowing",
+    "test_idle_units",
     "test_rate_training",
     "test_study",
     "test_train",
