@@ -106,7 +106,7 @@ def calibrate(
 
 def _of_batch(
     net: Network, program: Program, arrays: list[Any], key: jax.Array
-) -> tuple[Mapping[Key, Any], dict[int, np.ndarray]]:
+) -> tuple[dict[Key, Any], dict[int, np.ndarray]]:
     if program.run is None:
         floating = [i for i, leaf in enumerate(net.leaves) if gradients.followed(leaf)]
         found = black_box.sensitivities(
@@ -139,12 +139,15 @@ def _examples(arrays: Sequence[Any]) -> int:
 
 
 def _uses(
-    net: Network, total: Mapping[Key, moments.Arrays], max_gram: int
+    net: Network, total: dict[Key, moments.Arrays], max_gram: int
 ) -> dict[str, tuple[Use, ...]]:
-    """The uses of each leaf; products that no output depends on are none."""
+    """The uses of each leaf; products that no output depends on are none.
+
+    Sums of products are taken out of their dictionary, so that memory is free again.
+    """
     found: dict[str, tuple[Use, ...]] = {}
     for i, name in enumerate(net.names):
-        own = {key: arrays for key, arrays in total.items() if key.leaf == i}
+        own = {key: total.pop(key) for key in list(total) if key.leaf == i}
         uses = moments.uses(own, net.leaves[i].shape, max_gram)
         if seen := tuple(use for use in uses if use.count):
             found[name] = seen

@@ -50,9 +50,14 @@ class Use(NamedTuple):
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def add(total: dict[Key, Arrays], sums: Mapping[Key, Sequence[Any]]) -> None:
-    """Adds the sums of one batch to those of all, in double precision."""
-    for key, arrays in sums.items():
+def add(total: dict[Key, Arrays], sums: dict[Key, Any]) -> None:
+    """Adds the sums of one batch to those of all, in double precision.
+
+    Those of the batch are taken out of their dictionary, so that their memory is free
+    before the next batch.
+    """
+    while sums:
+        key, arrays = sums.popitem()
         if key in total:
             for whole, part in zip(total[key], arrays, strict=True):
                 whole += np.asarray(part)
