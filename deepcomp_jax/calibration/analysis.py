@@ -100,6 +100,8 @@ def _walked(
             return _product(found, eqn, operands, here)
         if eqn.primitive.name == "gather":
             return _gather(found, eqn, operands, here)
+        if eqn.primitive.name == "eq":
+            _compare(found, eqn, operands)
         _note_unknown(found, eqn, operands)
         return provenance.applied(here, eqn, operands)
 

@@ -47,6 +47,15 @@ def test_each_array_by_its_type():
     assert drawn["flags"].tolist() == [True, False]
 
 
+def test_integers_that_become_one_hot_rows():
+    def one_hot(p, ids):
+        return jax.nn.one_hot(ids, 1000) @ p["tokens"] * (ids != 0)[:, None]
+
+    ids = np.zeros(300, int)
+    drawn = calibration.random_like(one_hot, PARAMS, ids)
+    assert drawn.max() > 900
+
+
 def test_the_seed_decides():
     a, b, c = (
         calibration.random_like(fn, PARAMS, example(), seed=seed)["ids"]
