@@ -14,7 +14,7 @@ from jax import lax
 
 from deepcomp_jax import jaxprs
 from deepcomp_jax.calibration import measures
-from deepcomp_jax.calibration.analysis import Analysis
+from deepcomp_jax.calibration.findings import Analysis
 from deepcomp_jax.calibration.measures import Sums
 from deepcomp_jax.calibration.products import Key, Tap
 from deepcomp_jax.jaxprs import Body, Path
