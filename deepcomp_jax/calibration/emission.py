@@ -7,6 +7,7 @@ leaf, through loops and branches, and costs no pass of its own.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -41,20 +42,21 @@ def evaluate(
     return plan.evaluated(body, operands, sums, ())
 
 
+@dataclass
 class _Plan:
-    """An evaluation that is going on."""
+    """An evaluation that is going on.
 
-    def __init__(
-        self,
-        found: Analysis,
-        entered: set[Path],
-        indexed: set[Path],
-        indices: dict[Path, Sequence[Any]],
-    ) -> None:
-        self.found = found
-        self.entered = entered
-        self.indexed = indexed
-        self.indices = indices
+    Attributes:
+        found: What is to be summed.
+        entered: The paths of equations within which something is.
+        indexed: Those of equations whose operands say where sums belong.
+        indices: These operands, once they have been traced.
+    """
+
+    found: Analysis
+    entered: set[Path]
+    indexed: set[Path]
+    indices: dict[Path, Sequence[Any]]
 
     def evaluated(
         self, body: Body, operands: Sequence[Any], sums: Mapping[Key, Sums], path: Path

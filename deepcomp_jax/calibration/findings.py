@@ -79,6 +79,7 @@ def note_unknown(found: Analysis, eqn: Any, operands: Sequence[Value]) -> None:
 def product(
     found: Analysis, eqn: Any, operands: list[Value], here: Path
 ) -> list[Value]:
+    """A matrix product or convolution: what of its operands are leaves is summed."""
     name = eqn.primitive.name
     for operand in (0, 1):
         weights, other = operands[operand], operands[1 - operand]
@@ -109,6 +110,7 @@ def _add_tap(
 
 
 def gather(found: Analysis, eqn: Any, operands: list[Value], here: Path) -> list[Value]:
+    """A look-up: rows of leaves are counted, and what chooses rows is remembered."""
     table, indices = operands[:2]
     axes = products.table_axes(eqn)
     for leaf, lost in sorted(table.lost if indices.data else ()):
