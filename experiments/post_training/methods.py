@@ -99,7 +99,7 @@ def _without_data(
 # ---- ours ---------------------------------------------------------------------------
 
 
-def _file(setting: str, data: bytes) -> Coded:
+def file_of(setting: str, data: bytes) -> Coded:
     decoded = {name: np.asarray(leaf) for name, leaf in dc.loads(data).items()}
     return Coded(setting, len(data), decoded)
 
@@ -110,21 +110,22 @@ def calibrated(network: Network, data: str, settings: Sequence[str]) -> Iterator
     The first has the time of the calibration and of what all sizes need.
     """
     found = dc.calibrate(network.fn, network.params, network.calibration(data))
-    sizes = [_bytes_of(setting, network) for setting in settings]
+    sizes = [bytes_of(setting, network) for setting in settings]
     points = budget.curve(network.params, sizes, calibration=found)
     for setting, point in zip(settings, points, strict=True):
-        yield _file(setting, point.data)
+        yield file_of(setting, point.data)
 
 
 def searched(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
     """Files of so many bits for each value of the network, without a calibration."""
     del data
     for setting in settings:
-        most = _bytes_of(setting, network)
-        yield _file(setting, budget.within_bytes(network.params, most).data)
+        most = bytes_of(setting, network)
+        yield file_of(setting, budget.within_bytes(network.params, most).data)
 
 
-def _bytes_of(setting: str, network: Network) -> int:
+def bytes_of(setting: str, network: Network) -> int:
+    """What a setting such as "2.5 bits" means for a network."""
     return int(float(setting.split()[0]) * network.values() / 8)
 
 
@@ -134,7 +135,7 @@ def planned(network: Network, data: str, settings: Sequence[str]) -> Iterator[Co
     for setting in settings:
         bits = float(setting.split()[0])
         rules = budget.plan(network.params, bits_per_weight=bits)
-        yield _file(setting, dc.dumps(dc.compress(network.params, rules)))
+        yield file_of(setting, dc.dumps(dc.compress(network.params, rules)))
 
 
 def clustered(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
@@ -143,7 +144,7 @@ def clustered(network: Network, data: str, settings: Sequence[str]) -> Iterator[
     for setting in settings:
         method = share.kmeans(bits=baselines.bits_of(setting))
         rules = [dc.Rule(_exactly(name), share=method) for name in network.layouts]
-        yield _file(setting, dc.dumps(dc.compress(network.params, rules)))
+        yield file_of(setting, dc.dumps(dc.compress(network.params, rules)))
 
 
 def _exactly(name: str) -> str:
