@@ -35,9 +35,9 @@ def calibrate(
     Jacobian of the outputs, the Gauss-Newton matrix, for its expectation.
 
     One batch is in memory at a time. For a transformer of six layers of width 384 and
-    batches of 64 x 32 tokens a batch takes as long as eight forward passes (of which a
-    gradient alone takes three), and 1.3 GB of memory; the sums take 1.7 times that of
-    the weights, and twice as much while they grow.
+    batches of 64 x 32 tokens a batch takes as long as eight forward passes, and 1.3 GB
+    of memory; the sums take 1.7 times that of the weights, and twice as much while they
+    grow.
 
     Args:
         fn: `fn(params, batch)`, with any pytree of arrays for a result; is jitted here.
