@@ -31,6 +31,22 @@ _LOOKS = 40  # a search ends after so many files in any case
 _TRUSTED = 6  # looks at which histograms say where to look next
 
 
+class TooFewBytes(ValueError):
+    """No lambda makes so small a file.
+
+    Attributes:
+        least: Bytes of the smallest.
+    """
+
+    def __init__(self, max_bytes: int, least: int) -> None:
+        """Builds the error from the bytes that were asked for, and the least."""
+        super().__init__(
+            f"no lambda gives a file of {max_bytes} bytes, the least is {least}: "
+            "quantize more leaves, prune, or allow more"
+        )
+        self.least = least
+
+
 class Point(NamedTuple):
     """A point of the curve of size and quality.
 
@@ -165,7 +181,7 @@ def within_bytes(
             both.
 
     Raises:
-        ValueError: No lambda makes a file so small.
+        TooFewBytes: No lambda makes a file so small. (It is a ValueError too.)
 
     Examples:
         >>> import jax
@@ -189,10 +205,7 @@ def within_bytes(
         elif at < high:
             low, more = at, found
         else:
-            raise ValueError(
-                f"no lambda gives a file of {max_bytes} bytes, the least is "
-                f"{found.file_bytes}: quantize more leaves, prune, or allow more"
-            )
+            raise TooFewBytes(max_bytes, found.file_bytes)
         if best and (best.file_bytes >= _USED * max_bytes or high - low < _CLOSE):
             break
         wanted = search.bits(at) + aim - 8 * found.file_bytes
