@@ -104,7 +104,7 @@ def read(
     if strange := [name for name in found.sensitivity if name not in set(every)]:
         raise common.UsageError(
             f"{path} is of another network: it has {common.shown_list(strange)}, the "
-            f"checkpoint has {common.shown_list(list(every))}; calibrate a pytree whose "
+            f"checkpoint {common.shown_list(list(every))}; calibrate a pytree whose "
             "leaves are named like the tensors"
         )
     missing = [

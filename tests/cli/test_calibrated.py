@@ -141,7 +141,7 @@ def test_statistics_that_do_not_fit(
         return layers({name[1:]: leaf for name, leaf in params.items()}, x)
 
     dc.calibrate(fn, renamed, [inputs(1)]).save(other)
-    failed(dcz(*call, other), 2, "another network: it has wa.bias.*checkpoint has ids")
+    failed(dcz(*call, other), 2, "another network: it has wa.bias.*checkpoint ids")
     first = {name: leaf for name, leaf in network().items() if name < "b"}
     dc.calibrate(lambda p, x: x @ p["a.weight"], first, [inputs(1)]).save(other)
     failed(dcz(*call, other), 2, "has no b.weight: calibrate them too, or .* --keep")
