@@ -40,9 +40,9 @@ else:
 _BROADCASTING = {
     "test_forward",
     "test_lenet",
-    "test_narrowing",
     "test_post_training",
     "test_post_training_networks",
+    "test_idle_units",
     "test_rate_training",
     "test_study",
     "test_train",

@@ -23,28 +23,13 @@ from deepcomp_jax.budget.on_grids import on_grids
 from deepcomp_jax.calibration import Calibration
 from deepcomp_jax.format import files
 from deepcomp_jax.rate import grids, planning
+from deepcomp_jax.rate.planning import TooFewBytes
 from deepcomp_jax.rules import Rule
 
 _USED = 0.995  # fraction of the bytes at which a search for them ends
 _CLOSE = 5e-4  # logarithm of the ratio of two steps at which any search ends
 _LOOKS = 40  # a search ends after so many files in any case
 _TRUSTED = 6  # looks at which histograms say where to look next
-
-
-class TooFewBytes(ValueError):
-    """No lambda makes so small a file.
-
-    Attributes:
-        least: Bytes of the smallest.
-    """
-
-    def __init__(self, max_bytes: int, least: int) -> None:
-        """Builds the error from the bytes that were asked for, and the least."""
-        super().__init__(
-            f"no lambda gives a file of {max_bytes} bytes, the least is {least}: "
-            "quantize more leaves, prune, or allow more"
-        )
-        self.least = least
 
 
 class Point(NamedTuple):
@@ -137,6 +122,7 @@ def point(
     Args:
         variables, rules, importance: As for `rate.quantize`, but that without
             importance labels are the nearest.
+        calibration: As for `within_bytes`.
         rd_lambda: What a bit costs, in the unit of importance times squared error; in
             that of squared errors relative to the leaf's mean magnitude if there is no
             importance. A step of d times that suits `rate.lambda_for_step(d, 1.0)`.
@@ -179,9 +165,15 @@ def within_bytes(
             to itself, tables 2.5 times as much, and labels that are the nearest. With
             mean squared gradients small files are often better, but not always: measure
             both.
+        calibration: What `dc.calibrate` found, in place of an importance: rounds
+            weights with feedback, on steps of rows and columns, which needs the fewest
+            bytes without retraining. Rules are patterns of leaves then; by default all
+            floating leaves are quantized, those that nothing is multiplied with to 8
+            significant bits.
 
     Raises:
         TooFewBytes: No lambda makes a file so small. (It is a ValueError too.)
+        ValueError: The calibration is of another network.
 
     Examples:
         >>> import jax
@@ -191,9 +183,42 @@ def within_bytes(
         >>> 2950 < found.file_bytes <= 3000
         True
     """
+    search = _search(variables, rules, importance, calibration)
+    return _within(search, max_bytes)
+
+
+def curve(
+    variables: Any,
+    max_bytes: Sequence[int],
+    rules: Sequence[Rule] | None = None,
+    *,
+    importance: Any = None,
+    calibration: Calibration | None = None,
+) -> list[Point]:
+    """What `within_bytes` finds for several sizes, having looked at all else once.
+
+    Args:
+        variables, rules, importance, calibration: As for `within_bytes`.
+        max_bytes: Of each file.
+
+    Raises:
+        ValueError: No lambda makes a file as small as one of them.
+
+    Examples:
+        >>> import jax
+        >>> from deepcomp_jax import budget
+        >>> params = {"kernel": jax.random.normal(jax.random.key(0), (64, 64))}
+        >>> [point.file_bytes <= 2000 for point in budget.curve(params, [1000, 2000])]
+        [True, True]
+    """
+    search = _search(variables, rules, importance, calibration)
+    return [_within(search, most) for most in max_bytes]
+
+
+def _within(search: Search, max_bytes: int) -> Point:
+    """The file of at most so many bytes."""
     if not isinstance(max_bytes, numbers.Integral):
         raise TypeError(f"max_bytes is a whole number of bytes, got {max_bytes!r}")
-    search = _search(variables, rules, importance, calibration)
     (low, high), aim = search.ends, 8 * max_bytes * (1 + _USED) / 2
     more: Point | None = None
     best: Point | None = None
@@ -235,7 +260,7 @@ def within_error(
         max_error: The most that `error` may return.
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
-        importance: As for `rate.quantize`.
+        importance, calibration: As for `within_bytes`.
 
     Raises:
         ValueError: No lambda gives so small an error.

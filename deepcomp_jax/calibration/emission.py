@@ -7,6 +7,7 @@ leaf, through loops and branches, and costs no pass of its own.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jax import lax
 
 from deepcomp_jax import jaxprs
 from deepcomp_jax.calibration import measures
-from deepcomp_jax.calibration.analysis import Analysis
+from deepcomp_jax.calibration.findings import Analysis
 from deepcomp_jax.calibration.measures import Sums
 from deepcomp_jax.calibration.products import Key, Tap
 from deepcomp_jax.jaxprs import Body, Path
@@ -41,20 +42,21 @@ def evaluate(
     return plan.evaluated(body, operands, sums, ())
 
 
+@dataclass
 class _Plan:
-    """An evaluation that is going on."""
+    """An evaluation that is going on.
 
-    def __init__(
-        self,
-        found: Analysis,
-        entered: set[Path],
-        indexed: set[Path],
-        indices: dict[Path, Sequence[Any]],
-    ) -> None:
-        self.found = found
-        self.entered = entered
-        self.indexed = indexed
-        self.indices = indices
+    Attributes:
+        found: What is to be summed.
+        entered: The paths of equations within which something is.
+        indexed: Those of equations whose operands say where sums belong.
+        indices: These operands, once they have been traced.
+    """
+
+    found: Analysis
+    entered: set[Path]
+    indexed: set[Path]
+    indices: dict[Path, Sequence[Any]]
 
     def evaluated(
         self, body: Body, operands: Sequence[Any], sums: Mapping[Key, Sums], path: Path

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from deepcomp_jax import jaxprs
 from deepcomp_jax.calibration import analysis, emission, products
-from deepcomp_jax.calibration.analysis import Analysis
+from deepcomp_jax.calibration.findings import Analysis
 from deepcomp_jax.calibration.measures import Sums
 from deepcomp_jax.calibration.networks import Flat
 from deepcomp_jax.calibration.products import Key

@@ -50,9 +50,14 @@ class Use(NamedTuple):
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def add(total: dict[Key, Arrays], sums: Mapping[Key, Sequence[Any]]) -> None:
-    """Adds the sums of one batch to those of all, in double precision."""
-    for key, arrays in sums.items():
+def add(total: dict[Key, Arrays], sums: dict[Key, Any]) -> None:
+    """Adds the sums of one batch to those of all, in double precision.
+
+    Those of the batch are taken out of their dictionary, so that their memory is free
+    before the next batch.
+    """
+    while sums:
+        key, arrays = sums.popitem()
         if key in total:
             for whole, part in zip(total[key], arrays, strict=True):
                 whole += np.asarray(part)
@@ -146,17 +151,15 @@ def _places(
     for position in range(moving):
         at = places[:, position]
         inputs = _flat(at[:, None] + inner, roles.inputs, shape)
-        one = a[position], counts[position]
-        if not roles.spread:
-            outputs = _flat(at[:, None] + left, roles.outputs, shape)
-            where = tuple(at[axis] for axis in roles.batch)
-            yield where, inputs, outputs, one[0], g[position], one[1]
-            continue
-        for output in range(left.shape[1]):
-            apart = at + left[:, output]
-            where = tuple(apart[axis] for axis in roles.batch)
-            outputs = _flat(apart[:, None], roles.outputs, shape)
-            yield where, inputs, outputs, one[0], g[position, output][None], one[1]
+        apart = at[:, None] + left
+        # Of an axis that is batch in part each index is a product of its own.
+        groups = _flat(apart, roles.spread, shape)
+        for group in np.unique(groups):
+            own = groups == group
+            where = tuple(apart[axis][own][0] for axis in roles.batch)
+            outputs = _flat(apart[:, own], roles.outputs, shape)
+            gs = g[position][..., own] if roles.spread else g[position]
+            yield where, inputs, outputs, a[position], gs, counts[position]
 
 
 def _without_broadcast(array: np.ndarray, steps: Sequence[Factors]) -> np.ndarray:

@@ -31,7 +31,7 @@ def applied(path: Path, eqn: Any, operands: Sequence[Value]) -> list[Value]:
         kept = tuple(piece for piece in pieces if isinstance(piece, Piece))
         gone = {(piece, name) for piece in pieces if isinstance(piece, int)}
         tables = values.tables(name, variable, operands)
-        number = values.number(name, operands)
+        number = values.number(name, variable, operands)
         known = Value(data, leaves, kept, lost | gone, tables, number)
         # Of what is computed from data nothing can be lost any more.
         results.append(known._replace(lost=frozenset()) if data else known)

@@ -110,9 +110,12 @@ def tables(name: str, variable: Any, operands: Sequence[Value]) -> frozenset[int
     return frozenset() if shifted else found
 
 
-def number(name: str, operands: Sequence[Value]) -> float | None:
+def number(name: str, variable: Any, operands: Sequence[Value]) -> float | None:
     """The value of all elements of a result, if it is known."""
     numbers = [operand.number for operand in operands]
     if name not in _FOLDED or None in numbers or not numbers:
         return None
-    return _FOLDED[name](*numbers)
+    found = _FOLDED[name](*numbers)
+    # Division of integers, and their conversion, cut what is behind the point.
+    integer = jnp.issubdtype(variable.aval.dtype, jnp.integer)
+    return int(found) if integer and found is not None else found

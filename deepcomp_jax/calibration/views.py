@@ -120,13 +120,7 @@ def scaled(piece: Piece, scale: float) -> Piece:
 
 
 def broadcast(piece: Piece, shape: Sequence[int], axes: Sequence[int]) -> Piece:
-    """A piece after `broadcast_in_dim`, of an array with these axes in the new one.
-
-    Args:
-        piece: A box of the old array.
-        shape: The shape of the new array.
-        axes: For each axis of the old array the one that it becomes.
-    """
+    """A piece after `broadcast_in_dim` to a shape, where each axis becomes another."""
     start = [0] * len(shape)
     new: list[Factors] = [(Factor(BROADCAST, n, 1),) for n in shape]
     for old, axis in enumerate(axes):

@@ -41,8 +41,8 @@ def write(
     import numpy as np
 
     from deepcomp_jax import api, budget
-    from deepcomp_jax.budget.search import TooFewBytes
     from deepcomp_jax.checkpoints import containers
+    from deepcomp_jax.rate.planning import TooFewBytes
 
     arrays = containers.map_leaves(np.asarray, tree)
     rules = None if keep is None else _all_but(arrays, keep)

@@ -23,6 +23,8 @@ _FINEST = 4000  # steps in the largest weight of a leaf
 _MANY = 512  # examples from which moments are trusted more
 _DAMPING = 0.25  # of moments of inputs
 _DAMPING_OF_FEW = 0.4
+_NOTHING = 1e-6  # of the importance of a typical leaf: it was not reached
+_UNSEEN = 0.05  # of that importance is what such a leaf gets
 _LEAST_SIZE = 17  # smaller leaves keep all their bits: they would save nothing
 _BITS = 8  # significant ones of values that are not multiplied with anything
 
@@ -85,7 +87,32 @@ def prepare(
             found[name] = matrices(leaf.shape, uses, importance[name], damping)
         elif name in weights:
             found[name] = alone(leaf.shape, importance[name])
-    return Prepared(leaves, found)
+    return Prepared(leaves, _floored(found, leaves))
+
+
+def _floored(
+    found: Mapping[str, Matrices], leaves: Mapping[str, np.ndarray]
+) -> dict[str, Matrices]:
+    """Gives importance to what no example reached.
+
+    Such leaves get an error relative to their values that is a few times that of a
+    typical one: an output that the function leaves out may be wanted elsewhere.
+    """
+    squares = {
+        name: float(np.square(leaves[name], dtype=np.float32).mean()) for name in found
+    }
+    costs = {
+        name: float(x.importance.mean()) * squares[name] for name, x in found.items()
+    }
+    typical = float(np.median([cost for cost in costs.values() if cost > 0] or [1.0]))
+    return {
+        name: own._replace(
+            importance=np.full_like(own.importance, _UNSEEN * typical / squares[name])
+        )
+        if squares[name] > 0 and costs[name] < _NOTHING * typical
+        else own
+        for name, own in found.items()
+    }
 
 
 def _checked(name: str, leaf: Any) -> np.ndarray:
@@ -153,7 +180,7 @@ def _rounded(
     labels = np.zeros(stacked.shape, np.int32)
     of_rows, of_columns = np.zeros((count, m), np.int8), np.zeros((count, n), np.int8)
     for i, (rows, columns) in enumerate(own.sides):
-        first, last = _int8(octaves[i][0] - base), _int8(octaves[i][1])
+        first, last = _exponents(octaves[i][0] - base, octaves[i][1])
         order = np.ix_(rows.order, columns.order)
         steps = _scale(first) * np.float32(2.0**base), _scale(last)
         found = loops.rounded(stacked[i][order], steps, rows.unit, columns.unit)
@@ -186,6 +213,19 @@ def octaves_of(
     # Finer steps would need more entries than a codebook may have.
     largest = float(np.abs(stacked[number]).max(initial=0)) or 1.0
     return np.maximum(of_rows, math.log2(largest / _FINEST)), of_columns - middle
+
+
+def _exponents(
+    of_rows: NDArray[np.float64], of_columns: NDArray[np.float64]
+) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Steps in eighths of octaves.
+
+    Where all rows are alike, columns take up what rounding leaves: each at another
+    price, so that a large table does not jump from one size to the next.
+    """
+    first = _int8(of_rows)
+    left = np.mean(_EIGHTHS * of_rows - first) / _EIGHTHS
+    return first, _int8(of_columns + np.clip(left, -0.5, 0.5))
 
 
 def _int8(octaves: NDArray[np.float64]) -> NDArray[np.int8]:

@@ -5,12 +5,16 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from deepcomp_jax.shrink.axes import Axes, contracted, is_known
+from deepcomp_jax.shrink import units
+from deepcomp_jax.shrink.axes import is_known
+from deepcomp_jax.shrink.axis_rules import Axes
 from deepcomp_jax.shrink.facts import Facts, backward
 from deepcomp_jax.shrink.folding import Change, Folder, Refused
+from deepcomp_jax.shrink.primitives import contracted
 from deepcomp_jax.shrink.products import partners
 from deepcomp_jax.shrink.program import Op, Program
-from deepcomp_jax.shrink.spaces import Kept, Spaces
+from deepcomp_jax.shrink.spaces import Spaces
+from deepcomp_jax.shrink.units import Kept
 
 Removed: TypeAlias = Callable[[int], np.ndarray | None]
 
@@ -74,6 +78,16 @@ class Read(NamedTuple):
     varying: np.ndarray
 
 
+class _Round(NamedTuple):
+    """What is known while units are cut, and the cuts so far."""
+
+    network: Network
+    folder: Folder
+    needed: list[np.ndarray]
+    reads: dict[int, list[Read]]
+    cuts: Cuts
+
+
 def cuttable(network: Labeled) -> list[int]:
     """The spaces that leaves have and whose units may be cut."""
     program, spaces = network.program, network.spaces
@@ -117,11 +131,8 @@ def find(network: Network, avoided: Set[int]) -> Cuts:
         needed = backward(network.program, network.facts, removed)
         reads = _reads(network, needed, removed)
         cuts.remarks.clear()
-        found = [
-            _cut(network, folder, needed, atom, reads.get(atom, []), cuts)
-            for atom in spaces
-        ]
-        if not any(found):
+        now = _Round(network, folder, needed, reads, cuts)
+        if not any([_cut(now, atom) for atom in spaces]):  # all of them
             cuts.remarks.extend(_remarks(network, reads))
             return cuts
 
@@ -131,7 +142,7 @@ def remover(network: Network, kept: Kept) -> Removed:
 
     def removed(value: int) -> np.ndarray | None:
         axes = network.axes[value]
-        masks = [~network.spaces.mask(space, kept) for space in axes]
+        masks = [~units.mask(network.spaces, space, kept) for space in axes]
         if not any(mask.any() for mask in masks):
             return None
         gone = np.zeros((), bool)
@@ -164,7 +175,7 @@ def _reads(
             space = network.axes[b][axis]
             others = tuple(i for i in range(live.ndim) if i != axis)
             flags = [
-                network.spaces.project(space, np.asarray(mask.any(axis=others)))
+                units.project(network.spaces, space, np.asarray(mask.any(axis=others)))
                 for mask in (live, varying)
             ]
             for atom in flags[0]:
@@ -180,17 +191,11 @@ def _either(a: Read, b: Read) -> Read:
     return Read(a.op, a.live | b.live, a.varying | b.varying)
 
 
-def _cut(
-    network: Network,
-    folder: Folder,
-    needed: list[np.ndarray],
-    atom: int,
-    reads: list[Read],
-    cuts: Cuts,
-) -> bool:
+def _cut(now: _Round, atom: int) -> bool:
     """Cuts units of one space, and tells whether there were any."""
-    none = np.zeros(network.spaces.sizes[atom], bool)
-    kept = cuts.kept.get(atom, ~none)
+    none = np.zeros(now.network.spaces.sizes[atom], bool)
+    kept = now.cuts.kept.get(atom, ~none)
+    reads = now.reads.get(atom, [])
     live = np.logical_or.reduce([none, *(read.live for read in reads)])
     varying = np.logical_or.reduce([none, *(read.varying for read in reads)])
     left = kept & live
@@ -201,51 +206,47 @@ def _cut(
     elif not (left & ~constant).any():
         constant[np.flatnonzero(constant)[0]] = False
     if constant.any():
-        folded = _fold(network, folder, needed, atom, reads, constant, cuts)
-        left &= ~folded
+        left &= ~_fold(now, atom, constant)
     if (left == kept).all():
         return False
-    cuts.kept[atom] = left
+    now.cuts.kept[atom] = left
     return True
 
 
-def _fold(
-    network: Network,
-    folder: Folder,
-    needed: list[np.ndarray],
-    atom: int,
-    reads: list[Read],
-    units: np.ndarray,
-    cuts: Cuts,
-) -> np.ndarray:
+def _fold(now: _Round, atom: int, constant: np.ndarray) -> np.ndarray:
     """Folds constant units into biases; returns those where that was possible."""
     changes: list[Change] = []
-    for read in reads:
-        if not (read.live & units).any():
+    for read in now.reads[atom]:
+        if not (read.live & constant).any():
             continue
-        rows = {
-            axis: ~network.spaces.mask(
-                network.axes[read.op.inputs[1]][axis], {atom: ~units}
-            )
-            for axis in contracted(read.op)
-        }
-        gone = remover(network, cuts.kept)(read.op.inputs[1])
-        change = folder.fold(read.op, rows, gone, needed)
-        if isinstance(change, Refused):
-            places = np.flatnonzero(units)
-            if change.of_all or places.size == 1:
-                text = f"{places.size} units are constant, but {change.reason}"
-                cuts.remarks.append(Remark(atom, read.op.name, text))
-                return np.zeros_like(units)
-            folded = np.zeros_like(units)
-            for half in np.array_split(places, 2):
-                own = np.zeros_like(units)
-                own[half] = True
-                folded |= _fold(network, folder, needed, atom, reads, own, cuts)
-            return folded
-        changes.append(change)
-    cuts.changes.extend(changes)
-    return units
+        change = _change(now, read.op, {atom: ~constant})
+        if isinstance(change, Change):
+            changes.append(change)
+            continue
+        places = np.flatnonzero(constant)
+        if change.of_all or places.size == 1:
+            text = f"{places.size} units are constant, but {change.reason}"
+            now.cuts.remarks.append(Remark(atom, read.op.name, text))
+            return np.zeros_like(constant)
+        folded = np.zeros_like(constant)
+        for half in np.array_split(places, 2):
+            own = np.zeros_like(constant)
+            own[half] = True
+            folded |= _fold(now, atom, own)
+        return folded
+    now.cuts.changes.extend(changes)
+    return constant
+
+
+def _change(now: _Round, op: Op, kept: Kept) -> Change | Refused:
+    """What a bias must take over from a product whose other units are cut."""
+    network, second = now.network, op.inputs[1]
+    rows = {
+        axis: ~units.mask(network.spaces, network.axes[second][axis], kept)
+        for axis in contracted(op)
+    }
+    gone = remover(network, now.cuts.kept)(second)
+    return now.folder.fold(op, rows, gone, now.needed)
 
 
 def _remarks(network: Network, reads: dict[int, list[Read]]) -> list[Remark]:

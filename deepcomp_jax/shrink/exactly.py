@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import trees
-from deepcomp_jax.shrink import cuts, grouping, leaves, samples
+from deepcomp_jax.shrink import cuts, grouping, leaves, samples, units
 from deepcomp_jax.shrink.axes import label
 from deepcomp_jax.shrink.cuts import Cuts, Network, Remark
 from deepcomp_jax.shrink.facts import forward
@@ -109,8 +109,8 @@ def exact(
     values that are not finite are not considered.
 
     At last the result is run beside the original on random batches like the example. A
-    group of units that code treats otherwise at another width, as attention does that
-    divides by the square root of it, is then left.
+    group of units is then left if the code treats them otherwise at another width, as
+    attention does that divides by the square root of it, or cannot have that width.
 
     Args:
         fn: The function, called as `fn(params, batch)`.
@@ -157,11 +157,13 @@ def exact(
         avoided.update((atom, Remark(atom, "dot_general", text)) for atom in scaled)
         attempt = _attempt(run, avoided)
     if not _is_same(run, attempt):
-        text = "left, since the code computes something else at another width"
+        text = "left, since the code fails or answers otherwise at another width"
         for atom in attempt.cuts.kept:
             if not _is_same(run, _attempt(run, avoided, atom)):
                 avoided[atom] = Remark(atom, "", text)
         attempt = _attempt(run, avoided)
+        # What a module that still does not take them raises, is for the user.
+        attempt.runner(attempt.smaller.params, samples.like(run.example, 1))
         if not _is_same(run, attempt):
             raise ValueError(
                 "the smaller network answers otherwise than the original, however "
@@ -190,9 +192,10 @@ def _attempt(
     found = cuts.find(network, left)
     found.remarks.extend(avoided.values())
     smaller = _shrunk(run, found)
-    fn = run.fn if run.rebuild is None else run.rebuild(smaller.params)
-    if run.rebuild is not None or _takes(fn, smaller.params, run.example):
-        return _Attempt(found, smaller, jax.jit(fn), True)
+    if run.rebuild is not None:
+        return _Attempt(found, smaller, _rebuilt(run.rebuild), True)
+    if _takes(run.fn, smaller.params, run.example):
+        return _Attempt(found, smaller, jax.jit(run.fn), True)
 
     def traced(params: Any, batch: Any) -> list[Any]:
         own = jax.tree.leaves(params), jax.tree.leaves(batch)
@@ -202,6 +205,10 @@ def _attempt(
     text = "the code has widths of its own: build it with those of `widths`"
     smaller = smaller._replace(notes=(*smaller.notes, Note("", "", text)))
     return _Attempt(found, smaller, jax.jit(traced), False)
+
+
+def _rebuilt(rebuild: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
+    return lambda params, batch: jax.jit(rebuild(params))(params, batch)
 
 
 def _takes(fn: Callable[..., Any], params: Any, example: Any) -> bool:
@@ -225,7 +232,7 @@ def _shrunk(run: _Run, found: Cuts) -> Shrunk:
     used = grouping.uses(network.program)
     for name, value, use in zip(names, network.program.leaves, used, strict=True):
         axes = network.axes[value]
-        masks = [network.spaces.mask(space, found.kept) for space in axes]
+        masks = [units.mask(network.spaces, space, found.kept) for space in axes]
         if all(mask.all() for mask in masks):
             continue
         kept[name] = tuple(None if m.all() else np.flatnonzero(m) for m in masks)
@@ -247,8 +254,13 @@ def _is_same(run: _Run, attempt: _Attempt) -> bool:
     restored = smaller.restore(smaller.params)
     for seed in range(1, 1 + _TRIALS):
         batch = samples.like(run.example, seed)
+        try:
+            found = attempt.runner(smaller.params, batch)
+        except Exception:  # a module that cannot have these widths
+            return False
         wanted = fn(run.params, batch)
-        for found in attempt.runner(smaller.params, batch), fn(restored, batch):
-            if not samples.agree(wanted, found):
-                return False
+        if not samples.agree(wanted, found):
+            return False
+        if not samples.agree(wanted, fn(restored, batch)):
+            return False
     return True

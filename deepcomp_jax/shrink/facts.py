@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax.shrink.axes import ELEMENTWISE, mixed
 from deepcomp_jax.shrink.moves import MOVES, move, sources
+from deepcomp_jax.shrink.primitives import ELEMENTWISE, mixed
 from deepcomp_jax.shrink.products import PRODUCTS, folded, partners, product
 from deepcomp_jax.shrink.program import Op, Program, bind
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from deepcomp_jax.shrink.axes import contracted
 from deepcomp_jax.shrink.facts import Facts
 from deepcomp_jax.shrink.moves import MOVES, move
+from deepcomp_jax.shrink.primitives import contracted
 from deepcomp_jax.shrink.program import Op, Program, bind
 
 _SAME = frozenset({"copy", "copy_p", "name", "stop_gradient"})

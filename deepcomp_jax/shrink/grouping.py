@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deepcomp_jax.shrink import cuts
+from deepcomp_jax.shrink import cuts, units
 from deepcomp_jax.shrink.cuts import Labeled, Remark
 from deepcomp_jax.shrink.moves import MOVES
 from deepcomp_jax.shrink.program import Program
@@ -87,8 +87,8 @@ def group(network: Labeled, names: Sequence[str], atom: int) -> Group:
             if atom in atoms:
                 number = "" if len(atoms) == 1 else f".{atoms.index(atom)}"
                 found.append((-len(axes), use.place, f"{leaf}:{axis}{number}"))
-                units = network.spaces.places(space, atom)
-                parts.append(Part(leaf, axis, units, use.carried))
+                own = units.places(network.spaces, space, atom)
+                parts.append(Part(leaf, axis, own, use.carried))
     return Group(min(found)[-1], network.spaces.sizes[atom], tuple(parts))
 
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import trees
-from deepcomp_jax.shrink.axes import Axes, label
+from deepcomp_jax.shrink.axes import label
+from deepcomp_jax.shrink.axis_rules import Axes
 from deepcomp_jax.shrink.grouping import Group, Part, groups_of
 from deepcomp_jax.shrink.program import Program, trace
 from deepcomp_jax.shrink.spaces import Spaces

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deepcomp_jax.shrink.axes import Axes
+from deepcomp_jax.shrink import units
+from deepcomp_jax.shrink.axis_rules import Axes
 from deepcomp_jax.shrink.program import Op, Program, bind
-from deepcomp_jax.shrink.spaces import Kept, Spaces
+from deepcomp_jax.shrink.spaces import Spaces
+from deepcomp_jax.shrink.units import Kept
 
 
 def evaluate(
@@ -35,7 +37,7 @@ def evaluate(
 
     def before(value: int, axis: int, place: int) -> int:
         """How many units are left of the first ones of an axis."""
-        return int(spaces.mask(axes[value][axis], kept)[:place].sum())
+        return int(units.mask(spaces, axes[value][axis], kept)[:place].sum())
 
     values: dict[int, Any] = dict(program.constants)
     values.update(zip(program.leaves, leaves, strict=True))

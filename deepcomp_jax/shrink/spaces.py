@@ -27,7 +27,6 @@ class Sum(NamedTuple):
 
 
 Space: TypeAlias = int | Product | Sum
-Kept: TypeAlias = dict[int, np.ndarray]  # bool[size] of spaces that are not divided
 
 ONE = Product(())
 
@@ -245,57 +244,9 @@ class Spaces:
             Product((inner[1], *others)),
         )
 
-    def mask(self, space: Space, kept: Kept) -> np.ndarray:
-        """bool[size]: which units of a space are kept if those of others are."""
-        space = self.resolve(space)
-        if isinstance(space, int):
-            return kept.get(space, np.ones(self.sizes[space], bool))
-        if isinstance(space, Sum):
-            return np.concatenate([self.mask(part, kept) for part in space.parts])
-        mask = np.ones(1, bool)
-        for factor in space.factors:
-            mask = (mask[:, None] & self.mask(factor, kept)[None, :]).ravel()
-        return mask
 
-    def project(self, space: Space, flags: np.ndarray) -> dict[int, np.ndarray]:
-        """For each undivided space in one, which of its units have a flag anywhere.
-
-        Args:
-            space: The space.
-            flags: bool[size].
-        """
-        space = self.resolve(space)
-        if isinstance(space, int):
-            return {space: flags}
-        sizes = [self.size(part) for part in _inner(space)]
-        if isinstance(space, Sum):
-            own = np.split(flags, np.cumsum(sizes)[:-1])
-        else:
-            axes = range(len(sizes))
-            others = [tuple(j for j in axes if j != i) for i in axes]
-            own = [np.asarray(flags.reshape(sizes).any(axis=i)) for i in others]
-        found: dict[int, np.ndarray] = {}
-        for part, inner in zip(_inner(space), own, strict=True):
-            for atom, mask in self.project(part, inner).items():
-                found[atom] = found[atom] | mask if atom in found else mask
-        return found
-
-    def places(self, space: Space, atom: int) -> np.ndarray:
-        """int[size]: to which unit of one space each unit belongs, -1 if to none."""
-        space = self.resolve(space)
-        if isinstance(space, int):
-            size = self.sizes[space]
-            return np.arange(size) if space == atom else np.full(size, -1)
-        inner = [self.places(part, atom) for part in _inner(space)]
-        if isinstance(space, Sum):
-            return np.concatenate(inner)
-        found = np.full(1, -1)
-        for own in inner:
-            found = np.maximum(found[:, None], own[None, :]).ravel()
-        return found
-
-
-def _inner(space: Product | Sum) -> tuple[Space, ...]:
+def inner(space: Product | Sum) -> tuple[Space, ...]:
+    """What a space is made of."""
     return space.factors if isinstance(space, Product) else space.parts
 
 
@@ -320,3 +271,19 @@ def _common(a: Sequence[int], b: Sequence[int]) -> list[int] | None:
         if left[0] == 1:
             left.pop(0)
     return found
+
+
+def blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[slice, slice]]:
+    """The fewest axes in a row that a reshape makes fewest others of."""
+    found: list[tuple[slice, slice]] = []
+    i = j = start = first = 0
+    while i < len(before) or j < len(after):
+        left, right = prod(before[start:i]), prod(after[first:j])
+        if left == right and i > start and j > first:
+            found.append((slice(start, i), slice(first, j)))
+            start, first = i, j
+        elif j == len(after) or (i < len(before) and left <= right):
+            i += 1
+        else:
+            j += 1
+    return [*found, (slice(start, i), slice(first, j))]

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from deepcomp_jax import Rule, rate_loss, share, trees
-from experiments.study import narrowing, sharing
+from deepcomp_jax import Rule, rate_loss, share, shrink, trees
+from experiments.study import sharing, unit_order
 from experiments.study.config import Config
 from experiments.study.stages import Study, folded, measure_shared, train_phase
 from experiments.training.runs import Row
@@ -154,9 +154,8 @@ def train_on_grids(
     Returns:
         The networks by the names of the phases.
     """
-    config, kinds = study.config, study.roles.units
-    kept = narrowing.busy(sparse, kinds)
-    variables = narrowing.narrow(sparse, kinds, kept)
+    config = study.config
+    variables, restore = _without_idle(study, sparse)
     slim = _of_units(study, variables)
     trainer = _trainer(slim, rest.steps, _on_grids)
     params, statistics = split(variables)
@@ -166,8 +165,9 @@ def train_on_grids(
 
     def wide(state: TrainState) -> share.SharedWeights:
         narrow = _on_grids(state.params, state.rest)
-        whole = narrowing.widen(narrow, sparse, kinds, kept)
-        return shared_weights(study, narrowing.sort(whole, kinds))
+        return shared_weights(
+            study, unit_order.sort(restore(narrow), study.roles.units)
+        )
 
     networks: dict[str, share.SharedWeights] = {}
     for name, target in zip(config.tuning_phases(), config.target_bytes, strict=True):
@@ -212,6 +212,27 @@ def shared_weights(study: Study, variables: Any) -> share.SharedWeights:
         if any(re.search(rule.pattern, name) for name in rest)
     ]
     return share.share(variables, [*rules, *others])
+
+
+def _without_idle(study: Study, variables: Any) -> tuple[Any, Callable[[Any], Any]]:
+    """Leaves out the units that do nothing, to train the others faster.
+
+    Returns:
+        The variables of the narrow network, which computes what the wide one does, and
+        a function that puts such variables back to their places, with zeros for what is
+        left out.
+    """
+    rebuild = study.roles.rebuild
+    if rebuild is None:
+        return variables, lambda narrow: narrow
+    shape = (2, *study.train.images.shape[1:])
+    smaller = shrink.exact(
+        study.model.apply,
+        variables,
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        rebuild=lambda narrow: rebuild(narrow).apply,
+    )
+    return smaller.params, smaller.restore
 
 
 def _trainer(study: Study, steps: Any, expand: Callable[[Any, Rest], Any]) -> Trainer:

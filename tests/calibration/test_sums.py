@@ -74,6 +74,8 @@ STRUCTURE = {
     "squeezed": (lambda w: w[None, :, 0], (3, 1, 4)),
     "stopped twice": (lambda w: lax.optimization_barrier(w), (3, 4)),
     "shifted": (lambda w: w - jnp.ones((3, 4)), (3, 4)),
+    "unstacked": (lambda w: jnp.unstack(w)[1], (2, 3, 4)),
+    "second half": (lambda w: jnp.split(w, 2, axis=1)[1], (3, 8)),
     "broadcast": (lambda w: jnp.broadcast_to(w[None], (2, 3, 4))[1], (3, 4)),
 }
 

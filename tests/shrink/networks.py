@@ -1,4 +1,7 @@
-"""Small networks, in each of which any activation can be fixed by hand."""
+"""Small networks, in each of which any activation can be fixed by hand.
+
+None has ReLU, so that no unit is dead only because the data are as they are.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -68,12 +71,12 @@ MLP = {
 
 
 def convolutional(params: Params, x: jax.Array, fix: Fix = free) -> jax.Array:
-    """Convolution, BatchNorm, ReLU, pooling, flatten, dense; images of 4 x 4 x 2."""
-    x = jax.nn.relu(norm(params, "n0", conv(x, params["c0"])))
+    """Convolutions, BatchNorm, pooling, flatten, dense; images of 4 x 4 x 2."""
+    x = jax.nn.leaky_relu(norm(params, "n0", conv(x, params["c0"])))
     x = fix("c0", x)
     x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     x = conv(x, params["c1"], "VALID")
-    x = fix("c1", jax.nn.relu(x + along(params["d1"], x)))
+    x = fix("c1", jax.nn.leaky_relu(x + along(params["d1"], x)))
     x = x.reshape(x.shape[0], -1) @ params["w"]
     return x + along(params["b"], x)
 
@@ -86,11 +89,13 @@ CONVOLUTIONAL = {
 
 def residual(params: Params, x: jax.Array, fix: Fix = free) -> jax.Array:
     """A ResNet of two blocks with sums; images of 4 x 4 x 2."""
-    x = jax.nn.relu(norm(params, "n0", conv(x, params["c0"])))
+    x = jax.nn.leaky_relu(norm(params, "n0", conv(x, params["c0"])))
     for block in "ab":
         h = norm(params, f"{block}n", conv(x, params[f"{block}0"], "SAME"))
-        h = fix(block, jax.nn.relu(h))
-        x = jax.nn.relu(x + norm(params, f"{block}m", conv(h, params[f"{block}1"])))
+        h = fix(block, jax.nn.leaky_relu(h))
+        x = jax.nn.leaky_relu(
+            x + norm(params, f"{block}m", conv(h, params[f"{block}1"]))
+        )
     x = jnp.mean(fix("x", x), (1, 2)) @ params["w"]
     return x + along(params["b"], x)
 

@@ -199,7 +199,7 @@ def test_code_that_scales_by_a_width_keeps_it():
     params["v"][1] = 0
     smaller = shrink.exact(fn, params, X((2, 5, 4), jnp.float32))
     assert smaller.widths == {"q:1": (6, 6), "w:1": (5, 4)}
-    text = "left, since the code computes something else at another width"
+    text = "left, since the code fails or answers otherwise at another width"
     assert smaller.notes == (shrink.Note("q:1", "", text),)
 
 
