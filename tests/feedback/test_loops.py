@@ -110,11 +110,12 @@ def test_each_label_is_the_nearest_to_its_target(m: int, n: int, sides: str):
 def test_rows_of_more_than_one_strip():
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(4500, 3)).astype(np.float32)
-    steps = np.full(4500, 0.5, np.float32), np.ones(3, np.float32)
+    steps = rng.uniform(0.3, 0.6, 4500).astype("f4"), np.float32([1, 2, 0.5])
     columns = np.float32([[1, 0.5, -0.25], [0, 1, 0.75], [0, 0, 1]])
     found = loops.rounded(weights, steps, None, columns)
     some = [0, 1, 4095, 4096, 4499]
-    _, aims = loop(weights[some], np.full((5, 3), 0.5), np.eye(5), columns, found[some])
+    sizes = np.float64(steps[0][some, None]) * steps[1]
+    _, aims = loop(weights[some], sizes, np.eye(5), columns, found[some])
     assert np.abs(aims - found[some]).max() < 0.5 + 1e-3
     same = loops.rounded(weights[4096:], (steps[0][4096:], steps[1]), None, columns)
     np.testing.assert_array_equal(same, found[4096:])
