@@ -27,12 +27,25 @@ class Calibrated(NamedTuple):
     Attributes:
         variables: The network.
         prepared: Its weights, and what errors in them cost.
-        ends: Logarithms of the step of a weight of importance 1.
     """
 
     variables: Any
     prepared: feedback.Prepared
-    ends: tuple[float, float]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Logarithms of the step of a weight of importance 1.
+
+        At the first every leaf is finer than anyone wants, at the second all are zero.
+        """
+        sizes: list[float] = []
+        for name, own in self.prepared.matrices.items():
+            squares = np.square(self.prepared.leaves[name], dtype=np.float32)
+            if (rms := math.sqrt(squares.mean())) > 0:
+                sizes += [math.log(rms) + math.log(x) / 2 for x in own.importance]
+        if not sizes:
+            return 0.0, 1.0
+        return min(sizes) + _FINE, max(sizes) + _COARSE
 
     @property
     def values(self) -> int:
@@ -105,7 +118,7 @@ def calibrated(
             "calibration could follow: see its notes",
             stacklevel=4,
         )
-    return Calibrated(variables, prepared, _ends(prepared))
+    return Calibrated(variables, prepared)
 
 
 def _check(rules: Sequence[Rule]) -> None:
@@ -115,15 +128,3 @@ def _check(rules: Sequence[Rule]) -> None:
                 f"rule {rule.pattern!r}: with a calibration, rules only say which "
                 "leaves are quantized: give it nothing but a pattern"
             )
-
-
-def _ends(prepared: feedback.Prepared) -> tuple[float, float]:
-    """Steps at which the finest leaf is as fine as it can be, and all are coarse."""
-    sizes = []
-    for name, own in prepared.matrices.items():
-        rms = math.sqrt(np.square(prepared.leaves[name], dtype=np.float32).mean())
-        if rms > 0:
-            sizes += [math.log(rms) + math.log(x) / 2 for x in own.importance]
-    if not sizes:
-        return 0.0, 1.0
-    return min(sizes) + _FINE, max(sizes) + _COARSE

@@ -184,7 +184,7 @@ def within_bytes(
         True
     """
     search = _search(variables, rules, importance, calibration)
-    return _within(search, max_bytes)
+    return file_within(search, max_bytes)
 
 
 def curve(
@@ -212,11 +212,11 @@ def curve(
         [True, True]
     """
     search = _search(variables, rules, importance, calibration)
-    return [_within(search, most) for most in max_bytes]
+    return [file_within(search, most) for most in max_bytes]
 
 
-def _within(search: Search, max_bytes: int) -> Point:
-    """The file of at most so many bytes."""
+def file_within(search: Search, max_bytes: int) -> Point:
+    """The file of a network of at most so many bytes, see `within_bytes`."""
     if not isinstance(max_bytes, numbers.Integral):
         raise TypeError(f"max_bytes is a whole number of bytes, got {max_bytes!r}")
     (low, high), aim = search.ends, 8 * max_bytes * (1 + _USED) / 2

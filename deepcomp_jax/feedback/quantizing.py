@@ -160,9 +160,12 @@ def _shortened(leaf: np.ndarray) -> np.ndarray:
     if leaf.size < _LEAST_SIZE:
         return leaf
     mantissa, exponent = np.frexp(leaf.astype(np.float64))
-    short = np.ldexp(np.rint(mantissa * 2**_BITS), exponent - _BITS)
-    largest = float(np.abs(leaf).max())
-    return short.clip(-largest, largest).astype(leaf.dtype)
+    whole = mantissa * 2**_BITS
+    short = np.ldexp(np.rint(whole), exponent - _BITS)
+    # The largest number of a dtype must not become infinite.
+    is_above = np.abs(short) > np.abs(leaf).max()
+    lower = np.ldexp(np.trunc(whole), exponent - _BITS)
+    return np.where(is_above, lower, short).astype(leaf.dtype)
 
 
 # ---- a leaf -------------------------------------------------------------------------

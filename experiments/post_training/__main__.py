@@ -20,7 +20,14 @@ from functools import partial
 from pathlib import Path
 
 from deepcomp_jax.format import files
-from experiments.post_training import curves, images, minilm, results, silero
+from experiments.post_training import (
+    ablation,
+    curves,
+    images,
+    minilm,
+    results,
+    silero,
+)
 from experiments.post_training.methods import NO_DATA, Method, methods
 from experiments.post_training.networks import Network
 from experiments.post_training.results import DENSE, Row
@@ -53,19 +60,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--peer-python", type=Path)
     parser.add_argument("--networks", nargs="*", choices=METRICS, default=list(METRICS))
     parser.add_argument("--methods", nargs="*", help="by default all")
+    parser.add_argument(
+        "--ablation", action="store_true",
+        help="our method without one of its parts, into a folder of its own",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
-    chosen = methods(args.peer_python)
+    chosen = ablation.methods() if args.ablation else methods(args.peer_python)
+    output = args.output / "ablation" if args.ablation else args.output
     for name in args.methods or ():
         if name not in chosen:
             parser.error(f"{name!r} is no method: there are {', '.join(chosen)}")
     if args.wheels is None and {"minilm", "silero"} & set(args.networks):
         parser.error("minilm and silero need --wheels, or choose others by --networks")
     tried = {name: chosen[name] for name in args.methods or chosen}
-    args.output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(parents=True, exist_ok=True)
     for name in args.networks:
-        measure(loaders(args)[name], name, tried, args.output)
-    report(args.output)
+        measure(loaders(args)[name], name, tried, output)
+    report(output)
 
 
 def loaders(args: argparse.Namespace) -> Mapping[str, Callable[[], Network]]:

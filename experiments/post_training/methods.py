@@ -18,6 +18,17 @@ OURS = "deepcomp_jax"
 NO_DATA = "none"
 _BITS = ("1 bits", "1.5 bits", "2 bits", "2.5 bits", "3 bits", "3.5 bits", "4 bits")
 _BITS += ("5 bits",)
+# Those with a calibration are finer where files are small, as they are useful there.
+_CALIBRATED = ("0.5 bits", "0.65 bits", "0.85 bits", "1 bits", "1.5 bits", "2 bits")
+_CALIBRATED += (
+    "2.2 bits",
+    "2.33 bits",
+    "2.58 bits",
+    "2.68 bits",
+    "3 bits",
+    "3.42 bits",
+)
+_KINDS = ("real+random", "real", "random")
 _QPS = tuple(f"qp {qp}" for qp in range(-40, -11, 4))
 
 
@@ -44,7 +55,8 @@ def methods(peer_python: Path | None) -> dict[str, Method]:
     """
     found = {
         f"{OURS}, no function": Method((NO_DATA,), _BITS, planned),
-        f"{OURS}, within_bytes": Method((NO_DATA,), _BITS, ours),
+        f"{OURS}, within_bytes": Method((NO_DATA,), _BITS, searched),
+        f"{OURS}, calibrated": Method(_KINDS, _CALIBRATED, calibrated),
     }
     for name, group in (("rows", None), ("groups of 64", baselines.GROUP)):
         found[f"int, {name} + zstd"] = Method(
@@ -87,21 +99,34 @@ def _without_data(
 # ---- ours ---------------------------------------------------------------------------
 
 
-def _file(setting: str, data: bytes) -> Coded:
+def file_of(setting: str, data: bytes) -> Coded:
     decoded = {name: np.asarray(leaf) for name, leaf in dc.loads(data).items()}
     return Coded(setting, len(data), decoded)
 
 
-def ours(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
-    """Files of so many bits for each value of the network, within their bytes.
+def calibrated(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
+    """Files of so many bits for each value, rounded with feedback.
 
-    Calibration belongs here: made once from `network.fn` and
-    `network.calibration(data)`, it serves all sizes.
+    The first has the time of the calibration and of what all sizes need.
     """
+    found = dc.calibrate(network.fn, network.params, network.calibration(data))
+    sizes = [bytes_of(setting, network) for setting in settings]
+    points = budget.curve(network.params, sizes, calibration=found)
+    for setting, point in zip(settings, points, strict=True):
+        yield file_of(setting, point.data)
+
+
+def searched(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
+    """Files of so many bits for each value of the network, without a calibration."""
     del data
     for setting in settings:
-        most = int(float(setting.split()[0]) * network.values() / 8)
-        yield _file(setting, budget.within_bytes(network.params, most).data)
+        most = bytes_of(setting, network)
+        yield file_of(setting, budget.within_bytes(network.params, most).data)
+
+
+def bytes_of(setting: str, network: Network) -> int:
+    """What a setting such as "2.5 bits" means for a network."""
+    return int(float(setting.split()[0]) * network.values() / 8)
 
 
 def planned(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
@@ -110,7 +135,7 @@ def planned(network: Network, data: str, settings: Sequence[str]) -> Iterator[Co
     for setting in settings:
         bits = float(setting.split()[0])
         rules = budget.plan(network.params, bits_per_weight=bits)
-        yield _file(setting, dc.dumps(dc.compress(network.params, rules)))
+        yield file_of(setting, dc.dumps(dc.compress(network.params, rules)))
 
 
 def clustered(network: Network, data: str, settings: Sequence[str]) -> Iterator[Coded]:
@@ -119,7 +144,7 @@ def clustered(network: Network, data: str, settings: Sequence[str]) -> Iterator[
     for setting in settings:
         method = share.kmeans(bits=baselines.bits_of(setting))
         rules = [dc.Rule(_exactly(name), share=method) for name in network.layouts]
-        yield _file(setting, dc.dumps(dc.compress(network.params, rules)))
+        yield file_of(setting, dc.dumps(dc.compress(network.params, rules)))
 
 
 def _exactly(name: str) -> str:

@@ -209,7 +209,7 @@ def test_more_bytes_are_better_by_every_method(name: str):
 
 def test_ours_keeps_within_its_bytes():
     net = _network()
-    for own in methods.ours(net, NO_DATA, ["3 bits", "5 bits"]):
+    for own in methods.searched(net, NO_DATA, ["3 bits", "5 bits"]):
         most = float(own.setting.split()[0]) * net.values() / 8
         assert 0.95 * most < own.file_bytes <= most
 
