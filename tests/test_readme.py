@@ -32,9 +32,13 @@ def _variables() -> dict[str, Any]:
     }
 
 
-def _loss(params: Any, batch: jax.Array) -> jax.Array:
+def _apply(params: Any, batch: jax.Array) -> jax.Array:
     features = batch * jnp.sum(params["conv1_1"]["kernel"], axis=(0, 1, 2))[None]
-    return jnp.sum(jnp.square(features @ params["fc3"]["kernel"]))
+    return features @ params["fc3"]["kernel"]
+
+
+def _loss(params: Any, batch: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(_apply(params, batch)))
 
 
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -51,6 +55,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "new_masks": masks,
         "state": retrain.keep_pruned(optax.adam(1e-3), masks).init(params),
         "codebooks": {},
+        "apply": _apply,
         "loss": _loss,
         "error": lambda _: 16.5,
         "batches": [batch],

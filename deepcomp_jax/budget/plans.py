@@ -190,12 +190,11 @@ def _rules(steps: Mapping[str, float | None], copies: Mapping[str, str]) -> list
         if step is not None:
             names.setdefault(step, []).append(name)
     return [
-        Rule(_pattern(names[step]), share=rate.multiples(step))
-        for step in sorted(names)
+        Rule(pattern(names[step]), share=rate.multiples(step)) for step in sorted(names)
     ]
 
 
-def _pattern(names: Sequence[str]) -> str:
+def pattern(names: Sequence[str]) -> str:
     """A pattern of these names and no other."""
     # A quote after a bracket would look like the keys of `keystr`.
     escaped = (re.escape(name).replace("\\[", "\\x5b") for name in names)

@@ -23,6 +23,7 @@ from deepcomp_jax.budget.on_grids import on_grids
 from deepcomp_jax.calibration import Calibration
 from deepcomp_jax.format import files
 from deepcomp_jax.rate import grids, planning
+from deepcomp_jax.rate.planning import TooFewBytes
 from deepcomp_jax.rules import Rule
 
 _USED = 0.995  # fraction of the bytes at which a search for them ends
@@ -171,8 +172,8 @@ def within_bytes(
             significant bits.
 
     Raises:
-        ValueError: No lambda makes a file so small, or the calibration is of another
-            network.
+        TooFewBytes: No lambda makes a file so small. (It is a ValueError too.)
+        ValueError: The calibration is of another network.
 
     Examples:
         >>> import jax
@@ -229,10 +230,7 @@ def file_within(search: Search, max_bytes: int) -> Point:
         elif at < high:
             low, more = at, found
         else:
-            raise ValueError(
-                f"no lambda gives a file of {max_bytes} bytes, the least is "
-                f"{found.file_bytes}: quantize more leaves, prune, or allow more"
-            )
+            raise TooFewBytes(max_bytes, found.file_bytes)
         if best and (best.file_bytes >= _USED * max_bytes or high - low < _CLOSE):
             break
         wanted = search.bits(at) + aim - 8 * found.file_bytes

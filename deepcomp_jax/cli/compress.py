@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepcomp_jax.cli import common, signals
+from deepcomp_jax.cli import calibrated, common, signals
 from deepcomp_jax.cli.progress import Meter, progress
 
 _LOWER = 0.998  # of what should be just right is aimed at next
@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="OUT.dcz", type=Path, help="default: beside IN"
     )
     _add_sizes(parser)
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE",
+        help="with --bytes or --bits-per-weight: what dc.calibrate found, by which "
+        "outputs change least; holds the network in memory",
+    )  # fmt: skip
     for option, what in (
         ("--keep", "change no bit of tensors of matching names"),
         ("--only", "put only tensors of matching names into OUT"),
@@ -69,8 +74,13 @@ def run(args: argparse.Namespace) -> None:
     from deepcomp_jax.checkpoints import containers
     from deepcomp_jax.cli import selection
 
+    if args.calibration and args.bytes is None and args.bits_per_weight is None:
+        raise common.UsageError(
+            "--calibration goes with --bytes or --bits-per-weight: give one of them"
+        )
     output = args.output or selection.default_output(args.input, ".dcz")
-    common.check_target(output, force=args.force, sources=[args.input])
+    sources = [path for path in (args.input, args.calibration) if path]
+    common.check_target(output, force=args.force, sources=sources)
     if checkpoints.of_ending(output) not in (None, "dcz"):
         raise common.UsageError(
             f"{output} has the ending of another format: choose one that ends in .dcz"
@@ -91,7 +101,8 @@ def run(args: argparse.Namespace) -> None:
             # JAX would cut such values to 32 bits; what it is asked as it is loaded.
             os.environ.setdefault("JAX_ENABLE_X64", "1")
         with progress("compress", quiet=args.quiet) as meter, _hints():
-            size = _write(args, output, tree, metadata, values, meter)
+            names = containers.named_leaves(source.tree)
+            size = _write(args, output, tree, names, metadata, meter)
     found = {
         "input": str(args.input), "output": str(output),
         "tensors": len(leaves), "values": values,
@@ -155,20 +166,36 @@ def _write(
     args: argparse.Namespace,
     output: Path,
     tree: Any,
+    names: Collection[str],
     metadata: dict[str, str],
-    values: int,
     meter: Meter,
 ) -> int:
     signals.load("deepcomp_jax.api", "deepcomp_jax.budget", "deepcomp_jax.cli.rules")
+    from deepcomp_jax.checkpoints import containers
+
+    limit, leaves = args.bytes, containers.named_leaves(tree)
+    if args.bits_per_weight is not None:
+        values = sum(leaf.size for leaf in leaves.values())
+        limit = int(args.bits_per_weight * values / 8)
+    if limit is None:
+        return _write_by_rules(args, output, tree, metadata, meter)
+    if args.calibration is None:
+        return _write_within(output, tree, metadata, limit, args.keep, meter)
+    known = calibrated.read(args.calibration, names, leaves, args.keep, args.max_bytes)
+    return calibrated.write(output, tree, metadata, limit, known, args.keep)
+
+
+def _write_by_rules(
+    args: argparse.Namespace,
+    output: Path,
+    tree: Any,
+    metadata: dict[str, str],
+    meter: Meter,
+) -> int:
     from deepcomp_jax import api, budget
     from deepcomp_jax.checkpoints import containers
     from deepcomp_jax.cli.rules import read_rules
 
-    limit = args.bytes
-    if args.bits_per_weight is not None:
-        limit = int(args.bits_per_weight * values / 8)
-    if limit is not None:
-        return _write_within(output, tree, metadata, limit, args.keep, meter)
     rules = None
     if args.lossless:
         rules = []

@@ -140,7 +140,7 @@ def _cell(
         aim = target + extra + (before * of_rows).sum(1)
         label = jnp.where(is_inside, jnp.rint(aim / size), 0)
         value = label * size
-        is_here = jnp.arange(CELL) == (at - row)[:, None]
+        is_here = row[None] == (at - row)[:, None]
         errors = jnp.where(is_here, (weight - value)[:, None], errors)
         left = jnp.diag(jnp.where(is_inside, target - value, 0))
         carried = jax.lax.dynamic_update_slice(carried, before + left, start)

@@ -135,6 +135,19 @@ def matrices(
     return Matrices(*found[:3], (count, m, n), sides, each)
 
 
+def fits(use: Use, shape: Sequence[int]) -> bool:
+    """Whether a use is that of a leaf of a shape."""
+    if sorted((*use.batch, *use.inputs, *use.outputs)) != list(range(len(shape))):
+        return False
+    batch = tuple(shape[axis] for axis in use.batch)
+    sides = (use.inputs, use.input_moments), (use.outputs, use.output_moments)
+    for axes, moments in sides:
+        size = math.prod(shape[axis] for axis in axes)
+        if moments.shape not in ((*batch, size), (*batch, size, size)):
+            return False
+    return True
+
+
 def alone(shape: Sequence[int], importance: np.ndarray) -> Matrices:
     """A leaf that is multiplied with nothing that could be followed.
 

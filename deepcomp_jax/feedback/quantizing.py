@@ -13,7 +13,7 @@ from deepcomp_jax import trees
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.calibration import Calibration, floored
 from deepcomp_jax.feedback import loops
-from deepcomp_jax.feedback.matrices import Matrices, alone, matrices
+from deepcomp_jax.feedback.matrices import Matrices, alone, fits, matrices
 from deepcomp_jax.format import scales
 from deepcomp_jax.rules.weights import find_weights
 
@@ -79,6 +79,11 @@ def prepare(
         if leaf.size < _LEAST_SIZE:
             continue
         if uses := calibration.leaves.get(name):
+            if not all(fits(use, leaf.shape) for use in uses):
+                raise ValueError(
+                    f"the calibration is of a leaf {name!r} of another shape than "
+                    f"{leaf.shape}: calibrate this network"
+                )
             found[name] = matrices(leaf.shape, uses, importance[name], damping)
         elif name in weights:
             found[name] = alone(leaf.shape, importance[name])

@@ -50,6 +50,22 @@ class TooSmall(ValueError):
         self.least = math.ceil(least / 8)
 
 
+class TooFewBytes(ValueError):
+    """No lambda makes so small a file.
+
+    Attributes:
+        least: Bytes of the smallest.
+    """
+
+    def __init__(self, max_bytes: int, least: int) -> None:
+        """Builds the error from the bytes that were asked for, and the least."""
+        super().__init__(
+            f"no lambda gives a file of {max_bytes} bytes, the least is {least}: "
+            "quantize more leaves, prune, or allow more"
+        )
+        self.least = least
+
+
 class PlannedLeaf(NamedTuple):
     """A leaf that gets a step.
 

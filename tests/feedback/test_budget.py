@@ -1,0 +1,166 @@
+"""Sizes and errors that are asked for, with a calibration."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import deepcomp_jax as dc
+from deepcomp_jax import Rule, budget, share
+from deepcomp_jax._types import DenseLeaf, SharedLeaf
+from deepcomp_jax.calibration import Calibration
+from tests.support import laws
+
+
+def layers(params: Any, x: jax.Array) -> jax.Array:
+    first, second = params["first"], params["second"]
+    hidden = jax.nn.relu(x @ first["kernel"] + first["bias"][None])
+    return hidden @ second["kernel"] + second["bias"][None]
+
+
+@functools.cache
+def network() -> tuple[Any, Calibration]:
+    """Two layers, and inputs of few dimensions that differ in size."""
+    rng = np.random.default_rng(0)
+
+    def draw(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    params = {
+        "first": {"kernel": draw(64, 96) / 8, "bias": draw(96) / 10},
+        "second": {"kernel": draw(96, 20) / 10, "bias": draw(20) / 10},
+    }
+    return params, dc.calibrate(layers, params, [inputs(1)])
+
+
+def inputs(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    basis = np.random.default_rng(0).normal(size=(12, 64)) * np.geomspace(1, 9, 64)
+    mixed = rng.normal(size=(300, 12)) @ basis + rng.normal(size=(300, 64))
+    return (mixed / 10).astype(np.float32)
+
+
+def error(params: Any) -> float:
+    """Of outputs for inputs that were not calibrated, relative."""
+    x = jnp.asarray(inputs(2))
+    wanted = layers(network()[0], x)
+    changed = layers(jax.tree.map(jnp.asarray, params), x) - wanted
+    return float(jnp.square(changed).mean() / jnp.square(wanted).mean())
+
+
+@pytest.mark.parametrize("size", [2500, 4000, 8000])
+def test_a_file_of_the_size_that_is_asked_for(size: int, tmp_path: Path):
+    params, found = network()
+    point = budget.within_bytes(params, size, calibration=found)
+    assert 0.98 * size < point.file_bytes <= size
+    assert point.save(tmp_path / "m.dcz") == point.file_bytes
+    assert (tmp_path / "m.dcz").stat().st_size == point.file_bytes
+    decoded = dc.decompress(point.compressed)
+    laws.assert_identical(dc.load(tmp_path / "m.dcz"), decoded)
+    without = budget.within_bytes(params, size)
+    assert error(decoded) < 0.5 * error(dc.decompress(without.compressed))
+
+
+def test_the_network_of_a_price():
+    params, found = network()
+    points = [
+        budget.point(params, rd_lambda=price, calibration=found)
+        for price in (1e-4, 1e-2)
+    ]
+    assert points[0].file_bytes > points[1].file_bytes
+    errors = [error(dc.decompress(point.compressed)) for point in points]
+    assert errors[0] < errors[1]
+    for point in points:
+        assert len(dc.dumps(point.compressed)) == point.file_bytes
+
+
+def test_rules_say_which_leaves():
+    params, found = network()
+    rules = [Rule("first/bias"), Rule("second/kernel")]
+    point = budget.within_bytes(params, 28_000, rules, calibration=found)
+    decoded = dc.decompress(point.compressed)
+    for layer, name in (("first", "kernel"), ("second", "bias")):
+        laws.assert_identical(decoded[layer][name], params[layer][name])
+    assert (decoded["second"]["kernel"] != params["second"]["kernel"]).any()
+    assert (decoded["first"]["bias"] != params["first"]["bias"]).any()
+    kinds = [type(leaf) for leaf in point.compressed.leaves]
+    assert kinds == [DenseLeaf, DenseLeaf, DenseLeaf, SharedLeaf]
+
+
+def test_leaves_of_other_types_keep_every_bit():
+    params, found = network()
+    more = params | {"steps": np.arange(30), "mask": np.arange(9) % 2 == 0}
+    more["wide"] = np.linspace(0, 1, 40)
+    decoded = dc.decompress(
+        budget.within_bytes(more, 4000, calibration=found).compressed
+    )
+    for name in ("steps", "mask", "wide"):
+        laws.assert_identical(decoded[name], more[name])
+
+
+def test_the_smallest_file_within_an_error():
+    params, found = network()
+    most = 1e-3
+    point = budget.within_error(params, error, most, calibration=found)
+    assert error(dc.decompress(point.compressed)) <= most
+    smaller = budget.within_bytes(
+        params, int(0.93 * point.file_bytes), calibration=found
+    )
+    assert error(dc.decompress(smaller.compressed)) > most
+    without = budget.within_error(params, error, most)
+    assert point.file_bytes < 0.9 * without.file_bytes
+    with pytest.raises(ValueError, match="no lambda gives an error of -1"):
+        budget.within_error(params, error, -1, calibration=found)
+
+
+def test_a_size_that_cannot_be():
+    params, found = network()
+    with pytest.raises(ValueError, match="no lambda gives a file of 50 bytes, the lea"):
+        budget.within_bytes(params, 50, calibration=found)
+
+
+def test_what_does_not_go_together():
+    params, found = network()
+    importance = jax.tree.map(np.ones_like, params)
+    with pytest.raises(ValueError, match="a calibration is an importance: give one of"):
+        budget.within_bytes(params, 4000, importance=importance, calibration=found)
+    for rule in (
+        Rule("kernel", share=share.kmeans(4)),
+        Rule("kernel", prune=dc.prune.by_magnitude(0.5)),
+        Rule("kernel", coding="packed"),
+    ):
+        with pytest.raises(
+            ValueError, match="'kernel': with a calibration, rules only"
+        ):
+            budget.within_bytes(params, 4000, [rule], calibration=found)
+    more = params | {"wide": np.linspace(0, 1, 40)}
+    with pytest.raises(ValueError, match="cannot have scales: wide; only float16"):
+        budget.within_bytes(more, 4000, [Rule("kernel|wide")], calibration=found)
+
+
+def test_a_calibration_of_another_network():
+    params, found = network()
+    renamed = {"a": params["first"], "second": params["second"]}
+    with pytest.raises(ValueError, match=r"does not have a/bias, a/kernel: calibrate"):
+        budget.within_bytes(renamed, 4000, calibration=found)
+    fewer = {"second": params["second"]}
+    with pytest.raises(ValueError, match=r"is of other leaves: 'first/"):
+        budget.within_bytes(fewer, 4000, calibration=found)
+    wider = jax.tree.map(lambda leaf: np.repeat(leaf, 2, -1), params)
+    turned = jax.tree.map(np.transpose, params)
+    flat = jax.tree.map(np.ravel, params)
+    for other in (wider, turned, flat):
+        with pytest.raises(ValueError, match="leaf 'first/kernel' of another shape"):
+            budget.within_bytes(other, 4000, calibration=found)
+
+
+def test_a_network_of_which_nothing_was_followed():
+    params = {"bias": np.linspace(0, 1, 50, dtype=np.float32)}
+    found = dc.calibrate(lambda p, x: x + p["bias"][None], params, [np.ones((3, 50))])
+    with pytest.warns(UserWarning, match="no leaf that is quantized is multiplied"):
+        point = budget.within_bytes(params, 1000, calibration=found)
+    assert point.file_bytes < 200
