@@ -74,7 +74,7 @@ def _all_but(arrays: Any, keep: str) -> "list[Rule]":
         for name, leaf in named.items()
         if leaf.dtype in DTYPES and not re.search(keep, name)
     ]
-    return [Rule(plans.pattern(names))]
+    return [Rule(plans.pattern(names))] if names else []
 
 
 def read(

@@ -98,6 +98,17 @@ def test_keep_only_and_skip(dcz: Callable[..., Any], given: Given):
     assert dc.load(output).keys() == {"b.weight", "ids", "wide"}
 
 
+@pytest.mark.filterwarnings("always")
+def test_all_are_kept(dcz: Callable[..., Any], given: Given):
+    call = "compress", given.model, "--calibration", given.calibration, "--keep", ""
+    said = dcz(*call, "--bytes", "30kB")
+    assert said.status == 0 and "no leaf that is quantized" in said.err
+    found = dc.load(given.model.with_suffix(".dcz"), only="^[ab]")
+    laws.assert_identical(found, network())
+    said = dcz(*call, "--bytes", "9kB", "-f")
+    assert said.status == 2 and "above the 9000 that were asked for" in said.err
+
+
 def test_a_nested_checkpoint(dcz: Callable[..., Any], tmp_path: Path):
     """Names are paths, as of all pytrees."""
     tree = {"params": [{"kernel": network()["a.weight"]}, network()["a.bias"]]}
