@@ -61,7 +61,8 @@ class Calibrated(NamedTuple):
 
     def _kept(self) -> dict[str, Any]:
         named = trees.named_leaves(self.variables)
-        rest = {n: x for n, x in named.items() if n not in self.prepared.leaves}
+        changed = {*self.prepared.leaves, *self.prepared.copies}
+        rest = {n: x for n, x in named.items() if n not in changed}
         kept = SharedWeights({}, {}, rest, (), trees.treedef(rest))
         return pack_leaves(kept, {})
 
@@ -75,7 +76,7 @@ class Calibrated(NamedTuple):
         return 8 * sum(
             stored_bytes(name, np.asarray(leaf))
             for name, leaf in trees.named_leaves(self.variables).items()
-            if name not in self.prepared.matrices
+            if name not in self.prepared.matrices and name not in self.prepared.copies
         )
 
 

@@ -17,7 +17,7 @@ from deepcomp_jax.rules.weights import find_weights
 
 
 class Grids(NamedTuple):
-    """A network on grids, see `searching.Search`.
+    """A network on grids, see `search.Search`.
 
     Attributes:
         problem: The network, as `rate.quantize` sees it.

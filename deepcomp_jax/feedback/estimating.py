@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax.feedback.matrices import Matrices
-from deepcomp_jax.feedback.quantizing import Prepared, octaves_of
+from deepcomp_jax.feedback.preparing import Prepared
+from deepcomp_jax.feedback.quantizing import octaves_of
 
 _SAMPLE = 1 << 15  # weights of a leaf that are looked at
 _EXPONENT = 3  # bits that one takes, about

@@ -124,6 +124,9 @@ def matrices(
     columns = _flat(found.of_columns, count, n)
     # A table's columns are what comes out of it.
     of_columns = damping / 2 if uses[0].kind == "table" else damping
+    each = np.broadcast_to(importance.ravel() if importance.ndim else importance, count)
+    if count > 1 and m == 1 and columns is not None:
+        return _of_vectors(found, each, columns, of_columns)
     sides = tuple(
         (
             alike(m) if rows is None else side(rows[i], damping / 2),
@@ -131,8 +134,31 @@ def matrices(
         )
         for i in range(count)
     )
-    each = np.broadcast_to(importance.ravel() if importance.ndim else importance, count)
     return Matrices(*found[:3], (count, m, n), sides, each)
+
+
+def _of_vectors(
+    found: _Moments, each: np.ndarray, columns: np.ndarray, damping: float
+) -> Matrices:
+    """One matrix of a stack of vectors, such as the windows of a depthwise convolution.
+
+    They share the steps of columns: each with its own would have an exponent for every
+    weight.
+
+    Args:
+        found: The axes.
+        each: Importance of each vector, [vectors].
+        columns: Their moments, [vectors, n, n] or [vectors, n].
+        damping: Of these.
+    """
+    means = _diagonal(columns, 1).mean(axis=1)
+    shares = np.where(means > 0, each / np.where(means > 0, means, 1), 0)
+    order = np.argsort(-each, kind="stable")
+    rows = Side(order, each[order] / each.mean(), None)
+    both = rows, side(np.tensordot(shares, columns, 1), damping)
+    shape = (1, each.size, columns.shape[1])
+    axes = (*found.stack, *found.rows)
+    return Matrices((), axes, found.columns, shape, (both,), np.full(1, each.mean()))
 
 
 def fits(use: Use, shape: Sequence[int]) -> bool:

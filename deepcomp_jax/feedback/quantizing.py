@@ -2,126 +2,23 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax import trees
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
-from deepcomp_jax.calibration import Calibration, floored
 from deepcomp_jax.feedback import loops
-from deepcomp_jax.feedback.matrices import Matrices, alone, fits, matrices
+from deepcomp_jax.feedback.matrices import Matrices
+from deepcomp_jax.feedback.preparing import LEAST_SIZE, Prepared
 from deepcomp_jax.format import scales
-from deepcomp_jax.rules.weights import find_weights
 
 _EIGHTHS = 8  # exponents of an octave
 _FAR = 10  # octaves; steps that are farther from 1 are counted from a power of two
 _FINEST = 4000  # steps in the largest weight of a leaf
-_MANY = 512  # examples from which moments are trusted more
-_DAMPING = 0.25  # of moments of inputs
-_DAMPING_OF_FEW = 0.4
-_NOTHING = 1e-6  # of the importance of a typical leaf: it was not reached
-_UNSEEN = 0.05  # of that importance is what such a leaf gets
-_LEAST_SIZE = 17  # smaller leaves keep all their bits: they would save nothing
 _BITS = 8  # significant ones of values that are not multiplied with anything
 
 Quantized = dict[str, tuple[DenseLeaf | SharedLeaf, np.ndarray | None]]
-
-
-class Prepared(NamedTuple):
-    """A network and its statistics, as all sizes need them.
-
-    Attributes:
-        leaves: Those that are quantized, by name.
-        matrices: Of those that are multiplied with something, or looked up.
-    """
-
-    leaves: Mapping[str, np.ndarray]
-    matrices: Mapping[str, Matrices]
-
-
-def prepare(
-    variables: Any,
-    calibration: Calibration,
-    chosen: Iterable[str],
-    *,
-    damping: float | None = None,
-) -> Prepared:
-    """Factors the statistics of a network.
-
-    Time grows with the third power of the width of a layer, memory is that of the
-    statistics once more.
-
-    Args:
-        variables: The pytree that was calibrated.
-        calibration: Its statistics.
-        chosen: Names of the leaves that are to be quantized, float16, bfloat16 or
-            float32.
-        damping: What is added to all second moments of inputs, in units of their mean;
-            those of derivatives get half of it. Strong damping keeps quality on data
-            that are unlike the batches. By default 0.25, or 0.4 with fewer than 512
-            examples.
-
-    Raises:
-        ValueError: The statistics are of other leaves, or a leaf holds NaN or infinity.
-    """
-    named = trees.named_leaves(variables)
-    if damping is None:
-        damping = _DAMPING if calibration.examples >= _MANY else _DAMPING_OF_FEW
-    importance = floored(calibration, variables)
-    weights = find_weights(variables)
-    leaves = {name: _checked(name, named[name]) for name in chosen}
-    found: dict[str, Matrices] = {}
-    for name, leaf in leaves.items():
-        if leaf.size < _LEAST_SIZE:
-            continue
-        if uses := calibration.leaves.get(name):
-            if not all(fits(use, leaf.shape) for use in uses):
-                raise ValueError(
-                    f"the calibration is of a leaf {name!r} of another shape than "
-                    f"{leaf.shape}: calibrate this network"
-                )
-            found[name] = matrices(leaf.shape, uses, importance[name], damping)
-        elif name in weights:
-            found[name] = alone(leaf.shape, importance[name])
-    return Prepared(leaves, _floored(found, leaves))
-
-
-def _floored(
-    found: Mapping[str, Matrices], leaves: Mapping[str, np.ndarray]
-) -> dict[str, Matrices]:
-    """Gives importance to what no example reached.
-
-    Such leaves get an error relative to their values that is a few times that of a
-    typical one: an output that the function leaves out may be wanted elsewhere.
-    """
-    squares = {
-        name: float(np.square(leaves[name], dtype=np.float32).mean()) for name in found
-    }
-    costs = {
-        name: float(x.importance.mean()) * squares[name] for name, x in found.items()
-    }
-    typical = float(np.median([cost for cost in costs.values() if cost > 0] or [1.0]))
-    return {
-        name: own._replace(
-            importance=np.full_like(own.importance, _UNSEEN * typical / squares[name])
-        )
-        if squares[name] > 0 and costs[name] < _NOTHING * typical
-        else own
-        for name, own in found.items()
-    }
-
-
-def _checked(name: str, leaf: Any) -> np.ndarray:
-    values = np.asarray(leaf)
-    if not np.isfinite(values.astype(np.float32)).all():
-        raise ValueError(
-            f"leaf {name!r} holds NaN or infinity: repair it, or leave it out by rules"
-        )
-    return values
 
 
 def quantize(prepared: Prepared, rd_lambda: float) -> Quantized:
@@ -148,7 +45,8 @@ def quantize(prepared: Prepared, rd_lambda: float) -> Quantized:
     # The longest first, so that no thread is left with one of them at the end.
     names = sorted(prepared.leaves, key=lambda name: -prepared.leaves[name].size)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return dict(zip(names, pool.map(finished, names), strict=True))
+        found = dict(zip(names, pool.map(finished, names), strict=True))
+    return found | {name: found[first] for name, first in prepared.copies.items()}
 
 
 def _shortened(leaf: np.ndarray) -> np.ndarray:
@@ -157,7 +55,7 @@ def _shortened(leaf: np.ndarray) -> np.ndarray:
     Biases and scales are few, and their errors add up over all that is computed: 1 in
     500 each. What remains of their bits costs nothing in planes of bytes.
     """
-    if leaf.size < _LEAST_SIZE:
+    if leaf.size < LEAST_SIZE:
         return leaf
     mantissa, exponent = np.frexp(leaf.astype(np.float64))
     whole = mantissa * 2**_BITS

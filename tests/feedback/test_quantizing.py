@@ -323,3 +323,42 @@ def test_bits_are_about_those_of_the_file():
         assert feedback.bits(prepared, price) == pytest.approx(
             8 * point.file_bytes, rel=0.1
         )
+
+
+def depthwise(params: Any, x: jax.Array) -> jax.Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        x, params["w"], (1, 1), "SAME", dimension_numbers=layout, feature_group_count=8
+    )
+
+
+def test_channels_of_a_depthwise_convolution_share_the_steps_of_columns():
+    params = {"w": draw(3, 3, 1, 8) * np.linspace(0.1, 3, 8, dtype=np.float32)}
+    images = draw(4, 6, 6, 8) * np.linspace(2, 0.2, 8, dtype=np.float32)
+    found = dc.calibrate(depthwise, params, [images])
+    leaf, _ = feedback.quantize(
+        feedback.prepare(params, found, params, damping=DAMPING), 1.0
+    )["w"]
+    assert isinstance(leaf, SharedLeaf) and leaf.scales is not None
+    assert (leaf.scales.first.size, leaf.scales.last.size) == (9, 8)
+    values, _ = rounded(params, found, 0.01)
+    outputs = [depthwise(own, images) for own in (params, values)]
+    assert np.std(outputs[1] - outputs[0]) < 0.05 * np.std(outputs[0])
+
+
+def test_equal_leaves_stay_equal():
+    table = draw(30, 8)
+    params = {"head": table, "table": table.copy(), "w": draw(8, 8)}
+
+    def fn(params: Any, ids: jax.Array) -> jax.Array:
+        x = jnp.tanh(jnp.asarray(params["table"])[ids] @ params["w"])
+        return x @ params["head"].T
+
+    found = dc.calibrate(fn, params, [np.arange(30).reshape(3, 10)])
+    values, prepared = rounded(params, found, 0.05)
+    assert (values["head"] == values["table"]).all()
+    assert (values["head"] != table).any()
+    # Both uses count: the columns have moments of what comes out and of what goes in.
+    alone, _ = rounded(params, found, 0.05, "head")
+    assert (alone["head"] != values["head"]).any()
+    assert dict(prepared.copies) == {"table": "head"}
