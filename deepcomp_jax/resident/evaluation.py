@@ -1,9 +1,10 @@
 """Functions of coded leaves, which are decoded where a jaxpr reads them.
 
 XLA may compute what depends on no input whenever it likes, all weights at once for
-example. So what a leaf is decoded from is tied, by `jax.lax.optimization_barrier`, to
-the other operands of the equation that reads it, and to the result of the equation
-that read a leaf before: there is one leaf at a time.
+example, and its barriers are gone before it orders the work of a CPU. So the lanes of a
+leaf begin in their states plus a zero that is computed from the other operands of the
+equation that reads the leaf, and from the result of the equation that read a leaf
+before: there is one leaf at a time.
 """
 
 import dataclasses
@@ -17,6 +18,8 @@ import numpy as np
 
 from deepcomp_jax import jaxprs
 from deepcomp_jax.resident.leaves import CodedLeaf, PlainLeaf, ResidentLeaf
+
+_LOOKUPS = frozenset({"gather", "dynamic_slice"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +125,7 @@ def _walk(body: jaxprs.Body, operands: Sequence[Any], order: _Order) -> list[Any
         inner = jaxprs.called(eqn)
         if inner is not None and eqn.primitive.name not in jaxprs.CUSTOM:
             return _walk(inner, values, order)
-        found = _looked_up(eqn, values) or _scanned(eqn, values, order)
+        found = _looked_up(eqn, values, order) or _scanned(eqn, values, order)
         if found is not None:
             return found
         if len(values) == 1 and len(eqn.outvars) == 1 and not jaxprs.bodies(eqn):
@@ -139,15 +142,40 @@ def _decoded(values: Sequence[Any], order: _Order) -> list[Any]:
     """Operands of an equation, with those decoded that are not there yet."""
     if not any(isinstance(value, _Later) for value in values):
         return list(values)
-    arrays = {n: own for n, own in enumerate(values) if isinstance(own, jax.Array)}
-    coded = {n: own.leaf for n, own in enumerate(values) if isinstance(own, _Later)}
-    tied = jax.lax.optimization_barrier((coded, arrays, order.last))
-    found = list(values)
-    for number, array in tied[1].items():
-        found[number] = array
-    for number, leaf in tied[0].items():
-        found[number] = _finish(dataclasses.replace(values[number], leaf=leaf))
+    nought = _nought([*values, *order.last])
+    return [
+        _finish(dataclasses.replace(own, leaf=own.leaf.after(nought)))
+        if isinstance(own, _Later)
+        else own
+        for own in values
+    ]
+
+
+def _nought(values: Sequence[Any]) -> jax.Array:
+    """A zero, uint32, that XLA cannot have before it has some arrays."""
+    found = jnp.zeros((), jnp.uint32)
+    for own in values:
+        if isinstance(own, jax.Array) and own.size and _is_number(own.dtype):
+            found += _nought_of(jax.lax.stop_gradient(own))
     return found
+
+
+def _is_number(dtype: np.dtype) -> bool:
+    return jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_
+
+
+@jax.custom_batching.custom_vmap
+def _nought_of(array: jax.Array) -> jax.Array:
+    # No number is NaN and equal to itself, but no pass of XLA knows that.
+    first = jnp.real(array[(0,) * array.ndim]).astype(jnp.float32)
+    return ((first != first) & (first == first)).astype(jnp.uint32)
+
+
+@_nought_of.def_vmap
+def _(size: int, batched: list[bool], array: jax.Array) -> tuple[jax.Array, bool]:
+    # One for all examples: otherwise each would decode the leaf for itself.
+    del size, batched
+    return _nought_of(array), False
 
 
 def _finish(later: _Later) -> jax.Array:
@@ -160,13 +188,17 @@ def _finish(later: _Later) -> jax.Array:
 def _scanned(eqn: Any, values: list[Any], order: _Order) -> list[Any] | None:
     """A scan over leaves, with a layer of each decoded at a time.
 
-    What is the same in every step, or carried, is decoded once, before the loop.
+    What is the same in every step, or carried, is decoded once, before the loop; but
+    for stacks and tables of which the steps look up some indices.
     """
     scan = jaxprs.scan(eqn)
     if scan is None:
         return None
     first = scan.constants + scan.carries
-    ready = _decoded(values[:first], order)
+    ready = [
+        own if _is_table(scan, number) else _ready(own, order)
+        for number, own in enumerate(values[:first])
+    ]
     stacks = [_ready(own, order) if _is_odd(own) else own for own in values[first:]]
     xs = [own.leaf.layers() if isinstance(own, _Later) else own for own in stacks]
 
@@ -179,6 +211,16 @@ def _scanned(eqn: Any, values: list[Any], order: _Order) -> list[Any] | None:
         body, ready[scan.constants :], xs, scan.length, scan.reverse
     )
     return [*carries, *stacked]
+
+
+def _is_table(scan: jaxprs.Scan, number: int) -> bool:
+    """Whether an operand is the same in every step, and only looked up there."""
+    if number >= scan.constants:
+        return False
+    jaxpr = scan.body.jaxpr
+    table = jaxpr.invars[number]
+    readers = [eqn for eqn in jaxpr.eqns if any(v is table for v in eqn.invars)]
+    return all(eqn.primitive.name in _LOOKUPS for eqn in readers)
 
 
 def _is_odd(stack: Any) -> bool:
@@ -205,7 +247,7 @@ def _sliced(stack: Any, layer: Any) -> Any:
 # ---- lookups ------------------------------------------------------------------------
 
 
-def _looked_up(eqn: Any, values: list[Any]) -> list[Any] | None:
+def _looked_up(eqn: Any, values: list[Any], order: _Order) -> list[Any] | None:
     """Rows of a leaf that an equation selects by the first axis, still coded.
 
     Returns:
@@ -215,20 +257,23 @@ def _looked_up(eqn: Any, values: list[Any]) -> list[Any] | None:
     later = values[0]
     if not isinstance(later, _Later) or not later.only_converted:
         return None
-    find = {"gather": _gathered, "dynamic_slice": _cut, "slice": _cut_here}
-    finder = find.get(eqn.primitive.name)
-    if finder is None or not later.leaf.has_rows:
+    others = values[1:]
+    if not later.leaf.has_rows or any(isinstance(own, _Later) for own in others):
         return None
-    if any(isinstance(value, _Later) for value in values[1:]):
-        return None
-    return finder(eqn.params, later, values[1:])
+    match eqn.primitive.name:
+        case "gather":
+            return _gathered(eqn.params, later, others[0], order)
+        case "dynamic_slice":
+            return _cut(eqn.params, later, others[0])
+        case "slice":
+            return _cut_here(eqn.params, later)
+    return None
 
 
 def _gathered(
-    params: dict[str, Any], later: _Later, others: list[Any]
+    params: dict[str, Any], later: _Later, indices: jax.Array, order: _Order
 ) -> list[Any] | None:
     leaf, numbers = later.leaf, params["dimension_numbers"]
-    (indices,) = others
     outer = indices.ndim - 1
     simple = (
         tuple(numbers.start_index_map) == tuple(numbers.collapsed_slice_dims) == (0,)
@@ -242,7 +287,8 @@ def _gathered(
     if fills and not jnp.issubdtype(leaf.dtype, jnp.floating):
         return None
     rows = indices[..., 0]
-    found = _finish(_Later(leaf.at(jnp.clip(rows, 0, leaf.shape[0] - 1)), later.then))
+    inner = leaf.at(jnp.clip(rows, 0, leaf.shape[0] - 1))
+    found = _ready(_Later(inner, later.then), order)
     if fills:
         fill = params["fill_value"]
         inside = (rows >= 0) & (rows < leaf.shape[0])
@@ -251,20 +297,17 @@ def _gathered(
     return [found]
 
 
-def _cut(params: dict[str, Any], later: _Later, others: list[Any]) -> list[Any] | None:
+def _cut(params: dict[str, Any], later: _Later, start: jax.Array) -> list[Any] | None:
     count, *rest = params["slice_sizes"]
     length, *inner = later.leaf.shape
     if rest != inner or count >= length:
         return None
-    first = jnp.clip(others[0], 0, length - count)
+    first = jnp.clip(start, 0, length - count)
     rows = first + jnp.arange(count)
     return [_Later(later.leaf.at(rows), later.then)]
 
 
-def _cut_here(
-    params: dict[str, Any], later: _Later, others: list[Any]
-) -> list[Any] | None:
-    del others
+def _cut_here(params: dict[str, Any], later: _Later) -> list[Any] | None:
     (first, *lows), (end, *highs) = params["start_indices"], params["limit_indices"]
     inner = list(later.leaf.shape[1:])
     if any(lows) or highs != inner or end - first >= later.leaf.shape[0]:

@@ -101,7 +101,7 @@ def encode(labels: NDArray[np.unsignedinteger], entries: int) -> Lanes:
         >>> from deepcomp_jax.resident import lanes
         >>> coded = lanes.encode(np.eye(64, 96, dtype=np.uint8), 1)
         >>> coded.states.shape, coded.frequencies, coded.nbytes
-        ((64, 1), array([4051,   45], dtype=uint16), 644)
+        ((64, 1), array([4051,   45], dtype=uint16), 646)
     """
     lead, pieces, length = divide(labels.shape)
     counts = bincount(labels.ravel(), entries + 1)

@@ -132,8 +132,10 @@ class CodedLeaf(ResidentLeaf):
     Attributes:
         words, states, starts, sizes, frequencies: The lanes, see `lanes.Lanes`.
         values: What each label stands for, [entries + 1].
-        rows: The scales of rows, in the shape of the axes before `split.split`.
-        columns: Those of columns: axes before `split.batch`, and from `split.split` on.
+        rows: The bits of the exponents of rows, uint8, in the shape of the axes before
+            `split.split`; None without scales.
+        columns: Those of columns, of the axes before `split.batch` and those from
+            `split.split` on.
         shape: Of the values.
         split: Where the scales divide the axes.
     """
@@ -163,9 +165,10 @@ class CodedLeaf(ResidentLeaf):
         if self.rows is None or self.columns is None:
             return entries
         batch, split = self.split
-        rows = self.rows.reshape(*self.shape[:split], *[1] * (self.ndim - split))
+        table = jnp.asarray(scales.TABLE)
+        rows = table[self.rows].reshape(*self.shape[:split], *[1] * (self.ndim - split))
         between = [1] * (split - batch)
-        columns = self.columns.reshape(
+        columns = table[self.columns].reshape(
             *self.shape[:batch], *between, *self.shape[split:]
         )
         return (entries.astype(jnp.float32) * rows * columns).astype(self.dtype)
@@ -184,10 +187,18 @@ class CodedLeaf(ResidentLeaf):
         Returns:
             A leaf of the shape [*indices.shape, *shape[1:]].
         """
-        return self._mapped(
+        words, starts = _flat(self)
+        flat = dataclasses.replace(
+            self, words=words, starts=starts.reshape(self.starts.shape)
+        )
+        return flat._mapped(
             lambda own: jnp.take(own, indices, axis=0, mode="clip"),
             (*np.shape(indices), *self.shape[1:]),
         )
+
+    def after(self, nought: jax.Array) -> "CodedLeaf":
+        """The same leaf, which is decoded once a zero, uint32, is known."""
+        return dataclasses.replace(self, states=self.states + nought)
 
     def layers(self) -> ResidentLeaf:
         """The same by indices of the first axis: the `xs` of a `jax.lax.scan`.
@@ -257,7 +268,7 @@ def code(
         leaf = CodedLeaf(*coded, None, None, labels.shape, Split(0, 0))
     else:
         (batch, split, *_), shape = scaled, labels.shape
-        rows, columns = (scales.TABLE[own.view(np.uint8)] for own in scaled[2:])
+        rows, columns = (own.view(np.uint8) for own in scaled[2:])
         coded += [
             rows.reshape(shape[:split]),
             columns.reshape(*shape[:batch], *shape[split:]),
@@ -276,10 +287,8 @@ def _entries(leaf: CodedLeaf) -> jax.Array:
     ends = starts + leaf.sizes.reshape(-1).astype(jnp.int32)
     narrow = leaf.values.size <= _NARROW
 
-    def step(
-        carry: tuple[jax.Array, jax.Array], _: None
-    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        x, here = carry
+    def step(index: Any, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        x, here, found = carry
         slot = x & (rans.TOTAL - 1)
         entry = jnp.take(table, slot.astype(jnp.int32), mode="clip")
         x = (x >> rans.PRECISION) * ((entry >> 20) + 1) + (entry >> 8 & rans.TOTAL - 1)
@@ -287,11 +296,15 @@ def _entries(leaf: CodedLeaf) -> jax.Array:
         word = jnp.take(words, here, mode="clip").astype(jnp.uint32)
         x = jnp.where(low, x << 16 | word, x)
         row = entry.astype(jnp.uint8) if narrow else slot.astype(jnp.uint16)
-        return (x, here + low.astype(jnp.int32)), row
+        found = jax.lax.dynamic_update_index_in_dim(found, row, index, 0)
+        return x, here + low.astype(jnp.int32), found
 
-    steps = leaf.size // max(leaf.states.size, 1)
-    start = leaf.states.reshape(-1), starts
-    _, found = jax.lax.scan(step, start, None, length=steps)
+    states = leaf.states.reshape(-1)
+    steps = leaf.size // max(states.size, 1)
+    # It is all written over. Of zeros, the buffers of all leaves would be made at once.
+    first = states.astype(jnp.uint8 if narrow else jnp.uint16)
+    start = states, starts, jnp.broadcast_to(first, (steps, states.size))
+    _, _, found = jax.lax.fori_loop(0, steps, step, start)
     lookup = leaf.values if narrow else jnp.take(leaf.values, symbols, mode="clip")
     return jnp.take(lookup, found.T.astype(jnp.int32), mode="clip")
 
