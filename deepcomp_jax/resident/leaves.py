@@ -271,7 +271,7 @@ def code(
         rows, columns = (own.view(np.uint8) for own in scaled[2:])
         coded += [
             rows.reshape(shape[:split]),
-            columns.reshape(*shape[:batch], *shape[split:]),
+            columns.reshape(shape[:batch] + shape[split:]),
         ]
         leaf = CodedLeaf(*coded, labels.shape, Split(batch, split))
     return leaf if leaf.nbytes < leaf.dense_nbytes else None
