@@ -2,9 +2,8 @@
 
 XLA may compute what depends on no input whenever it likes, all weights at once for
 example, and its barriers are gone before it orders the work of a CPU. So the lanes of a
-leaf begin in their states plus a zero that is computed from the other operands of the
-equation that reads the leaf, and from the result of the equation that read a leaf
-before: there is one leaf at a time.
+leaf begin in their states plus a zero that is computed from the result of the equation
+that read a leaf before: there is one leaf at a time.
 """
 
 import dataclasses
@@ -142,7 +141,7 @@ def _decoded(values: Sequence[Any], order: _Order) -> list[Any]:
     """Operands of an equation, with those decoded that are not there yet."""
     if not any(isinstance(value, _Later) for value in values):
         return list(values)
-    nought = _nought([*values, *order.last])
+    nought = _nought(order.last)
     return [
         _finish(dataclasses.replace(own, leaf=own.leaf.after(nought)))
         if isinstance(own, _Later)

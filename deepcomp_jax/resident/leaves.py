@@ -263,17 +263,15 @@ def code(
     """
     if labels.size < _WORTH_CODING or lookup.size > lanes.MAX_ENTRIES + 1:
         return None
-    coded: list[Any] = [*lanes.encode(labels, lookup.size - 1), lookup]
-    if scaled is None:
-        leaf = CodedLeaf(*coded, None, None, labels.shape, Split(0, 0))
-    else:
-        (batch, split, *_), shape = scaled, labels.shape
-        rows, columns = (own.view(np.uint8) for own in scaled[2:])
-        coded += [
-            rows.reshape(shape[:split]),
-            columns.reshape(shape[:batch] + shape[split:]),
-        ]
-        leaf = CodedLeaf(*coded, labels.shape, Split(batch, split))
+    shape, rows, columns, divided = labels.shape, None, None, Split(0, 0)
+    if scaled is not None:
+        batch, split, *exponents = scaled
+        divided = Split(batch, split)
+        rows, columns = (own.view(np.uint8) for own in exponents)
+        rows = rows.reshape(shape[:split])
+        columns = columns.reshape(shape[:batch] + shape[split:])
+    arrays: Any = *lanes.encode(labels, lookup.size - 1), lookup, rows, columns
+    leaf = CodedLeaf(*arrays, shape=shape, split=divided)
     return leaf if leaf.nbytes < leaf.dense_nbytes else None
 
 

@@ -75,10 +75,6 @@ class Resident(Mapping[str, ResidentLeaf]):
             f"{self.dense_nbytes} decoded, {self.file_bytes} in the file)"
         )
 
-    # Networks are the same if they are one object, as arrays are.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
     @property
     def nbytes(self) -> int:
         """Bytes on the device; leaves that are copies of others count once."""
