@@ -1,10 +1,4 @@
-"""Functions of coded leaves, which are decoded where a jaxpr reads them.
-
-XLA may compute what depends on no input whenever it likes, all weights at once for
-example, and its barriers are gone before it orders the work of a CPU. So the lanes of a
-leaf begin in their states plus a zero that is computed from the result of the equation
-that read a leaf before: there is one leaf at a time.
-"""
+"""Functions of coded leaves, which are decoded where a jaxpr reads them."""
 
 import dataclasses
 import math
@@ -16,27 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import jaxprs
+from deepcomp_jax.resident.later import Later, Order, decoded, followed, ready
 from deepcomp_jax.resident.leaves import CodedLeaf, PlainLeaf, ResidentLeaf
 
 _LOOKUPS = frozenset({"gather", "dynamic_slice"})
-
-
-@dataclasses.dataclass(frozen=True)
-class _Later:
-    """Values that are not there yet.
-
-    Attributes:
-        leaf: What they are decoded from.
-        then: Equations of one operand that follow, such as a transposition.
-    """
-
-    leaf: CodedLeaf
-    then: tuple[Any, ...] = ()
-
-    @property
-    def only_converted(self) -> bool:
-        """Whether each value depends on the one at its own place alone."""
-        return all(eqn.primitive.name == "convert_element_type" for eqn in self.then)
 
 
 def decoding(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,31 +72,24 @@ def _is_coded(node: Any) -> bool:
 def _operand(leaf: Any) -> Any:
     """What stands for a leaf in a walk."""
     if isinstance(leaf, CodedLeaf):
-        return _Later(leaf)
+        return Later(leaf)
     return leaf.decode() if isinstance(leaf, PlainLeaf) else leaf
 
 
 # ---- walking ------------------------------------------------------------------------
 
 
-class _Order:
-    """What was computed last from a leaf, which the next leaf has to wait for."""
-
-    def __init__(self) -> None:
-        self.last: list[Any] = []
-
-
 def _evaluate(body: jaxprs.Body, operands: Sequence[Any]) -> list[Any]:
-    """The results of a jaxpr, of whose operands some are `_Later`."""
-    order = _Order()
+    """The results of a jaxpr, of whose operands some are `Later`."""
+    order = Order()
     results = _walk(body, operands, order)
-    return [_ready(own, order) for own in results]
+    return [ready(own, order) for own in results]
 
 
-def _walk(body: jaxprs.Body, operands: Sequence[Any], order: _Order) -> list[Any]:
+def _walk(body: jaxprs.Body, operands: Sequence[Any], order: Order) -> list[Any]:
     def rule(position: int, eqn: Any, values: list[Any]) -> list[Any]:
         del position
-        if not any(isinstance(value, _Later) for value in values):
+        if not any(isinstance(value, Later) for value in values):
             return jaxprs.bind(eqn, values)
         inner = jaxprs.called(eqn)
         if inner is not None and eqn.primitive.name not in jaxprs.CUSTOM:
@@ -130,61 +100,14 @@ def _walk(body: jaxprs.Body, operands: Sequence[Any], order: _Order) -> list[Any
         if len(values) == 1 and len(eqn.outvars) == 1 and not jaxprs.bodies(eqn):
             (later,) = values
             return [dataclasses.replace(later, then=(*later.then, eqn))]
-        results = jaxprs.bind(eqn, _decoded(values, order))
+        results = jaxprs.bind(eqn, decoded(values, order))
         order.last = results[:1]
         return results
 
     return jaxprs.walk(body, operands, rule, lambda value: value)
 
 
-def _decoded(values: Sequence[Any], order: _Order) -> list[Any]:
-    """Operands of an equation, with those decoded that are not there yet."""
-    if not any(isinstance(value, _Later) for value in values):
-        return list(values)
-    nought = _nought(order.last)
-    return [
-        _finish(dataclasses.replace(own, leaf=own.leaf.after(nought)))
-        if isinstance(own, _Later)
-        else own
-        for own in values
-    ]
-
-
-def _nought(values: Sequence[Any]) -> jax.Array:
-    """A zero, uint32, that XLA cannot have before it has some arrays."""
-    found = jnp.zeros((), jnp.uint32)
-    for own in values:
-        if isinstance(own, jax.Array) and own.size and _is_number(own.dtype):
-            found += _nought_of(jax.lax.stop_gradient(own))
-    return found
-
-
-def _is_number(dtype: np.dtype) -> bool:
-    return jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_
-
-
-@jax.custom_batching.custom_vmap
-def _nought_of(array: jax.Array) -> jax.Array:
-    # No number is NaN and equal to itself, but no pass of XLA knows that.
-    first = jnp.real(array[(0,) * array.ndim]).astype(jnp.float32)
-    return ((first != first) & (first == first)).astype(jnp.uint32)
-
-
-@_nought_of.def_vmap
-def _(size: int, batched: list[bool], array: jax.Array) -> tuple[jax.Array, bool]:
-    # One for all examples: otherwise each would decode the leaf for itself.
-    del size, batched
-    return _nought_of(array), False
-
-
-def _finish(later: _Later) -> jax.Array:
-    values = later.leaf.decode()
-    for eqn in later.then:
-        (values,) = jaxprs.bind(eqn, [values])
-    return values
-
-
-def _scanned(eqn: Any, values: list[Any], order: _Order) -> list[Any] | None:
+def _scanned(eqn: Any, values: list[Any], order: Order) -> list[Any] | None:
     """A scan over leaves, with a layer of each decoded at a time.
 
     What is the same in every step, or carried, is decoded once, before the loop; but
@@ -194,20 +117,20 @@ def _scanned(eqn: Any, values: list[Any], order: _Order) -> list[Any] | None:
     if scan is None:
         return None
     first = scan.constants + scan.carries
-    ready = [
-        own if _is_table(scan, number) else _ready(own, order)
+    begin = [
+        own if _is_table(scan, number) else ready(own, order)
         for number, own in enumerate(values[:first])
     ]
-    stacks = [_ready(own, order) if _is_odd(own) else own for own in values[first:]]
-    xs = [own.leaf.layers() if isinstance(own, _Later) else own for own in stacks]
+    stacks = [ready(own, order) if _is_odd(own) else own for own in values[first:]]
+    xs = [own.leaf.layers() if isinstance(own, Later) else own for own in stacks]
 
     def body(carries: list[Any], slices: list[Any]) -> tuple[list[Any], list[Any]]:
         own = [_sliced(*pair) for pair in zip(stacks, slices, strict=True)]
-        results = _evaluate(scan.body, [*ready[: scan.constants], *carries, *own])
+        results = _evaluate(scan.body, [*begin[: scan.constants], *carries, *own])
         return results[: scan.carries], results[scan.carries :]
 
     carries, stacked = jax.lax.scan(
-        body, ready[scan.constants :], xs, scan.length, scan.reverse
+        body, begin[scan.constants :], xs, scan.length, scan.reverse
     )
     return [*carries, *stacked]
 
@@ -224,29 +147,22 @@ def _is_table(scan: jaxprs.Scan, number: int) -> bool:
 
 def _is_odd(stack: Any) -> bool:
     """Whether a stack is not there, and layers of what is there are not its own."""
-    return isinstance(stack, _Later) and not stack.only_converted
-
-
-def _ready(value: Any, order: _Order) -> Any:
-    return _decoded([value], order)[0]
+    return isinstance(stack, Later) and not stack.only_converted
 
 
 def _sliced(stack: Any, layer: Any) -> Any:
     """What stands in the body of a scan for a slice of a stack."""
-    if not isinstance(stack, _Later):
+    if not isinstance(stack, Later):
         return layer
     if isinstance(layer, CodedLeaf):
         return dataclasses.replace(stack, leaf=layer)
-    values = layer.decode()
-    for eqn in stack.then:
-        (values,) = jaxprs.bind(eqn, [values])
-    return values
+    return followed(layer.decode(), stack.then)
 
 
 # ---- lookups ------------------------------------------------------------------------
 
 
-def _looked_up(eqn: Any, values: list[Any], order: _Order) -> list[Any] | None:
+def _looked_up(eqn: Any, values: list[Any], order: Order) -> list[Any] | None:
     """Rows of a leaf that an equation selects by the first axis, still coded.
 
     Returns:
@@ -254,10 +170,10 @@ def _looked_up(eqn: Any, values: list[Any], order: _Order) -> list[Any] | None:
         all of them are decoded sooner.
     """
     later = values[0]
-    if not isinstance(later, _Later) or not later.only_converted:
+    if not isinstance(later, Later) or not later.only_converted:
         return None
     others = values[1:]
-    if not later.leaf.has_rows or any(isinstance(own, _Later) for own in others):
+    if not later.leaf.has_rows or any(isinstance(own, Later) for own in others):
         return None
     match eqn.primitive.name:
         case "gather":
@@ -270,7 +186,7 @@ def _looked_up(eqn: Any, values: list[Any], order: _Order) -> list[Any] | None:
 
 
 def _gathered(
-    params: dict[str, Any], later: _Later, indices: jax.Array, order: _Order
+    params: dict[str, Any], later: Later, indices: jax.Array, order: Order
 ) -> list[Any] | None:
     leaf, numbers = later.leaf, params["dimension_numbers"]
     outer = indices.ndim - 1
@@ -287,7 +203,7 @@ def _gathered(
         return None
     rows = indices[..., 0]
     inner = leaf.at(jnp.clip(rows, 0, leaf.shape[0] - 1))
-    found = _ready(_Later(inner, later.then), order)
+    found = ready(Later(inner, later.then), order)
     if fills:
         fill = params["fill_value"]
         inside = (rows >= 0) & (rows < leaf.shape[0])
@@ -296,21 +212,21 @@ def _gathered(
     return [found]
 
 
-def _cut(params: dict[str, Any], later: _Later, start: jax.Array) -> list[Any] | None:
+def _cut(params: dict[str, Any], later: Later, start: jax.Array) -> list[Any] | None:
     count, *rest = params["slice_sizes"]
     length, *inner = later.leaf.shape
     if rest != inner or count >= length:
         return None
     first = jnp.clip(start, 0, length - count)
     rows = first + jnp.arange(count)
-    return [_Later(later.leaf.at(rows), later.then)]
+    return [Later(later.leaf.at(rows), later.then)]
 
 
-def _cut_here(params: dict[str, Any], later: _Later) -> list[Any] | None:
+def _cut_here(params: dict[str, Any], later: Later) -> list[Any] | None:
     (first, *lows), (end, *highs) = params["start_indices"], params["limit_indices"]
     inner = list(later.leaf.shape[1:])
     if any(lows) or highs != inner or end - first >= later.leaf.shape[0]:
         return None
     if any(step != 1 for step in params["strides"] or ()):
         return None
-    return [_Later(later.leaf.at(np.arange(first, end)), later.then)]
+    return [Later(later.leaf.at(np.arange(first, end)), later.then)]

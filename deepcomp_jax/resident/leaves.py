@@ -1,7 +1,6 @@
 """Leaves in the memory of a device: pytrees that decode themselves.
 
-Decoding is `jax.numpy` of fixed shapes, and so can be part of any program. The loop is
-that of `device.rans_lanes`, with a lane for each row (`lanes`).
+Decoding is `jax.numpy` of fixed shapes, and so can be part of any program.
 """
 
 import dataclasses
@@ -17,11 +16,10 @@ import numpy as np
 from deepcomp_jax._types import Scales
 from deepcomp_jax.format import scales
 from deepcomp_jax.format.scales import Split
-from deepcomp_jax.resident import lanes
-from deepcomp_jax.streams import rans
+from deepcomp_jax.resident import lane_loop, lanes
 
-_NARROW = 256  # labels, at most, of which one fits a byte
 _WORTH_CODING = 1 << 12  # values; fewer than its table has remainders cost too much
+_TOO_MANY = 1 << 31  # values, or their words are not counted by 32 bits
 
 _Change: TypeAlias = Callable[[Any], Any]
 
@@ -161,7 +159,17 @@ class CodedLeaf(ResidentLeaf):
 
     def decode(self) -> jax.Array:
         """The values, decoded a symbol of every lane at a time."""
-        entries = _entries(self).reshape(self.shape)
+        words, starts = lane_loop.flat(self.words, self.starts)
+        ends = starts + self.sizes.astype(jnp.int32)
+        steps = self.size // max(self.states.size, 1)
+        entries = lane_loop.take(
+            words,
+            self.states.reshape(-1),
+            (starts.reshape(-1), ends.reshape(-1)),
+            self.frequencies,
+            self.values,
+            steps,
+        ).reshape(self.shape)
         if self.rows is None or self.columns is None:
             return entries
         batch, split = self.split
@@ -187,10 +195,8 @@ class CodedLeaf(ResidentLeaf):
         Returns:
             A leaf of the shape [*indices.shape, *shape[1:]].
         """
-        words, starts = _flat(self)
-        flat = dataclasses.replace(
-            self, words=words, starts=starts.reshape(self.starts.shape)
-        )
+        words, starts = lane_loop.flat(self.words, self.starts)
+        flat = dataclasses.replace(self, words=words, starts=starts)
         return flat._mapped(
             lambda own: jnp.take(own, indices, axis=0, mode="clip"),
             (*np.shape(indices), *self.shape[1:]),
@@ -259,9 +265,10 @@ def code(
 
     Returns:
         The leaf, its arrays NumPy's; None if it would take no less than its values, is
-        so small that tables take longer than values, or has too many entries.
+        so small that tables take longer than values, or has too many values or entries.
     """
-    if labels.size < _WORTH_CODING or lookup.size > lanes.MAX_ENTRIES + 1:
+    fits = _WORTH_CODING <= labels.size < _TOO_MANY
+    if not fits or lookup.size > lanes.MAX_ENTRIES + 1:
         return None
     shape, rows, columns, divided = labels.shape, None, None, Split(0, 0)
     if scaled is not None:
@@ -273,60 +280,3 @@ def code(
     arrays: Any = *lanes.encode(labels, lookup.size - 1), lookup, rows, columns
     leaf = CodedLeaf(*arrays, shape=shape, split=divided)
     return leaf if leaf.nbytes < leaf.dense_nbytes else None
-
-
-# ---- decoding -----------------------------------------------------------------------
-
-
-def _entries(leaf: CodedLeaf) -> jax.Array:
-    """The values of a leaf, but for its scales, in the order of its lanes."""
-    table, symbols = _tables(leaf.frequencies)
-    words, starts = _flat(leaf)
-    ends = starts + leaf.sizes.reshape(-1).astype(jnp.int32)
-    narrow = leaf.values.size <= _NARROW
-
-    def step(index: Any, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        x, here, found = carry
-        slot = x & (rans.TOTAL - 1)
-        entry = jnp.take(table, slot.astype(jnp.int32), mode="clip")
-        x = (x >> rans.PRECISION) * ((entry >> 20) + 1) + (entry >> 8 & rans.TOTAL - 1)
-        low = (x < rans.LOW) & (here < ends)
-        word = jnp.take(words, here, mode="clip").astype(jnp.uint32)
-        x = jnp.where(low, x << 16 | word, x)
-        row = entry.astype(jnp.uint8) if narrow else slot.astype(jnp.uint16)
-        found = jax.lax.dynamic_update_index_in_dim(found, row, index, 0)
-        return x, here + low.astype(jnp.int32), found
-
-    states = leaf.states.reshape(-1)
-    steps = leaf.size // max(states.size, 1)
-    # It is all written over. Of zeros, the buffers of all leaves would be made at once.
-    first = states.astype(jnp.uint8 if narrow else jnp.uint16)
-    start = states, starts, jnp.broadcast_to(first, (steps, states.size))
-    _, _, found = jax.lax.fori_loop(0, steps, step, start)
-    lookup = leaf.values if narrow else jnp.take(leaf.values, symbols, mode="clip")
-    return jnp.take(lookup, found.T.astype(jnp.int32), mode="clip")
-
-
-def _tables(frequencies: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What the remainders of a state stand for.
-
-    Returns:
-        (frequency - 1) * 2**20 + (remainder - start) * 2**8 + the low bits of the
-        symbol, uint32[4096]; and the symbols, int32[4096].
-    """
-    wide = frequencies.astype(jnp.uint32)
-    symbols = jnp.repeat(
-        jnp.arange(wide.size), wide.astype(jnp.int32), total_repeat_length=rans.TOTAL
-    )
-    starts = (jnp.cumsum(wide, dtype=jnp.uint32) - wide)[symbols]
-    rest = jnp.arange(rans.TOTAL, dtype=jnp.uint32) - starts
-    low = symbols.astype(jnp.uint32) & (_NARROW - 1)
-    return (wide[symbols] - 1) << 20 | rest << 8 | low, symbols
-
-
-def _flat(leaf: CodedLeaf) -> tuple[jax.Array, jax.Array]:
-    """The words of all lanes, [w], and where those of each begin, int32[lanes]."""
-    *own, most = leaf.words.shape
-    before = np.arange(math.prod(own), dtype=np.int32) * np.int32(most)
-    before = before.reshape(*own, *[1] * (leaf.starts.ndim - len(own)))
-    return leaf.words.reshape(-1), (leaf.starts + before).reshape(-1)
