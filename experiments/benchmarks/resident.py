@@ -8,10 +8,11 @@ Rows of `experiments/results/shrink/resident.json`, two for each work, dense and
     minilm     embeddings of sentences by MiniLM-L6, 32 tokens each
     stack      24 layers of 1024 x 4096 under `scan`, of about three bits a weight
 
-A row has the bytes of the weights, those that XLA takes beside arguments and results
-(activations, and what is decoded), and milliseconds a call: the median of rounds in
-which both take their turn. The peak of the weights is their bytes, and what is taken
-beside them more than by the same function with dense weights.
+A row has the bytes of the weights, those that XLA takes beside arguments and results,
+and both together, of which the share of the dense network is `of_dense`; and
+milliseconds a call, the median of rounds in which both take their turn. What is taken
+beside are activations and what is decoded: with a batch of one it is hardly more than
+the latter, and so all bytes are the peak of the weights.
 """
 
 import argparse
@@ -127,13 +128,13 @@ def compared(
         for form, run in programs.items()
     }
     took = {form: timing.median(own).wall * 1e3 for form, own in times.items()}
+    all_bytes = {form: held[form] + beside[form] for form in held}
     for form in programs:
-        peak = held[form] + max(beside[form] - beside["dense"], 0)
         yield {
             "network": name, "batch": size, "form": form,
             "file_bytes": coded.file_bytes, "weight_bytes": held[form],
-            "temporary_bytes": beside[form], "peak_weight_bytes": peak,
-            "of_dense": round(peak / held["dense"], 4),
+            "temporary_bytes": beside[form], "all_bytes": all_bytes[form],
+            "of_dense": round(all_bytes[form] / all_bytes["dense"], 4),
             "ms": round(took[form], 2),
             "of_dense_ms": round(took[form] / took["dense"], 3),
             "largest_difference": gap,
