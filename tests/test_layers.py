@@ -18,6 +18,7 @@ LAYERS = [
     {"codings", "retrain"},
     {"format", "rules"},
     {"account", "device", "fold", "prune", "share", "shrink"},
+    {"resident"},
     {"rate", "rate_loss", "api"},
     {"checkpoints"},
     {"calibration"},
@@ -28,7 +29,7 @@ LAYERS = [
 ]
 DEVICE = {
     "trees", "jaxprs", "rules", "fold", "prune", "share", "device", "retrain", "rate",
-    "rate_loss", "api", "budget", "calibration", "shrink", "feedback",
+    "rate_loss", "api", "budget", "calibration", "shrink", "feedback", "resident",
     "__init__",
 }  # fmt: skip
 

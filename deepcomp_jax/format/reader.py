@@ -327,24 +327,32 @@ def _part_values(
         return values.view(codebook.dtype)
 
 
-def read_leaf(source: Source, header: Header, entry: Entry) -> DenseLeaf | SharedLeaf:
+def read_leaf(
+    source: Source, header: Header, entry: Entry, take: Take = rans.take
+) -> DenseLeaf | SharedLeaf:
     """Reads a leaf as it is stored: its values, or its labels.
+
+    Args:
+        source: The file.
+        header: Of the file.
+        entry: The leaf, which is stored itself.
+        take: What decodes rANS streams.
 
     Raises:
         FormatError: The body of a part is damaged.
     """
     layout = entry.layout
     if layout.codebook is None:
-        return DenseLeaf(read_values(source, header, entry))
+        return DenseLeaf(read_values(source, header, entry, take=take))
     codebook = header.codebooks[layout.codebook]
-    exponents = read_exponents(source, header, entry)
+    exponents = read_exponents(source, header, entry, take)
     known = leaf_body.described(layout.shape, codebook)
     labels = np.zeros(layout.size, known.dtype)
     widths: set[int | None] = set()
     for part in range(layout.parts.number):
         with located(entry, part):
             body = read_body(source, entry, part)
-            own = leaf_body.get_labels(layout, part, body, codebook, rans.take)
+            own = leaf_body.get_labels(layout, part, body, codebook, take)
             widths.add(leaf_body.gap_bits(layout, body))
         labels[layout.parts.span(part)] = own
     gap_bits = widths.pop() if len(widths) == 1 else None  # of all parts, if they agree
