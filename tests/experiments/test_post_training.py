@@ -69,7 +69,10 @@ def _network() -> Network:
         return {"error": float(jnp.square(fn(decoded, ids) - right).mean())}
 
     layouts = {"embedding.weight": (0, 1), "out.kernel": (1, 0)}
-    batches = {"real": lambda: [np.arange(30), np.arange(30, 40)]}
+    batches = {
+        "real": lambda: [np.arange(30), np.arange(30, 40)],
+        "random": lambda: [np.arange(40)[::-1]],
+    }
     return Network("tiny", params, fn, inputs, layouts, batches, (ERROR,), quality)
 
 
@@ -195,9 +198,11 @@ def test_what_half_precision_cannot_hold_is_an_error():
 def test_more_bytes_are_better_by_every_method(name: str):
     method = methods.methods(None)[name]
     net = _network()
+    # With less than a bit for a weight hardly any are left of so few.
+    settings = [own for own in method.settings if not own.startswith("0.")]
     for data in method.data:
-        found = list(method.points(net, data, method.settings))
-        assert [own.setting for own in found] == list(method.settings)
+        found = list(method.points(net, data, settings))
+        assert [own.setting for own in found] == settings
         sizes = [own.file_bytes for own in found]
         errors = [net.quality(own.params)["error"] for own in found]
         assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True)
@@ -342,7 +347,7 @@ def test_figures_of_all_methods_can_be_read(monkeypatch: pytest.MonkeyPatch):
         for data in method.data
         for i, setting in enumerate(method.settings, 1)
     ]
-    legible.check(curves.draw(rows, "a", Metric("cos", True)), monkeypatch)
+    legible.assert_legible(curves.draw(rows, "a", Metric("cos", True)), monkeypatch)
 
 
 @pytest.mark.parametrize(
