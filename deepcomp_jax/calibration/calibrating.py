@@ -58,7 +58,7 @@ def calibrate(
         ValueError: There are no batches, or something in a pytree is no array, or the
             function returns nothing of a floating type, or derivatives are not finite.
 
-    Example:
+    Examples:
         >>> import jax, jax.numpy as jnp
         >>> import deepcomp_jax as dc
         >>> def fn(params, tokens):

@@ -29,7 +29,7 @@ def floored(calibration: Calibration, params: Any) -> dict[str, np.ndarray]:
     Raises:
         ValueError: The statistics are of other leaves.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp
         >>> import deepcomp_jax as dc
         >>> params = {"w": jnp.ones((3, 2)), "idle": jnp.ones(5)}

@@ -32,7 +32,7 @@ def random_like(
     Raises:
         ValueError: Something in a pytree is no array.
 
-    Example:
+    Examples:
         >>> import jax.numpy as jnp, numpy as np
         >>> import deepcomp_jax as dc
         >>> fn = lambda params, tokens: params["embedding"][tokens]

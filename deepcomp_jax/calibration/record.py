@@ -94,7 +94,7 @@ def load(path: str | PathLike[str], *, max_bytes: int = MAX_BYTES) -> Calibratio
             that. (It is a ValueError too.)
         OSError: The file cannot be opened.
 
-    Example:
+    Examples:
         >>> import os, tempfile, jax.numpy as jnp
         >>> import deepcomp_jax as dc
         >>> calibration = dc.calibrate(

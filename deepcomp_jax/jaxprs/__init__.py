@@ -207,7 +207,7 @@ def walk(
     Returns:
         What stands for the results of the jaxpr.
 
-    Example:
+    Examples:
         >>> import jax
         >>> from deepcomp_jax import jaxprs
         >>> body = jaxprs.opened(jax.make_jaxpr(lambda x: 2.0 * x + 1.0)(3.0))
