@@ -2,7 +2,6 @@
 
 import math
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -136,7 +135,7 @@ def _look(tree: Any, chosen: Mapping[str, bool]) -> _Seen:
     for name, leaf in trees.named_leaves(tree).items():
         own = np.asarray(leaf)
         values += own.size
-        original = first.setdefault(_contents(own), name)
+        original = first.setdefault(trees.contents(own), name)
         if original in leaves and name in chosen:
             copies[name] = original
             size += _COPY
@@ -149,12 +148,6 @@ def _look(tree: Any, chosen: Mapping[str, bool]) -> _Seen:
         else:
             size += _LAYOUT + stored_bytes(name, own)
     return _Seen(leaves, copies, 8 * size, values)
-
-
-def _contents(leaf: np.ndarray) -> object:
-    """What differs for leaves that differ."""
-    raw = np.ascontiguousarray(leaf).ravel().view(np.uint8).data
-    return leaf.shape, leaf.dtype, zlib.crc32(raw), zlib.adler32(raw)
 
 
 def _planned(name: str, leaf: np.ndarray, table: bool) -> PlannedLeaf:

@@ -172,7 +172,7 @@ def within_bytes(
             significant bits.
 
     Raises:
-        TooFewBytes: No lambda makes a file so small. (It is a ValueError too.)
+        TooFewBytes: No steps make a file so small. (It is a ValueError too.)
         ValueError: The calibration is of another network.
 
     Examples:

@@ -225,7 +225,7 @@ def _write_within(
     """
     from deepcomp_jax import api, budget
     from deepcomp_jax.api.streaming import TooLarge
-    from deepcomp_jax.rate.planning import TooSmall
+    from deepcomp_jax.rate.planning import TooFewBytes
 
     # A plan knows of no metadata.
     strings = sum(len(text.encode()) for item in metadata.items() for text in item)
@@ -239,7 +239,7 @@ def _write_within(
         except TooLarge as error:
             least = error.size
             aim = int(aim * limit / error.size * _LOWER)
-        except TooSmall as error:
+        except TooFewBytes as error:
             least = max(least, error.least + strings)
             break
     raise common.UsageError(

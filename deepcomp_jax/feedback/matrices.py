@@ -18,8 +18,8 @@ class Matrices(NamedTuple):
     """A leaf as matrices, and what an error in each costs.
 
     Attributes:
-        stack, rows, columns: Axes of the leaf that count the matrices, and those that
-            are their rows and their columns.
+        stack_axes, rows, columns: Axes of the leaf that count the matrices, and those
+            that are their rows and their columns.
         shape: Number of matrices, rows and columns.
         sides: Rows and columns of each.
         importance: What a squared error of a weight costs on average, [matrices].

@@ -34,36 +34,20 @@ _LAYOUT_BITS = 8 * 5  # of a leaf: its layout, and the size of its body
 _NUMBER_BITS = 8  # of a leaf whose codebook is that of one before it
 
 
-class TooSmall(ValueError):
-    """No steps give so small a file.
+class TooFewBytes(ValueError):
+    """No steps make so small a file.
 
     Attributes:
         least: Bytes that it has at the least, about.
     """
 
-    def __init__(self, target: float, least: float) -> None:
-        """Builds the error from bits of the file that were asked for, and the least."""
-        super().__init__(
-            f"no steps give a file of {target / 8:.0f} bytes, the least is about "
-            f"{least / 8:.0f}: quantize more leaves, prune, or allow more"
-        )
-        self.least = math.ceil(least / 8)
-
-
-class TooFewBytes(ValueError):
-    """No lambda makes so small a file.
-
-    Attributes:
-        least: Bytes of the smallest.
-    """
-
-    def __init__(self, max_bytes: int, least: int) -> None:
+    def __init__(self, max_bytes: float, least: float) -> None:
         """Builds the error from the bytes that were asked for, and the least."""
         super().__init__(
-            f"no lambda gives a file of {max_bytes} bytes, the least is {least}: "
-            "quantize more leaves, prune, or allow more"
+            f"no steps give a file of {max_bytes:.0f} bytes, the least is about "
+            f"{least:.0f}: quantize more leaves, prune, or allow more"
         )
-        self.least = least
+        self.least = math.ceil(least)
 
 
 class PlannedLeaf(NamedTuple):
@@ -189,7 +173,7 @@ def find_relative_step(
         fixed: What all else takes of it.
 
     Raises:
-        TooSmall: It has more at any step.
+        TooFewBytes: It has more at any step.
     """
     some = sample(leaves)
 
@@ -202,7 +186,7 @@ def find_relative_step(
     )
     low, high = math.log(_FINEST), math.log(2.5 * greatest)  # at which all become zero
     if (least := total(high)) > target:
-        raise TooSmall(target, least)
+        raise TooFewBytes(target / 8, least / 8)
     values = sum(leaf.histogram.size for leaf in leaves)
     start = math.log(5) - math.log(2) * target / values  # so many bits a Gaussian takes
     return math.exp(descend(total, target, (low, high), start, values))

@@ -119,7 +119,7 @@ def test_the_smallest_file_within_an_error():
 
 def test_a_size_that_cannot_be():
     params, found = network()
-    with pytest.raises(ValueError, match="no lambda gives a file of 50 bytes, the lea"):
+    with pytest.raises(ValueError, match="no steps give a file of 50 bytes, the lea"):
         budget.within_bytes(params, 50, calibration=found)
 
 
