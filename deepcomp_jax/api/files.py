@@ -11,7 +11,7 @@ from deepcomp_jax.api import opened
 from deepcomp_jax.api.compression import check_compressed
 from deepcomp_jax.api.opened import Place
 from deepcomp_jax.device import put_on_cpu
-from deepcomp_jax.format import container, files, reader, sets, source
+from deepcomp_jax.format import container, files, memory_limit, reader, sets, source
 
 
 def save(
@@ -181,7 +181,7 @@ def report(
             f"report reads a file, got {type(path)}: save the network first, and give "
             "the path"
         )
-    reader.check_max_bytes(max_bytes)
+    memory_limit.check_max_bytes(max_bytes)
     with contextlib.ExitStack() as stack:
         files = sets.opened(path, stack)
         return account.account_files(files, max_bytes=max_bytes, compare=compare)

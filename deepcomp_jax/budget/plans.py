@@ -9,7 +9,7 @@ import numpy as np
 
 from deepcomp_jax import rate, trees
 from deepcomp_jax._types import DenseLeaf
-from deepcomp_jax.format import leaf_body, tree_header
+from deepcomp_jax.format import leaf_encoding, tree_header
 from deepcomp_jax.rate.histograms import histogram
 from deepcomp_jax.rate.planning import (
     PlannedLeaf,
@@ -170,8 +170,8 @@ def stored_bytes(name: str, leaf: np.ndarray) -> float:
         flat = np.concatenate([flat[first : first + each] for first in starts])
     if flat.size > 1 and (flat == flat[0]).all():
         return _LAYOUT  # a codebook of one entry, or nothing at all
-    stored, codebook = leaf_body.coded_words(flat) or (DenseLeaf(flat), None)
-    encoded = leaf_body.put(name, stored, codebook)
+    stored, codebook = leaf_encoding.coded_words(flat) or (DenseLeaf(flat), None)
+    encoded = leaf_encoding.put(name, stored, codebook)
     return sum(map(len, encoded.bodies)) * leaf.size / max(flat.size, 1)
 
 

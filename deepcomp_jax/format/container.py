@@ -18,13 +18,20 @@ import numpy as np
 from deepcomp_jax import codings
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
-from deepcomp_jax.format import leaf_body, reader, scales, source
+from deepcomp_jax.format import (
+    leaf_encoding,
+    leaf_reading,
+    reader,
+    scales,
+    source,
+    structures,
+)
 from deepcomp_jax.format.dtypes import DTYPES as DTYPES
-from deepcomp_jax.format.file_header import Entry as Entry
-from deepcomp_jax.format.file_header import Header as Header
-from deepcomp_jax.format.leaf_body import coded_words as coded_words
+from deepcomp_jax.format.leaf_encoding import coded_words as coded_words
 from deepcomp_jax.format.leaf_header import Layout as Layout
-from deepcomp_jax.format.reader import MAX_BYTES as MAX_BYTES
+from deepcomp_jax.format.memory_limit import MAX_BYTES as MAX_BYTES
+from deepcomp_jax.format.records import Entry as Entry
+from deepcomp_jax.format.records import Header as Header
 from deepcomp_jax.format.writer import Writer
 from deepcomp_jax.streams import rans
 
@@ -62,7 +69,7 @@ def dumps(
         codebook = None
         if isinstance(leaf, SharedLeaf):
             codebook = compressed.codebooks[leaf.codebook]
-        writer.put(leaf_body.put(name, leaf, codebook, put), codebook)
+        writer.put(leaf_encoding.put(name, leaf, codebook, put), codebook)
     out = io.BytesIO()
     writer.finish(out, metadata)
     return out.getvalue()
@@ -150,7 +157,7 @@ def load_leaf(
         if name not in named:
             raise ValueError(f"{path} has no leaf {name!r}, only {listed(named)}")
         reader.check_leaf(named[name], max_bytes)
-        return reader.read_values(file, header, named[name])
+        return leaf_reading.read_values(file, header, named[name])
 
 
 def values(
@@ -180,4 +187,4 @@ def values(
 def variables(compressed: Compressed) -> Any:
     """The pytree of a network: its containers, with arrays as leaves."""
     leaves = [values(leaf, compressed.codebooks) for leaf in compressed.leaves]
-    return reader.fill(compressed.structure, leaves)
+    return structures.fill(compressed.structure, leaves)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deepcomp_jax import codings
 from deepcomp_jax.format import codebook_header
-from deepcomp_jax.format.file_header import CHECKSUM_BYTES, SMALL
+from deepcomp_jax.format.records import CHECKSUM_BYTES, SMALL
 from deepcomp_jax.rate import grids
 from deepcomp_jax.rate.histograms import Histogram
 from deepcomp_jax.share.nearest import labels
