@@ -1,7 +1,7 @@
 """The `.dcz` file, in NumPy alone: `specs/container.md` in code.
 
 container             a network to bytes and back; one leaf of a file
-reader, writer        what is in a file, piece by piece; `source`: where pieces come from
+reader, writer        what is in a file, piece by piece; `source`: where it comes from
   file_header           everything in front of the bodies, and its checksum: `records`
     tree_header           keys and containers (`structures`)
     leaf_header           dtype, shape and coding of a leaf; `parts` of a large one

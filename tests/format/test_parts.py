@@ -75,27 +75,6 @@ def test_the_decoder_divides_as_the_library(shape: tuple[int, ...], most: int):
         assert slow == [found.shape(i) for i in range(min(found.number, 50))]
 
 
-@given(
-    strategies.shapes().filter(all),
-    limits(),
-    st.integers(0, 800),
-    st.integers(0, 800),
-)
-def test_the_parts_that_hold_some_indices(
-    shape: tuple[int, ...], most: int, start: int, stop: int
-):
-    with small_parts.limited(most):
-        found = parts.divide(shape)
-        rows = slice(min(start, found.rows), min(stop, found.rows))
-        wanted = set(range(found.rows)[rows])
-        own = [
-            range(part * found.step, part * found.step + found.step)
-            for part in range(found.number)
-        ]
-        holding = [part for part, rows in enumerate(own) if wanted & set(rows)]
-        assert list(found.overlapping(rows)) == holding
-
-
 @pytest.mark.parametrize(
     ("shape", "first", "number", "last"),
     [
