@@ -121,7 +121,7 @@ def _front(data: bytes) -> tuple[int, int]:
         else:
             message = (
                 f"not a .dcz file: it begins with {data[:4]!r}; other formats are read "
-                "by deepcomp_jax.checkpoints.open"
+                "by deepcomp_jax.checkpoints.open, and shown by `dcz inspect`"
             )
         raise FormatError(message, offset=0, clause="C1")
     if data[4:5] != bytes([VERSION]):
