@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CELL = 64
-_STRIP = 4096  # rows that are rounded together where they are independent
+_STRIP = 2048  # rows that are rounded together where they are independent
 
 Labels = NDArray[np.int32]
 _Array = NDArray[np.float32]
@@ -90,7 +90,7 @@ def _in_cells(
         for first in range(0, len(weights), CELL):
             down = slice(first, first + CELL)
             size = steps[0][down, None] * steps[1][across]
-            found, carried[down] = _cell(
+            found, left = _cell(
                 weights[down, across],
                 wanted[down],
                 _product(rows[:first, down].T, carried[:first]),
@@ -98,8 +98,8 @@ def _in_cells(
                 rows[down, down],
                 size,
             )
-            labels[down, across] = found
-            errors[down, across] = weights[down, across] - found * size
+            labels[down, across], carried[down] = found, left
+            errors[down, across] = weights[down, across] - labels[down, across] * size
     return labels
 
 
