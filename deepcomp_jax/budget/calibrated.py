@@ -118,7 +118,7 @@ def calibrated(
             f"the calibration does not have {listed(missing)}: calibrate this network, "
             "or choose leaves by rules"
         )
-    prepared = feedback.prepare(variables, calibration, chosen)
+    prepared = feedback.prepare(variables, calibration, chosen, progress=progress)
     if not prepared.matrices:
         warnings.warn(
             "no leaf that is quantized is multiplied with anything, as far as the "

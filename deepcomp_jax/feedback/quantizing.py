@@ -1,14 +1,12 @@
 """A network on steps of rows and columns that follow from one price of a bit."""
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax._types import DenseLeaf, Progress, SharedLeaf
-from deepcomp_jax.feedback import loops
+from deepcomp_jax.feedback import loops, threads
 from deepcomp_jax.feedback.matrices import Matrices
 from deepcomp_jax.feedback.preparing import LEAST_SIZE, Prepared
 from deepcomp_jax.format import scales
@@ -46,18 +44,7 @@ def quantize(
             return _rounded(leaf, prepared.matrices[name], rd_lambda)
         return DenseLeaf(_shortened(leaf)), None
 
-    # The longest first, so that no thread is left with one of them at the end.
-    names = sorted(prepared.leaves, key=lambda name: -prepared.leaves[name].size)
-    found: Quantized = {}
-    read = 0
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            for name, own in zip(names, pool.map(finished, names), strict=True):
-                found[name], read = own, read + prepared.leaves[name].nbytes
-                if progress is not None:
-                    progress(len(found), len(names), read, 0)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    found = threads.each(finished, prepared.leaves, progress)
     return found | {name: found[first] for name, first in prepared.copies.items()}
 
 
