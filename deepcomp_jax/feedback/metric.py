@@ -52,12 +52,14 @@ def side(moments: np.ndarray, damping: float) -> Side:
     order = np.argsort(-diagonal, kind="stable")
     if moments.ndim == 1:
         return Side(order, diagonal[order] / mean + damping, None)
-    damped = moments[np.ix_(order, order)].astype(np.float64) / mean
+    damped = moments[np.ix_(order, order)].astype(np.float64)
+    damped /= mean
     damped[np.diag_indices_from(damped)] += damping
     # The factor is upper, so that errors go from the first to the last.
     factor = _cholesky(damped[::-1, ::-1])[::-1, ::-1]
-    diagonal = np.diagonal(factor)
-    return Side(order, np.square(diagonal), (factor / diagonal).astype(np.float32))
+    diagonal = np.diagonal(factor).copy()
+    factor /= diagonal
+    return Side(order, np.square(diagonal), factor.astype(np.float32))
 
 
 def _cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -76,6 +78,7 @@ def _cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     for first in range(0, size, _BLOCK):
         own = slice(first, first + _BLOCK)
         left[own, own] = np.linalg.cholesky(left[own, own])
+        left[own, first + _BLOCK :] = 0
         rest = left[first + _BLOCK :, own].reshape(-1, _BLOCK, _BLOCK)
         rest = rest @ np.linalg.inv(left[own, own]).T
         left[first + _BLOCK :, own] = rest.reshape(-1, _BLOCK)
@@ -83,4 +86,4 @@ def _cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
             start = first + (i + 1) * _BLOCK
             change = (rest[i:] @ block.T).reshape(-1, _BLOCK)
             left[start:, start : start + _BLOCK] -= change
-    return np.tril(left)[:n, :n]
+    return left[:n, :n]
