@@ -189,6 +189,15 @@ def test_progress_counts_what_is_factored_rounded_and_written():
     assert alone[-1][:2] == (4, 4) and all(written for *_, written in alone[3::4])
 
 
+def test_files_do_not_depend_on_the_number_of_cores(monkeypatch: pytest.MonkeyPatch):
+    params, found = network()
+    files = []
+    for cores in (1, 3):
+        monkeypatch.setattr("os.cpu_count", lambda own=cores: own)
+        files.append(budget.within_bytes(params, 4000, calibration=found).data)
+    assert files[0] == files[1]
+
+
 def test_the_files_of_a_curve():
     params, found = network()
     sizes = [3000, 4000, 6000, 8000, 5000]
