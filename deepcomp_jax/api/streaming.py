@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from deepcomp_jax import trees
-from deepcomp_jax._types import Structure
+from deepcomp_jax._types import Progress, Structure
 from deepcomp_jax.api.compression import (
     check_arrays,
     check_codings,
@@ -30,8 +30,6 @@ from deepcomp_jax.format.memory_limit import check_max_bytes
 from deepcomp_jax.format.writer import Writer
 from deepcomp_jax.rules import Followed, Rule, resolve
 
-# Called with leaves done, all leaves, bytes read of them, and bytes of the file so far.
-Progress: TypeAlias = Callable[[int, int, int, int], None]
 _Finished: TypeAlias = tuple[Encoded, np.ndarray | None]  # a leaf and its codebook
 
 
