@@ -36,6 +36,7 @@ from deepcomp_jax.codings import (
     order0,
     price_model,
     symbol_models,
+    table_search,
 )
 from deepcomp_jax.codings.common import (
     Coding,
@@ -71,7 +72,18 @@ def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
 
 
 def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
-    classes = group_search.classes(labels, leaf.shape)
+    first, *others = group_search.candidates(labels, leaf, counts)
+    best = _plan_with(first, labels, leaf, counts)
+    for classes in others:
+        plan = _plan_with(classes, labels, leaf, counts)
+        best = min(best, plan, key=lambda plan: plan.bits)
+    return best
+
+
+def _plan_with(
+    classes: grouping.Classes, labels: Labels, leaf: Leaf, counts: Counts
+) -> Plan:
+    """What a body with these classes consists of, if it may be the smallest."""
     is_plain = not any(own is not None for own in classes)
     if is_plain and labels.size > _LARGE and leaf.entries <= order0.MAX_ENTRIES:
         # The counts tell enough to say that the other coding is smaller.
@@ -96,7 +108,7 @@ def _plan_of(labels: Labels, leaf: Leaf, classes: grouping.Classes) -> Plan:
     )
     if not gaps.any():
         return Plan(8 * len(head), lambda _: head)
-    tables, of_table = group_search.tables(member, indices, groups.sizes.size, leaf)
+    tables, of_table = table_search.tables(member, indices, groups.sizes.size, leaf)
     if groups.sizes.size > 1:
         new = np.diff(tables.astype(np.int64), prepend=0)
         head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))

@@ -5,7 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import group_search, grouping, order0, symbol_models
+from deepcomp_jax.codings import (
+    group_search,
+    grouping,
+    order0,
+    symbol_models,
+    table_search,
+)
 from deepcomp_jax.codings.common import Leaf
 from deepcomp_jax.streams import rans
 
@@ -54,7 +60,7 @@ def group_prices(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> GroupPrices
     groups = grouping.groups(leaf.shape, classes)
     group = grouping.of_all(groups)
     counts = _counts(labels, group, groups.sizes.size, leaf.entries)
-    tables, merged = group_search.joined(counts[:, 1:], leaf.negatives)
+    tables, merged = table_search.joined(counts[:, 1:], leaf.negatives)
     return GroupPrices(group, _prices(counts[:, :1], counts[:, 1:], merged[tables]))
 
 
