@@ -11,6 +11,7 @@ the next, and that is one more density. A weight is kept if it reaches the first
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,14 @@ _MAX_CLASSES = 12  # of an axis
 _STEPS = (0.5, 1.0)  # between classes, in nats of the odds, to begin with
 _OCTAVES = 0.25  # between classes by magnitude, to begin with
 _ROUNDS = 4
+_FEW_ROUNDS = 2  # by magnitude: what comes after them is less than a part in 1000
 _FINE = 1 << 20  # parts of a bit
 _PRODUCTS = 1 << 17  # of numbers, in a product of matrices at once
-_DOUBT = 0.003  # of the bits, by which estimates may be wrong
+_DOUBT = 0.005  # of the bits, by which estimates may be wrong
+_SHARE = 0.001  # of the bits, which magnitudes have to save
+_PLAIN_SHARE = 0.005  # the same if all weights are in one group otherwise
+_HOPE = 1.5  # times what a sample says they save
+_SPARSE = 16  # weights of which less than one is kept: densities say nearly all
 _GROUP_BITS = 14  # what one more group adds to a body, roughly
 _AXIS_BITS = 24  # what one more axis with classes adds, besides these
 _DEVIATIONS = 3  # standard ones, which chance may make of differences
@@ -34,21 +40,49 @@ _DEVIATIONS = 3  # standard ones, which chance may make of differences
 Margins = dict[int, NDArray[np.int64]]  # kept weights at each index of each axis
 
 
-def candidates(labels: Labels, leaf: Leaf, counts: Counts) -> list[Classes]:
-    """Classes of the axes of a tensor, of which some make a small body.
+class Found(NamedTuple):
+    """Classes of the axes of a tensor.
+
+    Attributes:
+        dense: By how many weights their indices keep.
+        large: By how large these are, too; None if that hardly makes a difference.
+        sure: Whether a body with the latter is the smaller one beyond doubt.
+    """
+
+    dense: Classes
+    large: Classes | None = None
+    sure: bool = False
+
+
+def find(labels: Labels, leaf: Leaf, counts: Counts) -> Found:
+    """Classes of which some make a small body.
 
     Args:
         labels: All labels of the leaf, uint[size].
         leaf: The leaf.
         counts: How often each label occurs.
-
-    Returns:
-        Those by density, and those by magnitude if these may be better; the others are
-        left out if there is no doubt.
     """
     dense = classes(labels, leaf.shape)
-    found = _by_magnitude(labels, leaf, counts, dense)
-    return [dense] if found is None else found
+    if not _is_worth_while(labels, leaf, counts, dense):
+        return Found(dense)
+    marks = magnitudes.thresholds(leaf, counts)
+    planes = [
+        kept_counts.kept(magnitudes.at_least(labels, leaf, mark), leaf.shape)
+        for mark in marks
+    ]
+    axes = [a for a, size in enumerate(leaf.shape) if size > 1]
+    some = _subsets(axes, leaf.shape)[0]
+    energies = magnitudes.energies(leaf, counts, marks)
+    started = _start_by_size(some, planes, energies)
+    large, in_group = _refine(started, planes, _FEW_ROUNDS)
+    if _group_sizes(large, leaf.shape).size > MAX_GROUPS:
+        return Found(dense)
+    now = _bits(large, in_group, leaf.shape, math.inf)
+    before = _bits(dense, _in_groups(dense, planes), leaf.shape, math.inf)
+    doubt = _DOUBT * magnitudes.entropy(counts)
+    if now > before + doubt:
+        return Found(dense)
+    return Found(dense, large, now < before - doubt)
 
 
 def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
@@ -72,46 +106,28 @@ def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
     for some in _subsets(axes, shape):
         for step in _STEPS:
             started = _start(some, kept, shape, step)
-            tried, in_group = _refine(started, [of])
+            tried, in_group = _refine(started, [of], _ROUNDS)
             size = _bits(tried, in_group, shape, least)
             if size < least and _group_sizes(tried, shape).size <= MAX_GROUPS:
                 best, least = tried, size
     return best
 
 
-def _by_magnitude(
+def _is_worth_while(
     labels: Labels, leaf: Leaf, counts: Counts, dense: Classes
-) -> list[Classes] | None:
-    """Classes by magnitude, and those by density if they may be better all the same.
-
-    Returns:
-        None if classes by density are as good.
-    """
-    shape = leaf.shape
-    marks = magnitudes.thresholds(leaf, counts)
-    axes = [a for a, size in enumerate(shape) if size > 1]
-    if len(axes) < 2 or not marks or magnitudes.of_labels(leaf).max() < 2:
-        return None
-    uneven = magnitudes.uneven(labels, leaf)
-    if not uneven.axes or uneven.bits < _GROUP_BITS + _AXIS_BITS:
-        return None
-    planes = [
-        kept_counts.kept(magnitudes.at_least(labels, leaf, mark), shape)
-        for mark in marks
-    ]
-    energies = magnitudes.energies(leaf, counts, marks)
-    some = _subsets(uneven.axes, shape)
-    if not some:
-        return None
-    started = _start_by_size(some[0], planes, energies)
-    tried, in_group = _refine(started, planes)
-    if _group_sizes(tried, shape).size > MAX_GROUPS:
-        return None
-    size = _bits(tried, in_group, shape, math.inf)
-    before = _bits(dense, _in_groups(dense, planes), shape, math.inf)
-    if before < (1 - _DOUBT) * size:
-        return None
-    return [tried] if size < (1 - _DOUBT) * before else [dense, tried]
+) -> bool:
+    """Whether magnitudes may make a body smaller than densities do."""
+    indices = sum(size for size in leaf.shape if size > 1)
+    axes = [a for a, size in enumerate(leaf.shape) if size > 1]
+    if len(axes) < 2 or not _subsets(axes, leaf.shape):
+        return False
+    is_ternary = magnitudes.of_labels(leaf).max() < 2
+    if is_ternary or counts[1:].sum() * _SPARSE < labels.size:
+        return False
+    is_plain = all(own is None for own in dense)
+    least = (_PLAIN_SHARE if is_plain else _SHARE) * magnitudes.entropy(counts)
+    least += _GROUP_BITS + _AXIS_BITS + indices
+    return _HOPE * magnitudes.uneven(labels, leaf) > least
 
 
 def _in_groups(given: Classes, planes: Sequence[Kept]) -> list[NDArray[np.int64]]:
@@ -198,7 +214,7 @@ def _start_by_size(
 
 
 def _refine(
-    given: Classes, planes: Sequence[Kept]
+    given: Classes, planes: Sequence[Kept], rounds: int
 ) -> tuple[Classes, list[NDArray[np.int64]]]:
     """Gives every index the class that makes its weights cheapest, again and again.
 
@@ -207,7 +223,7 @@ def _refine(
     """
     now, in_group = list(given), [np.zeros(0, np.int64)]
     alone, here = sum(own is not None for own in given) == 1, None
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         changed = False
         for axis, old in enumerate(now):
             if old is not None:

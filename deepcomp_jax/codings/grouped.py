@@ -30,10 +30,12 @@ from numpy.typing import NDArray
 from deepcomp_jax.codings import (
     axis_classes,
     common,
+    group_order,
     group_search,
     grouped_header,
     grouping,
     order0,
+    packed,
     price_model,
     symbol_models,
     table_search,
@@ -55,6 +57,10 @@ MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
 _LARGE = 1 << 15  # labels; of fewer all is decided sooner than guessed
 _DOUBT = 512  # bits by which the price of a body without classes may be too high
 
+# What classes by magnitude have to save of a body that would have no gaps else: a label
+# is read in a fifth to a twentieth of the time then (see the benchmark `coding_leaves`).
+_WORTH = 0.005
+
 # ---- writing ------------------------------------------------------------------------
 
 
@@ -72,12 +78,28 @@ def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
 
 
 def _plan(labels: Labels, leaf: Leaf, counts: Counts) -> Plan:
-    first, *others = group_search.candidates(labels, leaf, counts)
-    best = _plan_with(first, labels, leaf, counts)
-    for classes in others:
-        plan = _plan_with(classes, labels, leaf, counts)
-        best = min(best, plan, key=lambda plan: plan.bits)
-    return best
+    found = group_search.find(labels, leaf, counts)
+    if found.large is None:
+        return _plan_with(found.dense, labels, leaf, counts)
+    plan = _plan_of(labels, leaf, found.large)
+    least = _least_of_others(labels, leaf, counts)
+    if found.sure and plan.bits < (1 - _WORTH) * least:
+        return plan
+    dense = _plan_with(found.dense, labels, leaf, counts)
+    most = min(dense.bits, (1 - _WORTH) * least)
+    if dense.bits < least:  # a body of this coding is read in either case
+        most = dense.bits
+    return plan if plan.bits < most else dense
+
+
+def _least_of_others(labels: Labels, leaf: Leaf, counts: Counts) -> float:
+    """Bits of the smallest body in a coding that is read several times as fast."""
+    fast = [
+        coding.least(labels, leaf, counts)
+        for coding in (packed.CODING, order0.CODING)
+        if coding.applies(leaf)
+    ]
+    return min(fast)
 
 
 def _plan_with(
@@ -95,11 +117,11 @@ def _plan_with(
 
 def _plan_of(labels: Labels, leaf: Leaf, classes: grouping.Classes) -> Plan:
     """What a body with these classes consists of."""
-    positions = common.positions(labels)
     groups = grouping.groups(leaf.shape, classes)
-    member, ranks, order = grouping.split(positions, groups)
-    indices = (labels[positions[order]] - 1).astype(np.uint16)
-    low, symbols, gaps = _cut(member, ranks, groups.sizes)
+    kept = group_order.kept(labels, groups)
+    member = np.repeat(np.arange(kept.counts.size, dtype=np.uint8), kept.counts)
+    indices = kept.labels - 1
+    low, symbols, gaps = _cut(kept, groups.sizes)
     head = axis_classes.put(classes)
     head += b"".join(
         bits.put_varint(int(count))
@@ -141,17 +163,18 @@ def _gap_segment(
 
 
 def _cut(
-    member: NDArray[np.uint8], ranks: NDArray[np.int64], sizes: NDArray[np.int64]
+    kept: group_order.Kept, sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint16], NDArray[np.int64]]:
     """Low bits of the gaps, gap symbols, and how many of these each group has."""
-    zeros = np.diff(ranks, prepend=-1) - 1
+    zeros = np.diff(kept.ranks, prepend=-1) - 1
     low = np.zeros(zeros.size, np.uint64)
     symbols: list[NDArray[np.uint16]] = [np.zeros(0, np.uint16)]
     gaps = np.zeros(sizes.size, np.int64)
-    for group, part in grouping.parts(np.bincount(member, minlength=sizes.size)):
-        zeros[part.start] = ranks[part.start]
+    for group, part in grouping.parts(kept.counts):
+        zeros[part.start] = kept.ranks[part.start]
         of_group, width = _cut_group(zeros[part], int(sizes[group]))
-        low[part] = zeros[part] & (1 << width) - 1
+        if width:
+            low[part] = zeros[part] & (1 << width) - 1
         symbols.append(of_group)
         gaps[group] = of_group.size
     return low, np.concatenate(symbols), gaps

@@ -7,31 +7,18 @@ columns differ in magnitudes much more than in how many weights they keep.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax.codings.common import Counts, Labels, Leaf
 
-_PLANES = 6  # thresholds at most
-_FALL = 0.6  # of the weights that are at least so large, from one to the next
+_PLANES = 4  # thresholds at most
+_FALL = 0.5  # of the weights that are at least so large, from one to the next
 _INDICES = 64  # of an axis that are looked at to see whether it is even
 _SAMPLE = 1 << 16  # weights that are
 _HASH = 2654435769  # 2**32 over the golden ratio: multiples spread evenly
 _DEVIATIONS = 3  # standard ones, which chance may make of differences
-
-
-class Uneven(NamedTuple):
-    """What differs between the indices of axes.
-
-    Attributes:
-        axes: Those whose indices differ by more than chance makes them.
-        bits: About how many less a body takes for it, besides the classes.
-    """
-
-    axes: tuple[int, ...]
-    bits: float
 
 
 def of_labels(leaf: Leaf) -> NDArray[np.int64]:
@@ -82,8 +69,16 @@ def energies(
     return np.diff(means).tolist()
 
 
-def uneven(labels: Labels, leaf: Leaf) -> Uneven:
-    """Whether magnitudes depend on the index of an axis, as a sample tells.
+def entropy(counts: Counts) -> float:
+    """Bits of labels at the order-0 entropy of how often each occurs."""
+    found = counts[counts > 0]
+    return float((found * np.log2(found.sum() / found)).sum())
+
+
+def uneven(labels: Labels, leaf: Leaf) -> float:
+    """About how many bits magnitudes save that depend on the index of an axis.
+
+    A sample tells; what chance may make counts nothing.
 
     The means of logarithms are compared as in an analysis of variance (Fisher,
     *Statistical Methods for Research Workers*, chapter 7): but for chance, the squares
@@ -95,7 +90,6 @@ def uneven(labels: Labels, leaf: Leaf) -> Uneven:
         leaf: The leaf.
     """
     score = np.rint(16 * np.log2(1 + of_labels(leaf))).astype(np.int64)
-    axes: list[int] = []
     nats = 0.0
     for axis, size in enumerate(leaf.shape):
         if size == 1:
@@ -111,9 +105,8 @@ def uneven(labels: Labels, leaf: Leaf) -> Uneven:
             continue
         excess = found.size * between / spread - freedom
         if excess > _DEVIATIONS * math.sqrt(2 * freedom):
-            axes.append(axis)
             nats += excess / 2 * (labels.size / (len(found) * each))
-    return Uneven(tuple(axes), nats / math.log(2))
+    return nats / math.log(2)
 
 
 def _sample(labels: Labels, shape: Sequence[int], axis: int) -> Labels:
