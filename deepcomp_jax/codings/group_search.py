@@ -28,9 +28,10 @@ _ROUNDS = 4
 _FEW_ROUNDS = 2  # by magnitude: what comes after them is less than a part in 1000
 _FINE = 1 << 20  # parts of a bit
 _PRODUCTS = 1 << 17  # of numbers, in a product of matrices at once
-_DOUBT = 0.005  # of the bits, by which estimates may be wrong
+_DOUBT = 0.003  # of the bits, by which estimates may be wrong
+_DOUBT_BITS = 256  # and some more
 _SHARE = 0.001  # of the bits, which magnitudes have to save
-_PLAIN_SHARE = 0.005  # the same if all weights are in one group otherwise
+_PLAIN_SHARE = 0.004  # the same if all weights are in one group otherwise
 _HOPE = 1.5  # times what a sample says they save
 _SPARSE = 16  # weights of which less than one is kept: densities say nearly all
 _GROUP_BITS = 14  # what one more group adds to a body, roughly
@@ -79,8 +80,10 @@ def find(labels: Labels, leaf: Leaf, counts: Counts) -> Found:
         return Found(dense)
     now = _bits(large, in_group, leaf.shape, math.inf)
     before = _bits(dense, _in_groups(dense, planes), leaf.shape, math.inf)
-    doubt = _DOUBT * magnitudes.entropy(counts)
-    if now > before + doubt:
+    bits = magnitudes.entropy(counts)
+    doubt = _DOUBT * bits + _DOUBT_BITS
+    is_plain = all(own is None for own in dense)
+    if now > before + (-_PLAIN_SHARE * bits if is_plain else doubt):
         return Found(dense)
     return Found(dense, large, now < before - doubt)
 
@@ -113,9 +116,7 @@ def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
     return best
 
 
-def _is_worth_while(
-    labels: Labels, leaf: Leaf, counts: Counts, dense: Classes
-) -> bool:
+def _is_worth_while(labels: Labels, leaf: Leaf, counts: Counts, dense: Classes) -> bool:
     """Whether magnitudes may make a body smaller than densities do."""
     indices = sum(size for size in leaf.shape if size > 1)
     axes = [a for a, size in enumerate(leaf.shape) if size > 1]
@@ -286,9 +287,14 @@ def _product(
 
 def _kept(counts: NDArray[np.int64], of_axis: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Weights of each group, from those of each index and group of the other axes."""
-    kept = np.zeros(counts.shape[1] + int(of_axis.max()), np.int64)
-    for group in range(int(of_axis.max()) + 1):
-        kept[group : group + counts.shape[1]] += counts[of_axis == group].sum(axis=0)
+    order = np.argsort(of_axis, kind="stable")
+    used = np.bincount(of_axis)
+    some = np.flatnonzero(used)
+    firsts = (np.cumsum(used) - used)[some]
+    kept = np.zeros(counts.shape[1] + used.size - 1, np.int64)
+    sums = np.add.reduceat(counts.take(order, axis=0), firsts, axis=0)
+    for group, own in zip(some.tolist(), sums, strict=True):
+        kept[group : group + own.size] += own
     return kept
 
 

@@ -130,7 +130,10 @@ def _plan_of(labels: Labels, leaf: Leaf, classes: grouping.Classes) -> Plan:
     )
     if not gaps.any():
         return Plan(8 * len(head), lambda _: head)
-    tables, of_table = table_search.tables(member, indices, groups.sizes.size, leaf)
+    used = np.zeros((groups.sizes.size, leaf.entries), np.int64)
+    for group, part in grouping.parts(kept.counts):
+        used[group] = bincount(indices[part], leaf.entries)
+    tables, of_table = table_search.joined(used, leaf.negatives)
     if groups.sizes.size > 1:
         new = np.diff(tables.astype(np.int64), prepend=0)
         head += bits.put_varint(sum(1 << int(d) for d in np.flatnonzero(new)))
@@ -145,6 +148,8 @@ def _plan_of(labels: Labels, leaf: Leaf, classes: grouping.Classes) -> Plan:
 
     def write(put: rans.Put) -> bytes:
         stream = rans.encode(segments, put=put)
+        if not widths.any():  # nor has any gap low bits where most weights are kept
+            return head + models + stream
         return head + models + stream + bits.pack(low, widths)
 
     known = 8 * len(head + models) + int(widths.sum(dtype=np.int64))

@@ -55,9 +55,7 @@ def thresholds(leaf: Leaf, counts: Counts) -> list[int]:
     return chosen
 
 
-def energies(
-    leaf: Leaf, counts: Counts, chosen: Sequence[int]
-) -> list[float]:
+def energies(leaf: Leaf, counts: Counts, chosen: Sequence[int]) -> list[float]:
     """What each threshold that a weight reaches adds to its square, on the average."""
     of_label = of_labels(leaf)
     edges = [0, *chosen, of_label.size + 1]

@@ -14,6 +14,7 @@ from deepcomp_jax.codings import (
 )
 from deepcomp_jax.codings.common import Leaf
 from deepcomp_jax.streams import rans
+from deepcomp_jax.streams.counting import bincount
 
 _BLOCK = 1 << 16  # labels counted together
 _FRONT_BITS = 40  # of a grouped body without classes, before its tables
@@ -54,7 +55,9 @@ def group_prices(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> GroupPrices
         None if the coding would put all weights into one group: then `label_prices`
         says it all.
     """
-    classes = group_search.classes(labels, leaf.shape)
+    occurring = bincount(labels, leaf.entries + 1)
+    found = group_search.find(labels, leaf, occurring)
+    classes = found.dense if found.large is None else found.large
     if all(own is None for own in classes):
         return None
     groups = grouping.groups(leaf.shape, classes)

@@ -4,40 +4,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax.codings import symbol_models
-from deepcomp_jax.codings.common import Leaf
-
-
-def tables(
-    member: NDArray[np.uint8],
-    indices: NDArray[np.integer],
-    groups: int,
-    leaf: Leaf,
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Which groups share a table of indices.
-
-    Args:
-        member: Group of each weight that is kept, uint8[n], n > 0.
-        indices: Index of its entry in the codebook, uint[n].
-        groups: Number of groups.
-        leaf: The leaf of the weights.
-
-    Returns:
-        The table of each group, uint8[groups], ascending; and how often each entry is
-        used with each table, int64[tables, entries].
-    """
-    pairs = member.astype(np.int64) * leaf.entries + indices
-    counts = np.bincount(pairs, minlength=groups * leaf.entries)
-    return joined(counts.reshape(groups, leaf.entries), leaf.negatives)
 
 
 def joined(
     counts: NDArray[np.int64], negatives: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Which groups share a table, as `tables` says it, from counts alone.
+    """Which groups share a table of indices.
 
     Args:
         counts: How often each entry is used in each group, int64[groups, entries].
         negatives: Entries below zero.
+
+    Returns:
+        The table of each group, uint8[groups], ascending; and how often each entry is
+        used with each table, int64[tables, entries].
     """
     ends = _split(counts, negatives)
     chosen = np.zeros(len(counts), np.uint8)
