@@ -12,13 +12,14 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
 
 from deepcomp_jax import codings
 from deepcomp_jax._types import Compressed, DenseLeaf, Scales, SharedLeaf, Structure
-from deepcomp_jax.codings import relative
+from deepcomp_jax.codings import group_search, relative
 from deepcomp_jax.format import container, file_header, leaf_body, tree_header
 from deepcomp_jax.streams.bits import pack, put_varint
 from tests.support import vector_parts as parts
@@ -70,7 +71,8 @@ def valid() -> Iterator[tuple[str, bytes]]:
         *(*_codebooks(), *_labels(), *_streams()),
     )
     for name, network in written:
-        yield name, apart(network)
+        with mock.patch.object(group_search, "find", _by_density):
+            yield name, apart(network)
     for name, network in _copies():
         yield name, container.dumps(network)
     yield from _metadata()
@@ -291,6 +293,14 @@ def _streams() -> Iterator[tuple[str, Compressed]]:
         labels = np.where(rng.random(shape) < 0.5, 5 + far, 4 - far) * kept
         leaf = SharedLeaf(labels, 0, "grouped")
         yield f"classes-{len(shape)}d", several(leaf, books=(book(8),))
+
+
+def _by_density(
+    labels: np.ndarray, leaf: codings.Leaf, counts: np.ndarray
+) -> group_search.Found:
+    """Classes that say nothing of magnitudes: files that were written so stay as is."""
+    del counts
+    return group_search.Found(group_search.classes(labels, leaf.shape))
 
 
 def _copies() -> Iterator[tuple[str, Compressed]]:

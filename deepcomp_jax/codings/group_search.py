@@ -16,7 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import axis_classes, kept_counts, magnitudes
+from deepcomp_jax.codings import (
+    axis_classes,
+    class_refinement,
+    kept_counts,
+    magnitudes,
+)
 from deepcomp_jax.codings.common import Counts, Labels, Leaf
 from deepcomp_jax.codings.grouping import MAX_GROUPS, Classes
 from deepcomp_jax.codings.kept_counts import Kept
@@ -26,8 +31,6 @@ _STEPS = (0.5, 1.0)  # between classes, in nats of the odds, to begin with
 _OCTAVES = 0.25  # between classes by magnitude, to begin with
 _ROUNDS = 4
 _FEW_ROUNDS = 2  # by magnitude: what comes after them is less than a part in 1000
-_FINE = 1 << 20  # parts of a bit
-_PRODUCTS = 1 << 17  # of numbers, in a product of matrices at once
 _DOUBT = 0.003  # of the bits, by which estimates may be wrong
 _DOUBT_BITS = 256  # and some more
 _SHARE = 0.001  # of the bits, which magnitudes have to save
@@ -64,7 +67,7 @@ def find(labels: Labels, leaf: Leaf, counts: Counts) -> Found:
         counts: How often each label occurs.
     """
     dense = classes(labels, leaf.shape)
-    if not _is_worth_while(labels, leaf, counts, dense):
+    if not is_worth_while(labels, leaf, counts, dense):
         return Found(dense)
     marks = magnitudes.thresholds(leaf, counts)
     planes = [
@@ -75,8 +78,8 @@ def find(labels: Labels, leaf: Leaf, counts: Counts) -> Found:
     some = _subsets(axes, leaf.shape)[0]
     energies = magnitudes.energies(leaf, counts, marks)
     started = _start_by_size(some, planes, energies)
-    large, in_group = _refine(started, planes, _FEW_ROUNDS)
-    if _group_sizes(large, leaf.shape).size > MAX_GROUPS:
+    large, in_group = class_refinement.refine(started, planes, _FEW_ROUNDS)
+    if class_refinement.group_sizes(large, leaf.shape).size > MAX_GROUPS:
         return Found(dense)
     now = _bits(large, in_group, leaf.shape, math.inf)
     before = _bits(dense, _in_groups(dense, planes), leaf.shape, math.inf)
@@ -86,6 +89,30 @@ def find(labels: Labels, leaf: Leaf, counts: Counts) -> Found:
     if now > before + (-_PLAIN_SHARE * bits if is_plain else doubt):
         return Found(dense)
     return Found(dense, large, now < before - doubt)
+
+
+def is_worth_while(labels: Labels, leaf: Leaf, counts: Counts, dense: Classes) -> bool:
+    """Whether magnitudes may make a body smaller than densities do.
+
+    It takes little time, however large the leaf is.
+
+    Args:
+        labels: All labels of the leaf, uint[size].
+        leaf: The leaf.
+        counts: How often each label occurs.
+        dense: Classes by density.
+    """
+    indices = sum(size for size in leaf.shape if size > 1)
+    axes = [a for a, size in enumerate(leaf.shape) if size > 1]
+    if len(axes) < 2 or not _subsets(axes, leaf.shape):
+        return False
+    is_ternary = magnitudes.of_labels(leaf).max() < 2
+    if is_ternary or counts[1:].sum() * _SPARSE < labels.size:
+        return False
+    is_plain = all(own is None for own in dense)
+    least = (_PLAIN_SHARE if is_plain else _SHARE) * magnitudes.entropy(counts)
+    least += _GROUP_BITS + _AXIS_BITS + indices
+    return _HOPE * magnitudes.uneven(labels, leaf) > least
 
 
 def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
@@ -109,26 +136,14 @@ def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
     for some in _subsets(axes, shape):
         for step in _STEPS:
             started = _start(some, kept, shape, step)
-            tried, in_group = _refine(started, [of], _ROUNDS)
+            tried, in_group = class_refinement.refine(started, [of], _ROUNDS)
             size = _bits(tried, in_group, shape, least)
-            if size < least and _group_sizes(tried, shape).size <= MAX_GROUPS:
+            if (
+                size < least
+                and class_refinement.group_sizes(tried, shape).size <= MAX_GROUPS
+            ):
                 best, least = tried, size
     return best
-
-
-def _is_worth_while(labels: Labels, leaf: Leaf, counts: Counts, dense: Classes) -> bool:
-    """Whether magnitudes may make a body smaller than densities do."""
-    indices = sum(size for size in leaf.shape if size > 1)
-    axes = [a for a, size in enumerate(leaf.shape) if size > 1]
-    if len(axes) < 2 or not _subsets(axes, leaf.shape):
-        return False
-    is_ternary = magnitudes.of_labels(leaf).max() < 2
-    if is_ternary or counts[1:].sum() * _SPARSE < labels.size:
-        return False
-    is_plain = all(own is None for own in dense)
-    least = (_PLAIN_SHARE if is_plain else _SHARE) * magnitudes.entropy(counts)
-    least += _GROUP_BITS + _AXIS_BITS + indices
-    return _HOPE * magnitudes.uneven(labels, leaf) > least
 
 
 def _in_groups(given: Classes, planes: Sequence[Kept]) -> list[NDArray[np.int64]]:
@@ -137,7 +152,10 @@ def _in_groups(given: Classes, planes: Sequence[Kept]) -> list[NDArray[np.int64]
     own = given[axis]
     if own is None:
         own = np.zeros(planes[0].shape[axis], np.uint8)
-    return [_kept(kept_counts.count(of, axis, given), own) for of in planes]
+    return [
+        class_refinement.in_groups(kept_counts.count(of, axis, given), own)
+        for of in planes
+    ]
 
 
 def _is_even(kept: Margins, size: int, bits: float) -> bool:
@@ -214,135 +232,6 @@ def _start_by_size(
     return tuple(started)
 
 
-def _refine(
-    given: Classes, planes: Sequence[Kept], rounds: int
-) -> tuple[Classes, list[NDArray[np.int64]]]:
-    """Gives every index the class that makes its weights cheapest, again and again.
-
-    Returns:
-        The classes, and how many weights of each group reach each threshold.
-    """
-    now, in_group = list(given), [np.zeros(0, np.int64)]
-    alone, here = sum(own is not None for own in given) == 1, None
-    for _ in range(rounds):
-        changed = False
-        for axis, old in enumerate(now):
-            if old is not None:
-                if here is None or not alone:
-                    here = [kept_counts.count(of, axis, tuple(now)) for of in planes]
-                now[axis] = new = _cheapest(axis, tuple(now), here, planes[0].shape)
-                in_group = [_kept(counts, new) for counts in here]
-                changed |= not np.array_equal(old, new)
-        if not changed:
-            break
-    left = tuple(None if own is None or not own.any() else own for own in now)
-    return left, in_group
-
-
-def _cheapest(
-    axis: int,
-    now: Classes,
-    here: Sequence[NDArray[np.int64]],
-    shape: Sequence[int],
-) -> NDArray[np.uint8]:
-    """The class of each index of an axis under which its weights take the fewest bits.
-
-    By the classes of the other axes alone, index i has `sizes[r]` values in group r, of
-    which `here[0][i, r]` reach the first threshold, and so on. If its class is c, these
-    are in group r + c of the tensor, and the densities of that group set their price.
-    """
-    old = now[axis]
-    assert old is not None
-    others = [None if a == axis else of_axis for a, of_axis in enumerate(now)]
-    sizes = _group_sizes(others, shape) // shape[axis]
-    used = np.bincount(old)  # indices of each class
-    groups = np.arange(sizes.size)[:, None] + np.arange(used.size)
-    price, before = np.zeros(used.size), np.convolve(sizes, used)
-    room = sizes.size + used.size
-    for counts in here:
-        reached = _kept(counts, old)
-        reach_bits, stay_bits = _costs(before, reached, room)
-        price = price + _product(counts, (reach_bits - stay_bits)[groups])
-        price += _product(sizes, stay_bits[groups])
-        sizes, before = counts, reached
-    price += np.log2(shape[axis] / (used + 0.25))  # of the class itself
-    best = price.argmin(axis=1)
-    return (best - best.min()).astype(np.uint8)
-
-
-def _product(
-    counts: NDArray[np.int64], prices: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The matrix product, some rows at a time.
-
-    For more a library of linear algebra may start threads, which take longer to wait
-    for each other than the product does.
-    """
-    rows = max(_PRODUCTS // prices.size, 1)
-    if len(counts) <= rows or counts.ndim < 2:
-        return counts @ prices
-    parts = range(0, len(counts), rows)
-    return np.concatenate([counts[first : first + rows] @ prices for first in parts])
-
-
-def _kept(counts: NDArray[np.int64], of_axis: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Weights of each group, from those of each index and group of the other axes."""
-    order = np.argsort(of_axis, kind="stable")
-    used = np.bincount(of_axis)
-    some = np.flatnonzero(used)
-    firsts = (np.cumsum(used) - used)[some]
-    kept = np.zeros(counts.shape[1] + used.size - 1, np.int64)
-    sums = np.add.reduceat(counts.take(order, axis=0), firsts, axis=0)
-    for group, own in zip(some.tolist(), sums, strict=True):
-        kept[group : group + own.size] += own
-    return kept
-
-
-def _group_sizes(
-    given: Sequence[NDArray[np.uint8] | None], shape: Sequence[int]
-) -> NDArray[np.int64]:
-    """Values in each group: a class adds to the group, so histograms convolve."""
-    sizes = np.ones(1, np.int64)
-    for of_axis, size in zip(given, shape, strict=True):
-        sizes = (
-            sizes * size
-            if of_axis is None
-            else np.convolve(sizes, np.bincount(of_axis))
-        )
-    return sizes
-
-
-def _costs(
-    sizes: NDArray[np.int64], kept: NDArray[np.int64], groups: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bits of a weight that is kept and of one that is not, by group.
-
-    Densities of small groups lean on a line through those of all groups.
-    """
-    both = np.zeros((2, groups))
-    both[0, : sizes.size], both[1, : kept.size] = sizes, kept
-    wide, full = both
-    odds = np.log((full + 0.5) / (wide - full + 0.5))
-    line = 1 / (1 + np.exp(-_line(odds, wide + 1e-3)))
-    density = np.clip((full + 8 * line) / (wide + 8), 1e-6, 1 - 1e-6)
-    both = -np.log2([density, 1 - density])
-    # Their products with counts are exact, in whichever order they are added up.
-    kept_bits, left_bits = np.rint(both * _FINE) / _FINE
-    return kept_bits, left_bits
-
-
-def _line(
-    values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The line that is nearest to values at 0, 1, 2..., by weighted squares."""
-    places = np.arange(values.size)
-    total = weights.sum()
-    middle, height = weights @ places / total, weights @ values / total
-    away = places - middle
-    slope = (weights * away) @ (values - height) / ((weights * away) @ away)
-    return height + slope * away
-
-
 def _bits(
     given: Classes,
     in_group: Sequence[NDArray[np.int64]],
@@ -353,7 +242,7 @@ def _bits(
 
     And what tells which thresholds are reached, if there are several.
     """
-    sizes = _group_sizes(given, shape)
+    sizes = class_refinement.group_sizes(given, shape)
     axes = [own for own in given if own is not None]
     words = _AXIS_BITS * len(axes) + float(_GROUP_BITS * np.count_nonzero(sizes))
     for counts in in_group:

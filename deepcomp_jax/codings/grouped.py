@@ -57,17 +57,19 @@ MAX_ENTRIES = symbol_models.MAX_SYMBOLS  # of a codebook: an index is an entry
 _LARGE = 1 << 15  # labels; of fewer all is decided sooner than guessed
 _DOUBT = 512  # bits by which the price of a body without classes may be too high
 
-# What classes by magnitude have to save of a body that would have no gaps else: a label
-# is read in a fifth to a twentieth of the time then (see the benchmark `coding_leaves`).
+# What classes by magnitude have to save of a body that has no gaps without them. Such a
+# body is read in a fifth to a twentieth of the time: 2 ms instead of 20 for 147,456
+# labels, 8 instead of 45 for 589,824 (compiled loops, on one core).
 _WORTH = 0.005
 
 # ---- writing ------------------------------------------------------------------------
 
 
 def _least(labels: Labels, leaf: Leaf, counts: Counts) -> float:
-    """All bits if all weights are kept; else the counts tell nothing, for a class may
-    have all weights that are kept."""
-    if counts[0]:
+    """All bits if all weights are kept, and are about as large in every row and column;
+    else the counts tell nothing, for a class may have all weights that are kept."""
+    none: grouping.Classes = (None,) * len(leaf.shape)
+    if counts[0] or group_search.is_worth_while(labels, leaf, counts, none):
         return 0.0
     gaps = np.zeros((1, symbol_models.CAP + 1), np.int64)
     gaps[0, 0] = labels.size
