@@ -10,7 +10,6 @@ from deepcomp_jax import api
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.budget.plans import stored_bytes
 from deepcomp_jax.rate import grids, planning, quantization
-from deepcomp_jax.rate.histograms import histogram
 from deepcomp_jax.rate.planning import PlannedLeaf
 from deepcomp_jax.rules import Rule
 from deepcomp_jax.rules.weights import find_weights
@@ -64,9 +63,8 @@ def on_grids(variables: Any, rules: Sequence[Rule] | None, importance: Any) -> G
     ends: list[tuple[float, float]] = []
     for name in problem.methods:
         own = np.asarray(problem.named[name])
-        known = planning.planned(
-            own.shape, own.dtype, tables.get(name, False), histogram(own)
-        )
+        with_scales = importance is None and problem.methods[name] is None
+        known = planning.planned(own, tables.get(name, False), scales=with_scales)
         if not known.unit:
             continue
         spread = 1.0  # of importance within the leaf

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import rate, trees
+from deepcomp_jax import trees
 from deepcomp_jax._types import DenseLeaf
 from deepcomp_jax.format import leaf_body, tree_header
-from deepcomp_jax.rate.histograms import histogram
 from deepcomp_jax.rate.planning import (
     PlannedLeaf,
     find_relative_step,
@@ -89,13 +88,13 @@ def plan(
     warn_of_others(tree, found)
     skipped = re.compile(skip) if skip is not None else None
     chosen = {n: t for n, t in found.items() if not (skipped and skipped.search(n))}
-    seen = _look(tree, chosen)
+    seen = _look(tree, chosen, scales=max_relative_error is None)
     if max_relative_error is not None:
         steps = {
             name: step_within(leaf, max_relative_error)
             for name, leaf in seen.leaves.items()
         }
-        return _rules(steps, seen.copies)
+        return _rules(steps, seen)
     if max_bytes is None:
         max_bytes = math.floor((bits_per_weight or 0) * seen.values / 8)
     raw = 8 * sum(
@@ -106,7 +105,7 @@ def plan(
     leaves = list(seen.leaves.values())
     relative = find_relative_step(leaves, 8 * max_bytes, seen.fixed)
     steps = {name: leaf.step(relative) for name, leaf in seen.leaves.items()}
-    return _rules(steps, seen.copies)
+    return _rules(steps, seen)
 
 
 def _check_one(*sizes: float | None) -> None:
@@ -119,12 +118,13 @@ def _check_one(*sizes: float | None) -> None:
         raise ValueError(f"a size or an error must be positive and finite: {given[0]}")
 
 
-def _look(tree: Any, chosen: Mapping[str, bool]) -> _Seen:
+def _look(tree: Any, chosen: Mapping[str, bool], *, scales: bool) -> _Seen:
     """Looks at each leaf, one after the other.
 
     Args:
         tree: The network.
         chosen: The leaves that get steps, by name, and whether each is a table.
+        scales: Whether those that are no tables may have scales of rows and columns.
     """
     structure, _ = trees.structure(tree)
     size = _FRONT + len(tree_header.put(structure))
@@ -144,21 +144,20 @@ def _look(tree: Any, chosen: Mapping[str, bool]) -> _Seen:
         elif original != name and original not in leaves and name not in chosen:
             size += _COPY
         elif name in chosen and own.any():
-            leaves[name] = _planned(name, own, chosen[name])
+            leaves[name] = _planned(name, own, chosen[name], scales)
         else:
             size += _LAYOUT + stored_bytes(name, own)
     return _Seen(leaves, copies, 8 * size, values)
 
 
-def _planned(name: str, leaf: np.ndarray, table: bool) -> PlannedLeaf:
+def _planned(name: str, leaf: np.ndarray, table: bool, scales: bool) -> PlannedLeaf:
     try:
-        counted = histogram(leaf)
+        return planned(leaf, table, scales=scales)
     except ValueError:
         raise ValueError(
             f"leaf {name!r} holds NaN or infinity: weights must be finite to be "
             "rounded; repair the training, or skip the leaf"
         ) from None
-    return planned(leaf.shape, leaf.dtype, table, counted)
 
 
 def stored_bytes(name: str, leaf: np.ndarray) -> float:
@@ -175,15 +174,17 @@ def stored_bytes(name: str, leaf: np.ndarray) -> float:
     return sum(map(len, encoded.bodies)) * leaf.size / max(flat.size, 1)
 
 
-def _rules(steps: Mapping[str, float | None], copies: Mapping[str, str]) -> list[Rule]:
-    """A rule for each step."""
-    names: dict[float, list[str]] = {}
-    own = dict(steps) | {name: steps[original] for name, original in copies.items()}
-    for name, step in own.items():
+def _rules(steps: Mapping[str, float | None], seen: _Seen) -> list[Rule]:
+    """A rule for each step, and for those with scales and without."""
+    names: dict[tuple[float, bool], list[str]] = {}
+    for name, original in {**{n: n for n in steps}, **seen.copies}.items():
+        step = steps[original]
         if step is not None:
-            names.setdefault(step, []).append(name)
+            has_scales = seen.leaves[original].scales is not None
+            names.setdefault((step, has_scales), []).append(name)
     return [
-        Rule(pattern(names[step]), share=rate.multiples(step)) for step in sorted(names)
+        Rule(pattern(own), share=seen.leaves[own[0]].method(step))
+        for (step, _), own in sorted(names.items())
     ]
 
 
