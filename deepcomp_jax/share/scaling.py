@@ -10,7 +10,7 @@ be in proportion to its size. Scales are the geometric mean of the two.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -24,8 +24,10 @@ from deepcomp_jax.share.labels import find
 
 _POWER = 0.5  # of the size of a row is its scale
 _EIGHTHS = 8  # exponents of an octave
-_GRAIN = 2  # of exponents; what is finer is chance, and takes bits
+_GRAIN = 2  # of exponents; what is finer takes more bits than it saves
+_BY_CHANCE = 0.75  # deviation of the magnitudes of a Gaussian, in their mean
 _FARTHEST = 2 * _EIGHTHS  # exponents; a unit that died is not to be kept for its scale
+_FARTHEST_SIZE = 2 ** (_FARTHEST / _EIGHTHS / _POWER)  # of rows that have that scale
 _LEAST_VALUES = 64  # for each exponent, which takes three bits or so
 _LEAST_SIZE = 2.0**-105  # of weights; finer steps are no normal numbers of float32
 _LEAST_OF_HALF = 2.0**-10
@@ -69,9 +71,7 @@ class Scaled:
 
     method: ShareMethod
 
-    def __call__(
-        self, values: np.ndarray, importance: np.ndarray | None
-    ) -> np.ndarray:
+    def __call__(self, values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         """The codebook of values that have no scales."""
         return self.method(values, importance)
 
@@ -162,17 +162,18 @@ def halfway(leaf: np.ndarray) -> Exponents | None:
         return None
     split, sides = _sides(leaf.shape)
     matrix = leaf.reshape(math.prod(leaf.shape[:split]), -1)
-    sums, counts, greatest = _sums(matrix)
-    total, number = sums[0].sum(), counts[0].sum()
-    if not (number and _can_be_divided(total / number, greatest, leaf.dtype)):
+    seen = _seen(matrix)
+    if not _can_be_divided(seen.usual, seen.greatest, leaf.dtype):
         return None
     found: list[NDArray[np.int8]] = []
-    for side in (0, 1):
-        relative = np.ones(matrix.shape[side])
+    for side, (sums, counts) in enumerate(zip(seen.sums, seen.counts, strict=True)):
+        relative = np.ones(sums.size)
         if sides[side] and matrix.shape[1 - side] >= _LEAST_VALUES:
-            seen = sums[side] > 0
-            relative[seen] = sums[side][seen] / counts[side][seen] / (total / number)
+            kept = counts > 0
+            relative[kept] = sums[kept] / counts[kept] / seen.usual
         exponents = _EIGHTHS * _POWER * np.log2(relative)
+        if np.square(exponents).mean() < _chance(matrix.shape[1 - side]):
+            exponents[:] = 0
         exponents = _GRAIN * np.rint(exponents / _GRAIN)
         found.append(exponents.clip(-_FARTHEST, _FARTHEST).astype(np.int8))
     if not any(own.any() for own in found):
@@ -199,6 +200,15 @@ def _is_on_grid(leaf: np.ndarray) -> bool:
     return np.unique(some).size <= min(_MOST_ON_GRID, some.size // 8)
 
 
+def _chance(values: int) -> float:
+    """The mean square of exponents below which they may be chance.
+
+    It is that of twice the exponents that rows of so many values have if they are equal
+    but for chance.
+    """
+    return (2 * _EIGHTHS * _POWER * _BY_CHANCE / math.log(2)) ** 2 / values
+
+
 def _can_be_divided(usual: float, greatest: float, dtype: np.dtype) -> bool:
     """Whether no weight becomes infinite, and no step of one subnormal."""
     least = _LEAST_OF_HALF if dtype == np.float16 else _LEAST_SIZE
@@ -206,14 +216,41 @@ def _can_be_divided(usual: float, greatest: float, dtype: np.dtype) -> bool:
     return least <= usual and greatest <= most
 
 
-_Pair: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
+class _Seen(NamedTuple):
+    """What the weights of a matrix are like.
 
-
-def _sums(matrix: np.ndarray) -> tuple[_Pair, _Pair, float]:
-    """Sums of magnitudes of rows and of columns, how many are not zero, the greatest.
-
-    The greatest is NaN if there is NaN.
+    Attributes:
+        sums: Of the magnitudes in each row, and in each column, float64.
+        counts: How many of those are not zero, float64.
+        greatest: Magnitude of all; NaN if there is NaN.
     """
+
+    sums: tuple[NDArray[np.float64], NDArray[np.float64]]
+    counts: tuple[NDArray[np.float64], NDArray[np.float64]]
+    greatest: float
+
+    @property
+    def usual(self) -> float:
+        """The mean magnitude of the weights that are not zero; 0 if there are none."""
+        return float(self.sums[0].sum()) / max(float(self.counts[0].sum()), 1)
+
+
+def _seen(matrix: np.ndarray) -> _Seen:
+    """Looks at a matrix, of which no weight counts for more than any row may have.
+
+    One that is far from all others is not to make its row and its column coarser.
+    """
+    found = _looked_at(matrix, math.inf)
+    for _ in range(2):  # the second limit hardly depends on what is beyond the first
+        limit = _FARTHEST_SIZE * found.usual
+        if not found.greatest > limit:
+            break
+        found = _looked_at(matrix, limit)
+    return found
+
+
+def _looked_at(matrix: np.ndarray, most: float) -> _Seen:
+    """Sums and counts of magnitudes, each of them `most` at most."""
     height, width = matrix.shape
     sums = np.zeros(height), np.zeros(width)
     counts = np.zeros(height), np.zeros(width)
@@ -222,10 +259,11 @@ def _sums(matrix: np.ndarray) -> tuple[_Pair, _Pair, float]:
     for first in range(0, height, each):
         part = np.abs(matrix[first : first + each].astype(np.float32))
         rows = slice(first, first + len(part))
-        sums[0][rows] = part.sum(1)
-        sums[1][:] += part.sum(0)
+        greatest = np.maximum(greatest, part.max())
         kept = part != 0
         counts[0][rows] = np.count_nonzero(kept, 1)
         counts[1][:] += np.count_nonzero(kept, 0)
-        greatest = np.maximum(greatest, part.max())
-    return sums, counts, float(greatest)
+        part = np.minimum(part, np.float32(most))
+        sums[0][rows] = part.sum(1)
+        sums[1][:] += part.sum(0)
+    return _Seen(sums, counts, float(greatest))
