@@ -132,10 +132,11 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
         weights = np.asarray(problem.named[name])
         known = (problem.relative or {}).get(name)
         if known is not None and method is None:
-            own = known.method(known.step(step_for_lambda(rd_lambda)))
-            codebook, found, steps = scaling.shared(name, {name: weights}, own, None)
-            labels |= found
-            exponents |= steps
+            method = known.method(known.step(step_for_lambda(rd_lambda)))
+            found = scaling.shared(name, {name: weights}, method, None)
+            codebook = found[0]
+            labels |= found[1]
+            exponents |= found[2]
         else:
             codebook = fit(
                 name,
@@ -181,8 +182,8 @@ def rdoq(
 
     Raises:
         ValueError: Lambda is negative or not finite, importance is zero
-            everywhere, leaves have scales, or a codebook has more entries than the grouped coding, whose
-            bits count here, can hold.
+            everywhere, leaves have scales, or a codebook has more entries than the
+            grouped coding, whose bits count here, can hold.
 
     Examples:
         >>> import jax, jax.numpy as jnp

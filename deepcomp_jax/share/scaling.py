@@ -264,6 +264,6 @@ def _looked_at(matrix: np.ndarray, most: float) -> _Seen:
         counts[0][rows] = np.count_nonzero(kept, 1)
         counts[1][:] += np.count_nonzero(kept, 0)
         part = np.minimum(part, np.float32(most))
-        sums[0][rows] = part.sum(1)
-        sums[1][:] += part.sum(0)
+        sums[0][rows] = part.sum(1, dtype=np.float64)
+        sums[1][:] += part.sum(0, dtype=np.float64)
     return _Seen(sums, counts, float(greatest))

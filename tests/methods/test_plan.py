@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deepcomp_jax as dc
-from deepcomp_jax import Rule, budget, codings, rate
+from deepcomp_jax import Rule, budget, codings
 from deepcomp_jax.rate import planning
 from deepcomp_jax.rate.histograms import histogram
 
