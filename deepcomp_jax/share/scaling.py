@@ -8,7 +8,7 @@ be in proportion to its size. Scales are the geometric mean of the two.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ _LEAST_SIZE = 2.0**-105  # of weights; finer steps are no normal numbers of floa
 _LEAST_OF_HALF = 2.0**-10
 _SAMPLE = 1 << 14  # weights that tell whether a leaf is on a grid
 _MOST_ON_GRID = 1000  # different ones among them
-_BLOCK = 1 << 18  # weights looked at together
+_BLOCK = 1 << 16  # weights looked at together
 
 
 class Exponents(NamedTuple):
@@ -148,21 +148,30 @@ def fits(exponents: Exponents, codebook: np.ndarray) -> bool:
 
 def divided(leaf: np.ndarray, exponents: Exponents) -> np.ndarray:
     """What is left of a leaf without its scales, in its dtype."""
-    first, last = (scales.TABLE[np.asarray(own).view(np.uint8)] for own in exponents)
-    if leaf.dtype == np.float32:
-        found = leaf / first
-        found /= last
-        return found
-    return (leaf.astype(np.float32) / first / last).astype(leaf.dtype)
+    first, last = (
+        scales.TABLE[np.asarray(own).view(np.uint8)].ravel() for own in exponents
+    )
+    matrix = leaf.reshape(first.size, last.size)
+    found = np.empty_like(matrix)
+    for rows in _parts(*matrix.shape):
+        part = matrix[rows].astype(np.float32)
+        part /= first[rows, None]
+        part /= last
+        found[rows] = part
+    return found.reshape(leaf.shape)
 
 
 def halfway(leaf: np.ndarray) -> Exponents | None:
     """The exponents of `scaled`; None for a leaf that has no scales."""
-    if leaf.dtype not in scales.DTYPES or leaf.ndim < 2 or _is_on_grid(leaf):
+    if leaf.dtype not in scales.DTYPES or leaf.ndim < 2:
+        return None
+    # An odd distance, so that they are of all columns.
+    some = leaf.ravel()[:: leaf.size // _SAMPLE | 1].astype(np.float32)
+    if _is_on_grid(some):
         return None
     split, sides = _sides(leaf.shape)
     matrix = leaf.reshape(math.prod(leaf.shape[:split]), -1)
-    seen = _seen(matrix)
+    seen = _seen(matrix, _limit(some))
     if not _can_be_divided(seen.usual, seen.greatest, leaf.dtype):
         return None
     found: list[NDArray[np.int8]] = []
@@ -194,10 +203,22 @@ def _sides(shape: tuple[int, ...]) -> tuple[int, tuple[bool, bool]]:
     return 1, (True, False)
 
 
-def _is_on_grid(leaf: np.ndarray) -> bool:
+def _is_on_grid(some: np.ndarray) -> bool:
     """Whether few values occur often: another division would move them off."""
-    some = leaf.ravel()[:: max(leaf.size // _SAMPLE, 1)].astype(np.float32)
     return np.unique(some).size <= min(_MOST_ON_GRID, some.size // 8)
+
+
+def _limit(some: np.ndarray) -> float:
+    """What no weight counts for more than: the size of a row of the greatest scale.
+
+    One that is far from all others is not to make its row and its column coarser.
+    """
+    sizes = np.abs(some[some != 0].astype(np.float64))
+    if not sizes.size:
+        return math.inf
+    for _ in range(3):  # without what is beyond the limit it falls
+        sizes = np.minimum(sizes, _FARTHEST_SIZE * sizes.mean())
+    return _FARTHEST_SIZE * float(sizes.mean())
 
 
 def _chance(values: int) -> float:
@@ -213,7 +234,7 @@ def _can_be_divided(usual: float, greatest: float, dtype: np.dtype) -> bool:
     """Whether no weight becomes infinite, and no step of one subnormal."""
     least = _LEAST_OF_HALF if dtype == np.float16 else _LEAST_SIZE
     most = float(ml_dtypes.finfo(dtype).max) / 2 ** (2 * _FARTHEST // _EIGHTHS)
-    return least <= usual and greatest <= most
+    return least <= usual <= most and greatest <= most
 
 
 class _Seen(NamedTuple):
@@ -235,35 +256,32 @@ class _Seen(NamedTuple):
         return float(self.sums[0].sum()) / max(float(self.counts[0].sum()), 1)
 
 
-def _seen(matrix: np.ndarray) -> _Seen:
-    """Looks at a matrix, of which no weight counts for more than any row may have.
-
-    One that is far from all others is not to make its row and its column coarser.
-    """
-    found = _looked_at(matrix, math.inf)
-    for _ in range(2):  # the second limit hardly depends on what is beyond the first
-        limit = _FARTHEST_SIZE * found.usual
-        if not found.greatest > limit:
-            break
-        found = _looked_at(matrix, limit)
-    return found
-
-
-def _looked_at(matrix: np.ndarray, most: float) -> _Seen:
-    """Sums and counts of magnitudes, each of them `most` at most."""
+def _seen(matrix: np.ndarray, limit: float) -> _Seen:
+    """Looks at a matrix, of which no weight counts for more than a limit."""
     height, width = matrix.shape
     sums = np.zeros(height), np.zeros(width)
     counts = np.zeros(height), np.zeros(width)
     greatest = np.float32(0)
+    for rows in _parts(height, width):
+        part = np.abs(matrix[rows].astype(np.float32))
+        most = part.max()
+        greatest = np.maximum(greatest, most)
+        if not most <= limit:
+            np.minimum(part, np.float32(limit), out=part)
+        if np.count_nonzero(part) == part.size:
+            counts[0][rows] = width
+            counts[1][:] += len(part)
+        else:
+            counts[0][rows] = np.count_nonzero(part, 1)
+            counts[1][:] += np.count_nonzero(part, 0)
+        with np.errstate(over="ignore"):  # then there are no scales
+            sums[0][rows] = part.sum(1)
+            sums[1][:] += part.sum(0)
+    return _Seen(sums, counts, float(greatest))
+
+
+def _parts(height: int, width: int) -> Iterator[slice]:
+    """Rows of a matrix that fit a cache together."""
     each = max(_BLOCK // max(width, 1), 1)
     for first in range(0, height, each):
-        part = np.abs(matrix[first : first + each].astype(np.float32))
-        rows = slice(first, first + len(part))
-        greatest = np.maximum(greatest, part.max())
-        kept = part != 0
-        counts[0][rows] = np.count_nonzero(kept, 1)
-        counts[1][:] += np.count_nonzero(kept, 0)
-        part = np.minimum(part, np.float32(most))
-        sums[0][rows] = part.sum(1, dtype=np.float64)
-        sums[1][:] += part.sum(0, dtype=np.float64)
-    return _Seen(sums, counts, float(greatest))
+        yield slice(first, min(first + each, height))
