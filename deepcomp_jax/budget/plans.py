@@ -17,7 +17,7 @@ from deepcomp_jax.rate.planning import (
     step_within,
 )
 from deepcomp_jax.rules import Rule
-from deepcomp_jax.rules.weights import find_weights, warn_of_others
+from deepcomp_jax.rules.weights import find_weights, normalized_lengths, warn_of_others
 
 _FRONT = 12  # bytes: magic, version, size and checksum of a header
 _LAYOUT = 4  # bytes of a leaf in it
@@ -90,7 +90,8 @@ def plan(
     warn_of_others(tree, found)
     skipped = re.compile(skip) if skip is not None else None
     chosen = {n: t for n, t in found.items() if not (skipped and skipped.search(n))}
-    seen = _look(tree, chosen, scales=max_relative_error is None)
+    lengths = normalized_lengths(tree) if max_relative_error is None else None
+    seen = _look(tree, chosen, lengths)
     if max_relative_error is not None:
         steps = {
             name: step_within(leaf, max_relative_error)
@@ -120,13 +121,15 @@ def _check_one(*sizes: float | None) -> None:
         raise ValueError(f"a size or an error must be positive and finite: {given[0]}")
 
 
-def _look(tree: Any, chosen: Mapping[str, bool], *, scales: bool) -> _Seen:
+def _look(
+    tree: Any, chosen: Mapping[str, bool], lengths: frozenset[int] | None
+) -> _Seen:
     """Looks at each leaf, one after the other.
 
     Args:
         tree: The network.
         chosen: The leaves that get steps, by name, and whether each is a table.
-        scales: Whether those that are no tables may have scales of rows and columns.
+        lengths: Of axes of matrices that may have scales; None if none may have any.
     """
     structure, _ = trees.structure(tree)
     size = _FRONT + len(tree_header.put(structure))
@@ -146,15 +149,17 @@ def _look(tree: Any, chosen: Mapping[str, bool], *, scales: bool) -> _Seen:
         elif original != name and original not in leaves and name not in chosen:
             size += _COPY
         elif name in chosen and own.any():
-            leaves[name] = _planned(name, own, chosen[name], scales)
+            leaves[name] = _planned(name, own, chosen[name], lengths)
         else:
             size += _LAYOUT + stored_bytes(name, own)
     return _Seen(leaves, copies, 8 * size, values)
 
 
-def _planned(name: str, leaf: np.ndarray, table: bool, scales: bool) -> PlannedLeaf:
+def _planned(
+    name: str, leaf: np.ndarray, table: bool, lengths: frozenset[int] | None
+) -> PlannedLeaf:
     try:
-        return planned(leaf, table, scales=scales)
+        return planned(leaf, table, lengths)
     except ValueError:
         raise ValueError(
             f"leaf {name!r} holds NaN or infinity: weights must be finite to be "

@@ -10,7 +10,7 @@ have scales, see `share.scaled`.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import ml_dtypes
@@ -64,6 +64,7 @@ class PlannedLeaf(NamedTuple):
         unit: Mean magnitude of those, times what suits a table if it is one.
         scales: What scales of rows and columns take in a file, in bits, and None if
             the leaf has none; values are those that are left without them.
+        lengths: Of axes of matrices that may have scales.
     """
 
     shape: tuple[int, ...]
@@ -71,6 +72,7 @@ class PlannedLeaf(NamedTuple):
     histogram: Histogram
     unit: float
     scales: int | None = None
+    lengths: Collection[int] = ()
 
     def step(self, relative: float) -> float:
         """The step that a relative one stands for, and that `multiples` takes."""
@@ -84,7 +86,7 @@ class PlannedLeaf(NamedTuple):
     def method(self, step: float) -> ShareMethod:
         """What shares the leaf at a step."""
         found = grids.multiples(step)
-        return found if self.scales is None else scaled(found)
+        return found if self.scales is None else scaled(found, self.lengths)
 
     def fitting(self, step: float) -> float:
         """The step that a grid takes if it is asked for one."""
@@ -95,25 +97,29 @@ class PlannedLeaf(NamedTuple):
         return grids.fitting(count, step, self.dtype)
 
 
-def planned(leaf: np.ndarray, table: bool, *, scales: bool = True) -> PlannedLeaf:
+def planned(
+    leaf: np.ndarray, table: bool, lengths: Collection[int] | None
+) -> PlannedLeaf:
     """A leaf that gets a step.
 
     Args:
         leaf: Its values.
         table: Whether its rows are looked up; then it has no scales.
-        scales: Whether it may have some.
+        lengths: Of axes of matrices that may have scales, as `scaled` takes them; None
+            if there are to be none at all.
 
     Raises:
         ValueError: There is NaN or infinity.
     """
-    exponents = halfway(leaf) if scales and not table else None
+    may = lengths is not None and not table
+    exponents = halfway(leaf, lengths or ()) if may else None
     if exponents is None:
         found, bits = histogram(leaf), None
     else:
         found = histogram(divided(leaf, exponents))
         bits = exponents.bits() + _SCALES_BITS
     unit = found.magnitude() * (TABLES if table else 1)
-    return PlannedLeaf(leaf.shape, leaf.dtype, found, unit, bits)
+    return PlannedLeaf(leaf.shape, leaf.dtype, found, unit, bits, lengths or ())
 
 
 def total_bits(some: Sequence[tuple[PlannedLeaf, float]], relative: float) -> float:

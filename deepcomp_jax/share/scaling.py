@@ -8,7 +8,7 @@ be in proportion to its size. Scales are the geometric mean of the two.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,24 +67,28 @@ class Scaled:
 
     Attributes:
         method: That shares it.
+        lengths: Of axes of matrices that have scales.
     """
 
     method: ShareMethod
+    lengths: frozenset[int] = frozenset()
 
     def __call__(self, values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
         """The codebook of values that have no scales."""
         return self.method(values, importance)
 
 
-def scaled(method: ShareMethod) -> ShareMethod:
+def scaled(method: ShareMethod, lengths: Collection[int] = ()) -> ShareMethod:
     """A method for weights that are divided by scales of their rows and columns.
 
     The scale of a row is the root of its mean magnitude, relative to that of the leaf,
-    and no more than two octaves from 1; zeros do not count. Matrices of two axes have
-    scales of rows and of columns. Leaves of more axes, as those of convolutions, have
-    scales along the longer one of their first and last axes, which mostly are the
-    outputs; along that one alone, since of a convolution's inputs small ones matter
-    less. (Both were chosen by what a bit less costs in networks of four kinds.)
+    and no more than two octaves from 1; zeros do not count. Leaves of more than two
+    axes, as those of convolutions, have scales along the longer one of their first and
+    last axes, which mostly are the outputs; along that one alone, since of a
+    convolution's inputs small ones matter less. Matrices have scales along axes of
+    some lengths, those of normalizations: what comes from these may be large where the
+    weights are small. (All was chosen by what a bit less costs in networks of five
+    kinds.)
 
     Leaves that are on a grid already, of other dtypes than float16, bfloat16 and
     float32, of one axis, or of extreme values have no scales, and an axis has none that
@@ -92,6 +96,7 @@ def scaled(method: ShareMethod) -> ShareMethod:
 
     Args:
         method: Finds the codebook of what is left.
+        lengths: Of axes of matrices that have scales.
 
     Examples:
         Rows of which each is twice as large as the one before share the labels:
@@ -99,11 +104,12 @@ def scaled(method: ShareMethod) -> ShareMethod:
         >>> import numpy as np, deepcomp_jax as dc
         >>> row = np.random.default_rng(0).normal(size=256).astype("f4")
         >>> tree = {"kernel": np.outer(2.0 ** np.arange(4), row).astype("f4")}
-        >>> rules = [dc.Rule("kernel", share=dc.share.scaled(dc.rate.multiples(0.5)))]
+        >>> method = dc.rate.multiples(0.5)
+        >>> rules = [dc.Rule("kernel", share=dc.share.scaled(method, [4]))]
         >>> dc.compress(tree, rules).leaves[0].scales.first
         array([[-8, -4,  0,  4]], dtype=int8)
     """
-    return Scaled(method)
+    return Scaled(method, frozenset(lengths))
 
 
 def shared(
@@ -125,7 +131,10 @@ def shared(
     """
     exponents: dict[str, Exponents] = {}
     if isinstance(method, Scaled):
-        found = {name: halfway(np.asarray(leaf)) for name, leaf in leaves.items()}
+        found = {
+            name: halfway(np.asarray(leaf), method.lengths)
+            for name, leaf in leaves.items()
+        }
         exponents = {name: own for name, own in found.items() if own is not None}
     while True:
         rest = dict(leaves)
@@ -161,7 +170,7 @@ def divided(leaf: np.ndarray, exponents: Exponents) -> np.ndarray:
     return found.reshape(leaf.shape)
 
 
-def halfway(leaf: np.ndarray) -> Exponents | None:
+def halfway(leaf: np.ndarray, lengths: Collection[int]) -> Exponents | None:
     """The exponents of `scaled`; None for a leaf that has no scales."""
     if leaf.dtype not in scales.DTYPES or leaf.ndim < 2:
         return None
@@ -169,7 +178,7 @@ def halfway(leaf: np.ndarray) -> Exponents | None:
     some = leaf.ravel()[:: leaf.size // _SAMPLE | 1].astype(np.float32)
     if _is_on_grid(some):
         return None
-    split, sides = _sides(leaf.shape)
+    split, sides = _sides(leaf.shape, lengths)
     matrix = leaf.reshape(math.prod(leaf.shape[:split]), -1)
     seen = _seen(matrix, _limit(some))
     if not _can_be_divided(seen.usual, seen.greatest, leaf.dtype):
@@ -194,10 +203,12 @@ def halfway(leaf: np.ndarray) -> Exponents | None:
     )
 
 
-def _sides(shape: tuple[int, ...]) -> tuple[int, tuple[bool, bool]]:
+def _sides(
+    shape: tuple[int, ...], lengths: Collection[int]
+) -> tuple[int, tuple[bool, bool]]:
     """How many axes are those of rows, and whether rows and columns have scales."""
     if len(shape) == 2:
-        return 1, (True, True)
+        return 1, (shape[0] in lengths, shape[1] in lengths)
     if shape[-1] >= shape[0]:
         return len(shape) - 1, (False, True)
     return 1, (True, False)

@@ -59,7 +59,7 @@ def test_the_bytes_of_a_leaf_are_known(
 ):
     """To a per cent, or a dozen bytes where there are few."""
     leaf = (scale * kind(np.random.default_rng(seed), shape)).astype(dtype)
-    known = planning.planned(leaf, False)
+    known = planning.planned(leaf, False, None)
     step = known.step(relative)
     rules = [Rule("w", share=known.method(step))]
     size = len(dc.dumps(dc.compress({"w": leaf}, rules)))

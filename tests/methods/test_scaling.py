@@ -29,7 +29,7 @@ def uneven(shape: tuple[int, ...], axes: tuple[int, ...], seed: int = 0) -> np.n
 
 
 def scales_of(leaf: Any, step: float = 0.5) -> Scales | None:
-    rules = [Rule("w", share=share.scaled(rate.multiples(step)))]
+    rules = [Rule("w", share=share.scaled(rate.multiples(step), np.shape(leaf)))]
     found = dc.compress({"w": leaf}, rules).leaves[0]
     assert isinstance(found, SharedLeaf)
     return found.scales
@@ -127,7 +127,7 @@ def test_values_are_near_and_lookup_gives_those_of_the_file(
     leaf *= np.random.default_rng(seed).random(shape) < kept
     leaf = leaf.astype(dtype)
     step = relative * float(np.abs(leaf.astype(float)).mean())
-    rules = [Rule("w", share=share.scaled(rate.multiples(step)))]
+    rules = [Rule("w", share=share.scaled(rate.multiples(step), np.shape(leaf)))]
     shared = share.share({"w": jnp.asarray(leaf)}, rules)
     packed = dc.pack(shared)
     laws.assert_identical(packed, dc.compress({"w": leaf}, rules))
@@ -147,7 +147,8 @@ def test_small_rows_keep_something():
     """With one step for all they would be erased."""
     leaf = uneven((256, 256), (0,))
     sizes = np.sqrt(np.square(leaf).mean(1))
-    found = budget.within_bytes({"kernel": leaf}, 256 * 256 // 4)
+    params = {"kernel": leaf, "norm": {"scale": np.ones(256, "f4")}}
+    found = budget.within_bytes(params, 256 * 256 // 4)
     again = dc.decompress(found.compressed)["kernel"]
     errors = np.sqrt(np.square(again - leaf).mean(1)) / sizes
     # An error that grows with the root of the size falls as that, relative to it.
@@ -171,7 +172,7 @@ def test_a_table_has_none_and_importance_takes_their_place():
 @pytest.mark.spec("S31")
 def test_one_codebook_for_several_leaves_with_scales():
     tree = {"a": uneven((80, 90), (0,)), "b": uneven((70, 100), (1,), 1)}
-    method = share.scaled(rate.multiples(0.5))
+    method = share.scaled(rate.multiples(0.5), [80, 100])
     found = dc.compress(tree, [Rule(".", share=method, group="all")])
     assert len(found.codebooks) == 1
     assert all(isinstance(x, SharedLeaf) and x.scales for x in found.leaves)
@@ -179,7 +180,7 @@ def test_one_codebook_for_several_leaves_with_scales():
 
 def test_labels_of_scaled_leaves_are_not_chosen_anew():
     params = {"kernel": uneven((100, 100), (0, 1))}
-    rules = [Rule("kernel", share=share.scaled(rate.multiples(0.5)))]
+    rules = [Rule("kernel", share=share.scaled(rate.multiples(0.5), [100]))]
     shared = share.share(params, rules)
     with pytest.raises(ValueError, match=r"nearest labels \(kernel\)"):
         rate.rdoq(shared, params, rd_lambda=0.1)
