@@ -162,9 +162,9 @@ def within_bytes(
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
         importance: As for `rate.quantize`; None gives each leaf the same error relative
-            to itself, tables 2.5 times as much, rows and columns half way between equal
-            and relative ones, and labels that are the nearest. With mean squared
-            gradients small files are often better, but not always: measure both.
+            to itself, tables 2.5 times as much, rows and columns as `plan` does, and
+            labels that are the nearest. With mean squared gradients small files are
+            often better, but not always: measure both.
         calibration: What `dc.calibrate` found, in place of an importance: rounds
             weights with feedback, on steps of rows and columns, which needs the fewest
             bytes without retraining. Rules are patterns of leaves then; by default all

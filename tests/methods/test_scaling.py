@@ -193,3 +193,26 @@ def test_scales_end_two_octaves_from_one():
     found = scales_of(leaf, 100.0)
     assert found is not None
     assert set(found.first[0].tolist()) == {4, -16}
+
+
+@pytest.mark.spec("Q20")
+def test_matrices_have_scales_along_axes_of_normalizations_alone():
+    """A size means nothing there, and elsewhere that a row matters."""
+    kernel = uneven((96, 128), (0, 1))
+    norm = {"scale": np.ones((1, 96), "f4"), "count": np.array(96)}
+    for tree in (
+        {"kernel": kernel},
+        {"kernel": kernel, "LayerNorm_0": {"scale": np.ones(64, "f4")}},
+        {"kernel": kernel, "normal_head": {"b": np.ones(96, "f4")}},
+        {"kernel": kernel, "ln_1": norm},
+    ):
+        found = dc.compress(tree, budget.plan(tree, bits_per_weight=5))
+        again = budget.within_bytes(tree, 9000).compressed
+        for own in (found, again):
+            leaf = own.leaves[list(dc.trees.named_leaves(tree)).index("kernel")]
+            assert isinstance(leaf, SharedLeaf)
+            if "ln_1" not in tree:
+                assert leaf.scales is None
+            else:
+                assert leaf.scales is not None
+                assert leaf.scales.first.any() and not leaf.scales.last.any()
