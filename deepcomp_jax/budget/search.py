@@ -5,9 +5,9 @@ Histograms say how many bits more or fewer another lambda takes, so that two or 
 looks are enough.
 
 With importance, labels are chosen by rate and distortion (`rate.quantize`). Without,
-weights go to the nearest multiples of steps that are relative to their leaf, as in
-`plan`: where nobody knows which weights matter, to make many a little smaller does
-harm that no squared error shows.
+weights go to the nearest multiples of steps that are relative to their leaf, and to
+its rows and columns, as in `plan`: where nobody knows which weights matter, to make
+many a little smaller does harm that no squared error shows.
 """
 
 import math
@@ -100,9 +100,9 @@ def within_bytes(
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
         importance: As for `rate.quantize`; None gives each leaf the same error relative
-            to itself, tables 2.5 times as much, and labels that are the nearest. With
-            mean squared gradients small files are often better, but not always: measure
-            both.
+            to itself, tables 2.5 times as much, rows and columns as `plan` does, and
+            labels that are the nearest. With mean squared gradients small files are
+            often better, but not always: measure both.
         calibration: What `dc.calibrate` found, in place of an importance: rounds
             weights with feedback, on steps of rows and columns, which needs the fewest
             bytes without retraining. Rules are patterns of leaves then; by default all
