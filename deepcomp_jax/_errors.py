@@ -1,8 +1,11 @@
-"""The one error for files that break the format, and lists in messages."""
+"""The one error for files that break the format; lists in messages; warnings."""
 
 import itertools
+import sys
+import warnings
 from collections.abc import Iterable
 
+_PACKAGE = __name__.partition(".")[0]
 _MOST_NAMED = 20
 
 
@@ -33,3 +36,15 @@ def listed(names: Iterable[str], separator: str = ", ") -> str:
     if more := sum(1 for _ in rest):
         first.append(f"and {more} more")
     return separator.join(first)
+
+
+def warn(message: str) -> None:
+    """Warns of the line outside of the package that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and _is_own(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+def _is_own(module: str) -> bool:
+    return module.partition(".")[0] == _PACKAGE

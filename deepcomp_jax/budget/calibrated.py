@@ -1,14 +1,13 @@
 """A calibrated network at any price of a bit."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepcomp_jax import feedback, trees
-from deepcomp_jax._errors import listed
+from deepcomp_jax._errors import listed, warn
 from deepcomp_jax._types import Compressed, Progress
 from deepcomp_jax.api.compression import assembled, pack_leaves
 from deepcomp_jax.budget.plans import stored_bytes
@@ -73,13 +72,13 @@ class Calibrated(NamedTuple):
         rd_lambda = grids.lambda_for_step(math.exp(log_step), 1.0)
         return feedback.bits(self.prepared, rd_lambda)
 
-    def stored_bits(self) -> float:
-        """About what all else takes."""
-        return 8 * sum(
-            stored_bytes(name, np.asarray(leaf))
+    def stored(self) -> dict[str, float]:
+        """About what each of all others takes, in bytes."""
+        return {
+            name: stored_bytes(name, np.asarray(leaf))
             for name, leaf in trees.named_leaves(self.variables).items()
             if name not in self.prepared.matrices and name not in self.prepared.copies
-        )
+        }
 
 
 def calibrated(
@@ -120,10 +119,9 @@ def calibrated(
         )
     prepared = feedback.prepare(variables, calibration, chosen, progress=progress)
     if not prepared.matrices:
-        warnings.warn(
+        warn(
             "no leaf that is quantized is multiplied with anything, as far as the "
-            "calibration could follow: see its notes",
-            stacklevel=4,
+            "calibration could follow: see its notes"
         )
     return Calibrated(variables, prepared, progress)
 

@@ -58,8 +58,8 @@ class Search(Protocol):
         """About what the values that are quantized take at one step."""
         ...
 
-    def stored_bits(self) -> float:
-        """About what all else takes."""
+    def stored(self) -> dict[str, float]:
+        """About what each leaf takes that is not quantized, in bytes."""
         ...
 
 
@@ -90,7 +90,8 @@ class Looks:
         """
         self.ends = search.ends
         self._search, self._progress = search, progress
-        self._stored = search.stored_bits()
+        self.stored = search.stored()
+        self._stored = 8 * sum(self.stored.values())
         self._ratios: dict[float, float] = {}  # of bytes to the estimate, by step
 
     def file(self, log_step: float) -> Point:

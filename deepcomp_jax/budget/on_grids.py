@@ -46,28 +46,28 @@ class Grids(NamedTuple):
         some = planning.sample(list(self.leaves.values()))
         return planning.total_bits(some, math.exp(log_step))
 
-    def stored_bits(self) -> float:
-        """What the leaves take that are not quantized."""
-        return 8 * sum(
-            stored_bytes(name, np.asarray(leaf))
+    def stored(self) -> dict[str, float]:
+        """About what each leaf takes that is not quantized, in bytes."""
+        return {
+            name: stored_bytes(name, np.asarray(leaf))
             for name, leaf in self.problem.named.items()
             if name not in self.problem.methods
-        )
+        }
 
 
 def on_grids(variables: Any, rules: Sequence[Rule] | None, importance: Any) -> Grids:
     """Looks at a network once; arguments as for `rate.quantize`."""
     problem = quantization.problem(variables, rules, importance)
-    tables = find_weights(variables)
+    weights = find_weights(variables)
+    chosen = {name: weights.get(name, False) for name in problem.methods}
+    tables = planning.large_tables(chosen, problem.named)
     lengths = normalized_lengths(variables)
     leaves: dict[str, PlannedLeaf] = {}
     ends: list[tuple[float, float]] = []
     for name in problem.methods:
         own = np.asarray(problem.named[name])
         with_scales = importance is None and problem.methods[name] is None
-        known = planning.planned(
-            own, tables.get(name, False), lengths if with_scales else None
-        )
+        known = planning.planned(own, tables[name], lengths if with_scales else None)
         if not known.unit:
             continue
         spread = 1.0  # of importance within the leaf

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepcomp_jax import trees
+from deepcomp_jax._errors import listed, warn
 from deepcomp_jax._types import DenseLeaf
 from deepcomp_jax.format import leaf_encoding, tree_header
 from deepcomp_jax.rate.planning import (
     PlannedLeaf,
     find_relative_step,
+    large_tables,
     planned,
     step_within,
 )
@@ -23,6 +25,7 @@ _FRONT = 12  # bytes: magic, version, size and checksum of a header
 _LAYOUT = 4  # bytes of a leaf in it
 _COPY = 3  # bytes of a leaf that equals one before it
 _SAMPLE = 1 << 20  # values of a leaf from which the bytes of all are known
+_MOST = 0.5  # of a file; if what is not rounded takes more, there is a warning
 _CHUNKS = 16  # parts of a leaf that are looked at then
 
 
@@ -32,12 +35,14 @@ class _Seen(NamedTuple):
     Attributes:
         leaves: Those that get a step, by name.
         copies: Names of those that equal one of them, and its name.
-        fixed: What all else takes of a file, in bits.
+        kept: What each of the others takes of a file, in bytes.
+        fixed: What these and the structure take of it, in bits.
         values: Number of values of all leaves.
     """
 
     leaves: dict[str, PlannedLeaf]
     copies: dict[str, str]
+    kept: dict[str, float]
     fixed: float
     values: int
 
@@ -91,6 +96,7 @@ def plan(
     warn_of_others(tree, found)
     skipped = re.compile(skip) if skip is not None else None
     chosen = {n: t for n, t in found.items() if not (skipped and skipped.search(n))}
+    chosen = large_tables(chosen, trees.named_leaves(tree))
     lengths = normalized_lengths(tree) if max_relative_error is None else None
     seen = _look(tree, chosen, lengths)
     if max_relative_error is not None:
@@ -106,6 +112,7 @@ def plan(
     )
     if not seen.leaves or seen.fixed + raw <= 8 * max_bytes:
         return []
+    warn_of_kept(seen.kept, max_bytes)
     leaves = list(seen.leaves.values())
     relative = find_relative_step(leaves, 8 * max_bytes, seen.fixed)
     steps = {name: leaf.step(relative) for name, leaf in seen.leaves.items()}
@@ -136,6 +143,7 @@ def _look(
     size = _FRONT + len(tree_header.put(structure))
     leaves: dict[str, PlannedLeaf] = {}
     copies: dict[str, str] = {}
+    kept: dict[str, float] = {}
     first: dict[object, str] = {}
     values = 0
     for name, leaf in trees.named_leaves(tree).items():
@@ -152,8 +160,25 @@ def _look(
         elif name in chosen and own.any():
             leaves[name] = _planned(name, own, chosen[name], lengths)
         else:
-            size += _LAYOUT + stored_bytes(name, own)
-    return _Seen(leaves, copies, 8 * size, values)
+            kept[name] = _LAYOUT + stored_bytes(name, own)
+    return _Seen(leaves, copies, kept, 8 * (size + sum(kept.values())), values)
+
+
+def warn_of_kept(kept: Mapping[str, float], max_bytes: float) -> None:
+    """Warns if most of a file is of leaves that are not rounded, so that all else is.
+
+    Args:
+        kept: Bytes of each of them.
+        max_bytes: Of the file.
+    """
+    total = sum(kept.values())
+    if _MOST * max_bytes < total < max_bytes:
+        largest = sorted(kept, key=lambda name: -kept[name])
+        warn(
+            f"{total:.0f} of {max_bytes:.0f} bytes go to leaves that are left as they "
+            f"are ({listed(largest)}), and the others are rounded the more for it: let "
+            "rules choose more of them, or allow more bytes"
+        )
 
 
 def _planned(

@@ -15,11 +15,13 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deepcomp_jax import api
+from deepcomp_jax import api, trees
 from deepcomp_jax._types import Compressed, Progress
+from deepcomp_jax.api.compression import check_arrays
 from deepcomp_jax.budget.calibrated import calibrated
 from deepcomp_jax.budget.looks import Looks, Point, Search, point_at
 from deepcomp_jax.budget.on_grids import on_grids
+from deepcomp_jax.budget.plans import warn_of_kept
 from deepcomp_jax.calibration import Calibration
 from deepcomp_jax.rate import grids
 from deepcomp_jax.rate.planning import TooFewBytes
@@ -39,10 +41,16 @@ def _search(
     calibration: Calibration | None,
     progress: Progress | None = None,
 ) -> Search:
+    check_arrays(trees.named_leaves(variables))
     if calibration is None:
         return on_grids(variables, rules, importance)
     if importance is not None:
         raise ValueError("a calibration is an importance: give one of them")
+    if not isinstance(calibration, Calibration):
+        raise TypeError(
+            "a calibration is what dc.calibrate returns, or dc.calibration.load of a "
+            f"file, got {type(calibration).__name__}"
+        )
     return calibrated(variables, rules, calibration, progress)
 
 
@@ -162,6 +170,7 @@ def file_within(looks: Looks, max_bytes: int) -> Point:
     """The file of a network of at most so many bytes, see `within_bytes`."""
     if not isinstance(max_bytes, numbers.Integral):
         raise TypeError(f"max_bytes is a whole number of bytes, got {max_bytes!r}")
+    warn_of_kept(looks.stored, max_bytes)
     low, high = looks.ends
     more: Point | None = None
     best: Point | None = None
@@ -197,15 +206,17 @@ def within_error(
 
     Args:
         variables: Any pytree of arrays.
-        error: Maps the variables decoded from a file to a number, such as the error on
-            validation data. Called about twenty times.
+        error: Maps the variables decoded from a file, with NumPy arrays in the
+            containers of `variables`, to a number, such as the error on validation
+            data. Called about twenty times.
         max_error: The most that `error` may return.
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
         importance, calibration: As for `within_bytes`.
 
     Raises:
-        ValueError: No lambda gives so small an error.
+        ValueError: No steps give so small an error, or it is NaN at the finest ones.
+        TypeError: The error is no number.
 
     Examples:
         >>> import jax, jax.numpy as jnp, deepcomp_jax as dc
@@ -219,22 +230,34 @@ def within_error(
     search = _search(variables, rules, importance, calibration)
     good, bad = search.ends
 
-    def fits(found: Compressed) -> bool:
-        return error(api.decompress(found)) <= max_error
+    def measured(found: Compressed) -> float:
+        decoded = trees.named_leaves(api.decompress(found))
+        return _number(error(trees.rebuild(variables, decoded)))
 
     best = search.compressed(good)
-    if not fits(best):
+    least = measured(best)
+    if not least <= max_error:
         raise ValueError(
-            f"no lambda gives an error of {max_error}: it is that of the network, or "
-            "allow more"
+            f"the error is {least:g} at the finest steps, above {max_error:g}: allow "
+            "more, or see whether the network itself has less"
         )
     for _ in range(_LOOKS):
         if bad - good < 10 * _CLOSE:
             break
         middle = (good + bad) / 2
         found = search.compressed(middle)
-        if fits(found):
+        if measured(found) <= max_error:
             good, best = middle, found
         else:
             bad = middle
     return point_at(good, best)
+
+
+def _number(error: Any) -> float:
+    """What a function for an error returned."""
+    try:
+        return float(error)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"error must return one number, got {error!r:.80}: return a float"
+        ) from None

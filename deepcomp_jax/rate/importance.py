@@ -1,6 +1,5 @@
 """How much the squared error of each weight counts."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.dtypes import float0
 
-from deepcomp_jax._errors import listed
+from deepcomp_jax._errors import listed, warn
 from deepcomp_jax.share.fitting import weighted
 
 _FLOOR = 0.2  # of the mean importance of a leaf: no weight counts less
@@ -57,10 +56,9 @@ def _warn_of_zeros(counts: Mapping[str, np.ndarray]) -> None:
     }
     mostly = [f"{n} ({part:.0%})" for n, part in zeros.items() if part > _MOSTLY]
     if mostly:
-        warnings.warn(
+        warn(
             f"importance is mostly zero in {listed(mostly)}: the batches do not "
-            "show what these weights are for; give more, and more various, ones",
-            stacklevel=3,
+            "show what these weights are for; give more, and more various, ones"
         )
 
 

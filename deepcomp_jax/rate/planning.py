@@ -10,8 +10,8 @@ have scales, see `share.scaled`.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -27,6 +27,7 @@ from deepcomp_jax.share.nearest import labels
 from deepcomp_jax.share.scaling import divided, halfway, scaled
 
 TABLES = 2.5  # how much coarser steps of tables are
+_SMALL_TABLE = 0.05  # of all weights; a smaller table would save next to nothing
 _LADDER = 16  # steps an octave: leaves that are nearly alike have one, and share a rule
 _MANY = 256  # leaves of which all are looked at; of more small ones a sample
 _LOOKS = 40
@@ -49,7 +50,7 @@ class TooFewBytes(ValueError):
         """Builds the error from the bytes that were asked for, and the least."""
         super().__init__(
             f"no steps give a file of {max_bytes:.0f} bytes, the least is about "
-            f"{least:.0f}: quantize more leaves, prune, or allow more"
+            f"{least:.0f}: allow more, prune, or quantize more leaves by rules"
         )
         self.least = math.ceil(least)
 
@@ -95,6 +96,20 @@ class PlannedLeaf(NamedTuple):
             return self.histogram.labels(tried)[0].size
 
         return grids.fitting(count, step, self.dtype)
+
+
+def large_tables(
+    chosen: Mapping[str, bool], named: Mapping[str, Any]
+) -> dict[str, bool]:
+    """Which weights have the coarser steps of tables.
+
+    Args:
+        chosen: Whether each weight is a table, by name.
+        named: At least these leaves, which have shapes.
+    """
+    sizes = {name: math.prod(named[name].shape) for name in chosen}
+    least = _SMALL_TABLE * sum(sizes.values())
+    return {name: table and sizes[name] >= least for name, table in chosen.items()}
 
 
 def planned(

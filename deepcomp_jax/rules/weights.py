@@ -7,7 +7,6 @@ complete, and one rounded variance ruins a network.
 
 import math
 import re
-import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from deepcomp_jax import trees
-from deepcomp_jax._errors import listed
+from deepcomp_jax._errors import listed, warn
 from deepcomp_jax.trees import mixed_keys
 
 # The last parts of the names of weights: Linen and NNX (kernel, embedding), PyTorch and
@@ -107,10 +106,9 @@ def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
     """
     wide = [n for n, x in _weights(tree).items() if trees.is_narrowed(x.dtype)]
     if wide:
-        warnings.warn(
+        warn(
             f"weights of 64 bits are left as they are, since JAX would cut them to 32 "
-            f"({listed(wide)}): set jax_enable_x64, or convert them to float32",
-            stacklevel=3,
+            f"({listed(wide)}): set jax_enable_x64, or convert them to float32"
         )
     named = trees.named_leaves(tree)
     sizes = {n: math.prod(x.shape) for n, x in named.items() if is_floating(x)}
@@ -119,11 +117,10 @@ def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
     others.sort(key=lambda name: (-sizes[name], name))
     left, total = sum(sizes[name] for name in others), sum(sizes.values())
     if left > _MANY * total:
-        warnings.warn(
+        warn(
             f"{left} of {total} floating values are left as they are, in leaves whose "
             f"names do not say that they are weights ({listed(others)}): give rules "
-            "that choose them by name, if they are",
-            stacklevel=3,
+            "that choose them by name, if they are"
         )
 
 

@@ -215,8 +215,8 @@ def test_a_known_file_corrects_the_estimate_of_others():
         def bits(self, log_step: float) -> float:
             return 8 * math.exp(-log_step)
 
-        def stored_bits(self) -> float:
-            return 0
+        def stored(self) -> dict[str, float]:
+            return {}
 
         def compressed(self, log_step: float) -> Compressed:
             size = round(1.25 * math.exp(-log_step)) - EMPTY
