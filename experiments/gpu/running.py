@@ -124,8 +124,8 @@ def _work(
     own.mkdir(exist_ok=True)
     command = [sys.executable, "-m", *job.command]
     if job.study:
-        limit = _left(deadline) - _END
-        command += ["--work-dir", str(own), "--time-limit", f"{limit:.0f}"]
+        limit = f"{_left(deadline):.1f}"  # it ends some seconds earlier
+        command += ["--work-dir", str(own), "--time-limit", limit]
         command += ["--data-dir", str(folder.parent / "inputs" / "data")]
     with (own / LOG).open("ab" if job.study else "wb") as log:
         process = subprocess.Popen(
