@@ -1,9 +1,11 @@
 """What is to be done on the machine, in the order of its worth.
 
-full       the slides' protocol and the strongest recipe as they are
-short      the slides' protocol with a third of its epochs; all in 25 minutes of a
-           H100
-rehearsal  the same commands on the digits of scikit-learn, minutes on a CPU
+The plans have the same jobs, and differ in their settings:
+
+    full       the slides' protocol and the strongest recipe as they are
+    short      the slides' protocol with a quarter of its epochs; all of it in less than
+               half an hour of an H100
+    rehearsal  the digits of scikit-learn in place of CIFAR-10; minutes on a CPU
 """
 
 from typing import NamedTuple
@@ -52,7 +54,7 @@ _MEASUREMENTS = [
     Job("leaves", ("experiments.benchmarks.coding_leaves", "--rounds", "3"), least=90),
 ]  # fmt: skip
 
-_SHORT = ("--dense-epochs", "60", "--epochs", "7", "--tune-epochs", "10")
+_SHORT = ("--dense-epochs", "50", "--epochs", "5", "--tune-epochs", "8")
 
 _TINY_SEED = (
     *_DIGITS, "--batch", "50", "--dense-epochs", "3", "--iterations", "3",
