@@ -50,7 +50,7 @@ _MEASUREMENTS = [
         least=180,
     ),
     Job("epoch", ("experiments.benchmarks.epoch",), least=60),
-    Job("loading", ("experiments.benchmarks.loading",), least=90),
+    Job("loading", ("experiments.benchmarks.loading", "--rounds", "3"), least=150),
     Job("leaves", ("experiments.benchmarks.coding_leaves", "--rounds", "3"), least=90),
 ]  # fmt: skip
 
