@@ -9,7 +9,6 @@
 Only the standard library is needed before the packages are installed.
 """
 
-import fcntl
 import importlib
 import importlib.util
 import json
@@ -65,24 +64,15 @@ def run(jobs: Sequence[Job], work: Path, plan: str, deadline: float) -> int:
     """
     folder = work / plan
     folder.mkdir(parents=True, exist_ok=True)
+    failed: set[str] = set()
     with _lock(folder / "lock") as lock:
         environment = _environment(work)
-        failed: set[str] = set()
         for job in jobs:
-            if _is_done(read_states(folder), job):
-                continue
-            if _left(deadline) < job.least:
-                break
-            before = _seconds(folder, job.name)
-            _note(folder, job.name, State("begun", before))
-            print(f"{job.name} begins; {_left(deadline):.0f} s are left", flush=True)
-            began = time.monotonic()
-            status = _work(job, folder, environment, lock, deadline)
-            took = round(time.monotonic() - began, 1)
-            said = _last_line(folder / job.name / LOG)
-            _note(folder, job.name, State(status, (*before, took), said))
-            print(f"{job.name} {status} after {took:.0f} s: {said}", flush=True)
-            failed |= {job.name} if status == "failed" else set()
+            done = _is_done(read_states(folder), job)
+            # A shorter job may still fit where a longer one does not.
+            if not done and _left(deadline) >= job.least:
+                status = _run_one(job, folder, environment, lock, deadline)
+                failed |= {job.name} if status == "failed" else set()
     states = read_states(folder)
     left = {job.name for job in jobs if not _is_done(states, job)}
     return UNFINISHED if left - failed else int(bool(failed))
@@ -112,10 +102,30 @@ def table(jobs: Sequence[Job], folder: Path) -> Iterator[str]:
         yield f"{job.name:<12}{state.status:<10}{total:>8}{slices:>8}{end}".rstrip()
 
 
+def _run_one(
+    job: Job,
+    folder: Path,
+    environment: Mapping[str, str],
+    lock: BinaryIO,
+    deadline: float,
+) -> str:
+    """Runs a job, writes down how far it got, and returns its status."""
+    before = read_states(folder).get(job.name, State("")).seconds
+    _note(folder, job.name, State("begun", before))
+    print(f"{job.name} begins; {_left(deadline):.0f} s are left", flush=True)
+    began = time.monotonic()
+    status = _work(job, folder, environment, lock, deadline)
+    took = round(time.monotonic() - began, 1)
+    said = _last_line(folder / job.name / LOG)
+    _note(folder, job.name, State(status, (*before, took), said))
+    print(f"{job.name} {status} after {took:.0f} s: {said}", flush=True)
+    return status
+
+
 def _work(
     job: Job,
     folder: Path,
-    environment: dict[str, str],
+    environment: Mapping[str, str],
     lock: BinaryIO,
     deadline: float,
 ) -> str:
@@ -205,6 +215,8 @@ def _lock(path: Path) -> BinaryIO:
     Raises:
         RuntimeError: Another process, or a job of one that was killed, has it.
     """
+    import fcntl  # not on Windows, where one can pack and unpack, but not run
+
     file = path.open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -219,10 +231,6 @@ def _lock(path: Path) -> BinaryIO:
 
 def _is_done(states: Mapping[str, State], job: Job) -> bool:
     return job.name in states and states[job.name].status == "done"
-
-
-def _seconds(folder: Path, name: str) -> tuple[float, ...]:
-    return read_states(folder).get(name, State("")).seconds
 
 
 def _note(folder: Path, name: str, state: State) -> None:
