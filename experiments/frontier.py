@@ -18,8 +18,26 @@ from experiments.reporting.published import FRONTIERS, Frontier, Size
 from experiments.reporting.seeds import Preset
 
 _RESULTS = Path(__file__).parent / "results"
-_HEAD = ("", "method", "bytes", "ratio", "error %", "measured", "source", "note")
-_LEFT = {0, 1, 5, 6, 7}  # columns of text
+_HEAD = (
+    *("", "method", "bytes", "of MB", "ratio", "dense %", "error %", "measured"),
+    *("source", "note"),
+)
+_LEFT = {0, 1, 7, 8, 9}  # columns of text
+_INTRODUCTION = """\
+What is published of each network, and ours (*), by size. Ours are whole files, in which
+nothing is missing that the network needs, and test errors of the networks decoded from
+them: mean ± standard deviation over seeds. What others measured:
+  file         bytes of a file
+  coded bytes  what an entropy coder wrote, in no file of its own
+  computed     estimated, or counted in bits that nothing was written in
+  no bytes     weights or units were counted
+Of MB: the dense fp32 network that was compressed; a ratio is its bytes / bytes.
+Dense %: the error of that network, before it was compressed. Networks are not equally
+large nor equally good to begin with: compare bytes, and how far the error rises.
+Notes begin with why to be careful: weights only (BatchNorm, biases or what a decoder
+needs besides is not in the size; of most other rows that are no files it is not known),
+recalled (not read again at the source), derived (from other numbers there, as a size
+from a ratio), second-hand (read where somebody else quotes it)."""
 
 
 def main(args: list[str] | None = None) -> None:
@@ -74,32 +92,26 @@ def lines(presets: Sequence[Preset]) -> Iterator[str]:
     Args:
         presets: Our runs, of any networks.
     """
-    yield "What is published of each network, and ours (*), by size. Ours are whole"
-    yield "files, and test errors of the networks decoded from them: mean ± standard"
-    yield "deviation over seeds. What others measured:"
-    yield "  file         bytes of a file"
-    yield "  coded bytes  what an entropy coder wrote, in no file of its own"
-    yield "  computed     estimated, or counted in bits that nothing was written in"
-    yield "  no bytes     weights or units were counted"
-    yield "Notes begin with why to be careful: recalled (not read again at the source),"
-    yield "derived (from other numbers there, as a size from a ratio), second-hand"
-    yield "(read where somebody else quotes it). A ratio is dense fp32 bytes / bytes."
+    yield from _INTRODUCTION.splitlines()
     for frontier in FRONTIERS:
         yield ""
         yield f"{frontier.network} on {frontier.dataset}"
-        rows = [_row(size) for size in frontier.sizes]
+        yield from frontier.differs.splitlines()
+        rows = [_row(size, frontier.dense_bytes) for size in frontier.sizes]
         rows += [_our_row(preset) for preset in ours(frontier, presets)]
         rows.sort(key=lambda row: row[0])
         yield from align([_HEAD, *(cells for _, cells in rows)], _LEFT)
 
 
-def _row(size: Size) -> tuple[float, Sequence[str]]:
+def _row(size: Size, dense_bytes: int) -> tuple[float, Sequence[str]]:
     """The size that a row is sorted by, and the cells of the row."""
     cells = (
         "",
         size.method,
         "-" if size.size is None else f"{size.size:,}",
+        _megabytes(size.dense_bytes or dense_bytes) if size.size else "-",
         "-" if size.ratio is None else f"{size.ratio:g}",
+        "-" if size.dense_error is None else str(size.dense_error),
         "-" if size.error is None else str(size.error),
         size.measured,
         size.source,
@@ -114,14 +126,20 @@ def _our_row(preset: Preset) -> tuple[float, Sequence[str]]:
         "*",
         f"ours: {preset.name}",
         seeds.spread(preset.sizes),
+        _megabytes(preset.dense_bytes),
         f"{preset.dense_bytes / size:.4g}",
+        seeds.spread(preset.dense_errors, 2),
         seeds.spread(preset.errors, 2),
-        "file",
+        "whole file",
         "this repository",
         f"{preset.network}, {len(preset.sizes)} "
         + ("seed" if len(preset.sizes) == 1 else "seeds"),
     )
     return size, cells
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"
 
 
 if __name__ == "__main__":

@@ -14,13 +14,22 @@ from experiments.reporting.published import WRITTEN, Frontier, Size
 from experiments.reporting.seeds import Preset, mean_and_deviation
 
 _TITLE = "{} on {}: test error against size"
-_MARKS = """r: recalled, not read again
+_MARKS = """of MB: the dense fp32 network
+dense %: its error, before it was compressed
+ours: whole files; all the network needs is in them
+w: weights only, no BatchNorm, biases or tables;
+    of other sizes that are no files it is not known
+r: recalled, not read again
 d: derived, as a size from a ratio
 s: second-hand, quoted by others"""
 _FONT = 8
 _MARKER = 6
-# Of the columns of the list, in widths of it: number, bytes, error, method.
-_COLUMNS = ((0.03, "right"), (0.2, "right"), (0.33, "right"), (0.36, "left"))
+# Of the columns of the list, in widths of it: where a text of each begins or ends.
+_COLUMNS = (
+    *((0.03, "right"), (0.18, "right"), (0.29, "right"), (0.4, "right")),
+    *((0.5, "right"), (0.53, "left")),
+)
+_HEAD = ("", "bytes", "of MB", "dense %", "error %", "method")
 _PLAIN = ("black", "normal")
 _LINE = 0.19  # inches of height for each line of the list
 # Where a number may be from its point, in points of 1/72 inch, the best place first:
@@ -42,13 +51,15 @@ class _Point(NamedTuple):
         error: The error in percent, which may be a mean over seeds.
         cells: The texts in the line, without the number.
         measured: How the size was measured, as in `published.Size`, or "ours".
+        weights_only: Whether it is known to lack what else the network needs.
         corners: The lowest and the highest size and error of all that is drawn for it.
     """
 
     size: float
     error: float
-    cells: tuple[str, str, str]
+    cells: tuple[str, str, str, str, str]
     measured: str
+    weights_only: bool
     corners: tuple[tuple[float, float], tuple[float, float]]
 
 
@@ -63,16 +74,17 @@ def draw(frontier: Frontier, presets: Sequence[Preset]) -> Figure:
         A plot whose points are numbered by size, and the list of the numbers.
     """
     published = [
-        _of_size(s, size, error)
+        _of_size(s, size, error, frontier.dense_bytes)
         for s in frontier.sizes
         if (size := s.size) is not None and (error := s.error) is not None
     ]
-    ours = [_of_preset(preset, frontier.dense_bytes) for preset in presets]
+    ours = [_of_preset(preset) for preset in presets]
     points = sorted([*published, *ours])
-    height = max(5.0, 2.3 + _LINE * len(points))
+    notes = [*frontier.differs.splitlines(), *_MARKS.splitlines()]
+    height = max(5.0, 2.1 + _LINE * (len(points) + len(notes)))
     title = _TITLE.format(frontier.network, frontier.dataset)
-    made = plotting.figure(title, (9.5, height))
-    ax, side = made.subplots(1, 2, width_ratios=(1.3, 1))
+    made = plotting.figure(title, (11.5, height))
+    ax, side = made.subplots(1, 2, width_ratios=(1.15, 1))
     _best(ax, sorted(published))
     _published(ax, published)
     if presets:
@@ -80,7 +92,7 @@ def draw(frontier: Frontier, presets: Sequence[Preset]) -> Figure:
     plotting.label(ax, "size (bytes)", "test error of the compressed network (%)")
     plotting.log_axis(ax.xaxis, [size for p in points for size, _ in p.corners])
     ax.margins(y=0.12)
-    _list(side, points)
+    _list(side, points, notes)
     plotting.with_legend(made)
     # Where the points are on the page is only known once all is laid out.
     made.draw_without_rendering()
@@ -88,27 +100,34 @@ def draw(frontier: Frontier, presets: Sequence[Preset]) -> Figure:
     return made
 
 
-def _of_size(reported: Size, size: int, error: float) -> _Point:
+def _of_size(reported: Size, size: int, error: float, dense_bytes: int) -> _Point:
     marks = "".join(mark[0] for mark in reported.marks)
     method = f"{reported.method} ({marks})" if marks else reported.method
-    cells = f"{size:,}", str(error), method
+    dense = "-" if reported.dense_error is None else str(reported.dense_error)
+    whole = _megabytes(reported.dense_bytes or dense_bytes)
+    cells = f"{size:,}", whole, dense, str(error), method
     place = size, error
-    return _Point(*place, cells, reported.measured, (place, place))
+    weights_only = "weights only" in reported.marks
+    return _Point(*place, cells, reported.measured, weights_only, (place, place))
 
 
-def _of_preset(preset: Preset, dense_bytes: int) -> _Point:
-    """The mean over seeds, with the size of the dense network if it is another one."""
+def _of_preset(preset: Preset) -> _Point:
+    """The mean over seeds."""
     size, width = mean_and_deviation(preset.sizes)
     error, height = mean_and_deviation(preset.errors)
+    dense, _ = mean_and_deviation(preset.dense_errors)
     method = preset.name
-    if preset.dense_bytes != dense_bytes:
-        method += f", of {preset.dense_bytes / 1e6:.1f} MB"
     if len(preset.sizes) > 1:
         method += f", {len(preset.sizes)} seeds"
     low = min(size - width, *preset.sizes), min(error - height, *preset.errors)
     high = max(size + width, *preset.sizes), max(error + height, *preset.errors)
-    cells = f"{size:,.0f}", f"{error:.2f}", method
-    return _Point(size, error, cells, "ours", (low, high))
+    whole = _megabytes(preset.dense_bytes)
+    cells = f"{size:,.0f}", whole, f"{dense:.2f}", f"{error:.2f}", method
+    return _Point(size, error, cells, "ours", False, (low, high))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"
 
 
 def _best(ax: Axes, points: Sequence[_Point]) -> None:
@@ -129,16 +148,23 @@ def _best(ax: Axes, points: Sequence[_Point]) -> None:
 
 
 def _published(ax: Axes, points: Sequence[_Point]) -> None:
-    """Draws points: filled if bytes were written, hollow if they were computed."""
+    """Draws points: filled if bytes were written, and square if some are missing."""
     for label, fill, written in (
         ("published: a file or coded bytes", BLUE, True),
         ("published: computed or estimated", "white", False),
     ):
-        shown = [p for p in points if (p.measured in WRITTEN) == written]
-        ax.plot(
-            [p.size for p in shown], [p.error for p in shown], "o", color=BLUE,
-            markerfacecolor=fill, markersize=_MARKER, label=label,
-        )  # fmt: skip
+        for shape, beside, lacking in (("o", "", False), ("s", ", weights only", True)):
+            shown = [
+                p
+                for p in points
+                if (p.measured in WRITTEN) == written and p.weights_only == lacking
+            ]
+            if shown or not lacking:
+                ax.plot(
+                    [p.size for p in shown], [p.error for p in shown], shape,
+                    color=BLUE, markerfacecolor=fill, markersize=_MARKER,
+                    label=label + beside,
+                )  # fmt: skip
 
 
 def _ours(ax: Axes, presets: Sequence[Preset]) -> None:
@@ -159,24 +185,33 @@ def _ours(ax: Axes, presets: Sequence[Preset]) -> None:
     )  # fmt: skip
 
 
-def _list(ax: Axes, points: Sequence[_Point]) -> None:
+def _list(ax: Axes, points: Sequence[_Point], notes: Sequence[str]) -> None:
     """Writes a line for each point, in the order of their numbers; ours stand out."""
     ax.set_axis_off()
-    _line(ax, 0, ("", "bytes", "error %", "method"), color=GREY)
+    _line(ax, 0, _HEAD, color=GREY)
     for number, point in enumerate(points, 1):
         color, weight = (ORANGE, "bold") if point.measured == "ours" else _PLAIN
         cells = (str(number), *point.cells)
         _line(ax, number, cells, color=color, fontweight=weight)
-    _line(ax, len(points) + 1.5, ("", "", "", _MARKS), color=GREY)
+    for number, note in enumerate(notes, len(points) + 1):
+        # Notes begin where the first column does, which is right-aligned.
+        _annotate(ax, number + 0.5, note, (0.0, "left"), color=GREY)
 
 
 def _line(ax: Axes, line: float, cells: Sequence[str], **style: Any) -> None:
-    for text, (x, side) in zip(cells, _COLUMNS, strict=True):
-        ax.annotate(
-            text, (x, 1), (0, -72 * _LINE * line), xycoords="axes fraction",
-            textcoords="offset points", fontsize=_FONT, ha=side, va="top",
-            in_layout=False, **style,
-        )  # fmt: skip
+    for text, column in zip(cells, _COLUMNS, strict=True):
+        _annotate(ax, line, text, column, **style)
+
+
+def _annotate(
+    ax: Axes, line: float, text: str, column: tuple[float, str], **style: Any
+) -> None:
+    x, side = column
+    ax.annotate(
+        text, (x, 1), (0, -72 * _LINE * line), xycoords="axes fraction",
+        textcoords="offset points", fontsize=_FONT, ha=side, va="top",
+        in_layout=False, **style,
+    )  # fmt: skip
 
 
 def _number(ax: Axes, points: Sequence[_Point]) -> None:

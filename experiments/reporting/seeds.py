@@ -18,6 +18,7 @@ class Preset(NamedTuple):
         dense_bytes: The size of the fp32 variables.
         sizes: The size of the file of each run, in bytes.
         errors: The test errors of the networks decoded from the files, in percent.
+        dense_errors: Those of the same runs' dense networks.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Preset(NamedTuple):
     dense_bytes: int
     sizes: tuple[int, ...]
     errors: tuple[float, ...]
+    dense_errors: tuple[float, ...]
 
 
 def read(results: Path) -> list[Preset]:
@@ -56,6 +58,7 @@ def read(results: Path) -> list[Preset]:
             reports[0]["dense_bytes"],
             tuple(report["file_bytes"] for report in reports),
             tuple(report["test_error"] for report in reports),
+            tuple(report["dense_test_error"] for report in reports),
         )
         for name, reports in sorted(runs.items())
     ]

@@ -81,6 +81,7 @@ class Run:
         except BaseException:
             self._lock.close()
             raise
+        self._done, self._epochs = 0, epochs  # a bar that is disabled does not count
         self._bar = tqdm(total=epochs, unit="epoch", dynamic_ncols=True)
 
     def phase(
@@ -111,7 +112,7 @@ class Run:
         if path.exists():
             start, rows, state = states.restore(path, state)
         self._rows += rows
-        self._bar.update(start)
+        self._advance(start)
         on_disk, when, wait = start, time.monotonic(), SAVE_EVERY
         expected = self._longest("epoch", "[0-9]+")
         for epoch in range(start, epochs):
@@ -127,7 +128,7 @@ class Run:
             row["seconds"] = round(now - began, 3)
             rows.append(row)
             self._log(row)
-            self._bar.update()
+            self._advance(1)
             # The first epoch of a process compiles, and so tells little of the others.
             first = epoch <= start + 1
             expected = row["seconds"] if first else max(expected, row["seconds"])
@@ -215,10 +216,14 @@ class Run:
         return self._further and end > self._deadline
 
     def _stopped(self) -> OutOfTime:
-        done, total = self._bar.n, self._bar.total
         return OutOfTime(
-            f"stopped after {done} of {total} epochs; the same command goes on"
+            f"stopped after {self._done} of {self._epochs} epochs; the same command "
+            "goes on"
         )
+
+    def _advance(self, epochs: int) -> None:
+        self._done += epochs
+        self._bar.update(epochs)
 
     def _log(self, row: Row) -> None:
         """Writes all rows to disk, and the numbers of this one above the bar."""

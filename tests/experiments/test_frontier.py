@@ -18,14 +18,17 @@ LENET300, LENET5, VGG = FRONTIERS
 
 def _report(directory: Path, size: int, error: float, network: str = "LeNet-5") -> None:
     directory.mkdir(parents=True)
-    report = {"network": network, "dataset": "MNIST", "dense_bytes": 1_724_320,
-              "file_bytes": size, "test_error": error}  # fmt: skip
+    report = {
+        **{"network": network, "dataset": "MNIST", "dense_bytes": 1_724_320},
+        **{"file_bytes": size, "test_error": error, "dense_test_error": 0.5},
+    }
     (directory / "report.json").write_text(json.dumps(report))
 
 
 def _preset(name: str, *files: tuple[int, float]) -> Preset:
     sizes, errors = zip(*files, strict=True)
-    return Preset(name, "LeNet-5", "MNIST", 1_724_320, sizes, errors)
+    dense = tuple(0.5 for _ in files)
+    return Preset(name, "LeNet-5", "MNIST", 1_724_320, sizes, errors, dense)
 
 
 def _legend(figure: Figure) -> list[str]:
@@ -91,7 +94,9 @@ def test_the_deviation_is_that_of_the_sample(
 def _part(text: str, of: Frontier) -> list[str]:
     """The rows of a network in the table."""
     (part,) = (p for p in text.split("\n\n") if p.startswith(f"{of.network} on "))
-    return part.strip().split("\n")[2:]
+    lines = part.strip().split("\n")
+    (head,) = (i for i, line in enumerate(lines) if line.split()[0] == "method")
+    return lines[head + 1 :]
 
 
 def test_the_table_has_every_row_by_size():
@@ -116,8 +121,51 @@ def test_the_table_has_every_row_by_size():
     assert all(" no bytes " in row for row in rows[-16:])
 
 
+def _cells(row: str) -> list[str]:
+    return re.split(r"\s{2,}", row.lstrip("* "))
+
+
+def test_the_table_says_what_each_size_began_from_and_leaves_out():
+    mine = Preset(
+        *("best", "VGG19", "CIFAR-10", 155_879_720, (120_031,), (7.9,), (5.46,))
+    )
+    rows = ["\n".join(frontier.lines([mine])).split("\n\n")[-1].splitlines()]
+    # bytes, MB of the dense network, ratio, its error, the error, how it was measured
+    by_method = {cells[0]: cells[1:] for cells in map(_cells, rows[0])}
+    assert by_method["ours: best"][:6] == [
+        *("120,031", "155.9", "1299", "5.46", "7.90", "whole file")
+    ]
+    assert by_method["LilNetX"][:6] == [
+        *("129,000", "60.0", "465", "6.6", "7.4", "coded bytes")
+    ]
+    assert by_method["LilNetX"][7].startswith("weights only, second-hand; no BatchNorm")
+    assert by_method["MPT"][:5] == ["161,000", "18.4", "-", "-", "8.52"]
+    text = " ".join(rows[0][1:3])
+    assert "60 MB" in text and "155.9 MB" in text and "not ratios" in text
+
+
+def test_the_figure_says_it_too():
+    mine = Preset(
+        *("best", "VGG19", "CIFAR-10", 155_879_720, (120_031,), (7.9,), (5.46,))
+    )
+    figure = frontier_figure.draw(VGG, [mine])
+    ax, side = figure.axes
+    texts = [text.get_text() for text in side.texts]
+    at = texts.index("best")
+    assert texts[at - 4 : at] == ["120,031", "155.9", "5.46", "7.90"]
+    at = texts.index("LilNetX (ws)")
+    assert texts[at - 4 : at] == ["129,000", "60.0", "6.6", "7.4"]
+    assert set(VGG.differs.splitlines()) <= set(texts)
+    squares = [line for line in ax.lines if line.get_marker() == "s"]
+    drawn = {tuple(place) for line in squares for place in line.get_xydata()}
+    assert {(129_000, 7.4), (384_000, 6.57)} <= drawn
+    assert (101_000, 10.0) not in drawn and (525_000, 9.2) not in drawn
+
+
 def test_other_networks_and_data_are_left_out():
-    digits = Preset("demo", "VGG19_BN_drop_10", "digits", 2_469_960, (62_077,), (2.2,))
+    digits = Preset(
+        *("demo", "VGG19_BN_drop_10", "digits", 2_469_960, (62_077,), (2.2,), (1.4,))
+    )
     cifar = digits._replace(name="cpu", dataset="CIFAR-10")
 
     assert frontier.ours(VGG, [digits, cifar]) == [cifar]
@@ -173,6 +221,7 @@ def test_no_text_lies_on_another_or_sticks_out(
             f"{of.key}-smallest{i}", of.network, of.dataset, of.dense_bytes,
             tuple(round(low * 1.02**i * (1 + j / 100)) for j in range(5)),
             tuple(error * 1.01**i * (1 + j / 50) for j in range(5)),
+            (error,) * 5,
         )
         for i in range(count)
     ]  # fmt: skip

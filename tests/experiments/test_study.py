@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -171,7 +172,12 @@ def test_a_killed_run_ends_with_the_same_file(finished: Path, tmp_path: Path):
     assert_same_outcome(directory, finished)
 
 
-def test_without_time_each_start_takes_a_step_and_loses_none(tmp_path: Path):
+@pytest.mark.parametrize("bar", [True, False])
+def test_without_time_each_start_takes_a_step_and_loses_none(
+    bar: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "tqdm", partial(runs.tqdm, disable=not bar))
+
     def train_epoch(state: Any, epoch: int) -> tuple[Any, dict[str, Any]]:
         return state + epoch, {}
 
