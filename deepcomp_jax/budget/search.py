@@ -132,8 +132,11 @@ def within_bytes(
         >>> 2950 < found.file_bytes <= 3000
         True
     """
-    search = _search(variables, rules, importance, calibration, progress)
-    return file_within(Looks(search, progress), max_bytes)
+    (found,) = curve(
+        variables, [max_bytes], rules, importance=importance, calibration=calibration,
+        progress=progress,
+    )  # fmt: skip
+    return found
 
 
 def curve(
@@ -161,16 +164,19 @@ def curve(
         >>> [point.file_bytes <= 2000 for point in budget.curve(params, [1000, 2000])]
         [True, True]
     """
+    for most in max_bytes:
+        if not isinstance(most, numbers.Integral):
+            raise TypeError(f"max_bytes is a whole number of bytes, got {most!r}")
     search = _search(variables, rules, importance, calibration, progress)
     looks = Looks(search, progress)
+    if rules is None:
+        for most in max_bytes:
+            warn_of_kept(looks.stored, most)
     return [file_within(looks, most) for most in max_bytes]
 
 
 def file_within(looks: Looks, max_bytes: int) -> Point:
     """The file of a network of at most so many bytes, see `within_bytes`."""
-    if not isinstance(max_bytes, numbers.Integral):
-        raise TypeError(f"max_bytes is a whole number of bytes, got {max_bytes!r}")
-    warn_of_kept(looks.stored, max_bytes)
     low, high = looks.ends
     more: Point | None = None
     best: Point | None = None

@@ -3,7 +3,7 @@
 import functools
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,13 @@ def layers(params: Any, x: jax.Array) -> jax.Array:
     first, second = params["first"], params["second"]
     hidden = jax.nn.relu(x @ first["kernel"] + first["bias"][None])
     return hidden @ second["kernel"] + second["bias"][None]
+
+
+class Layers(NamedTuple):
+    """The containers of the network that a user may have."""
+
+    first: Any
+    second: Any
 
 
 @functools.cache
@@ -115,8 +122,59 @@ def test_the_smallest_file_within_an_error():
     assert error(dc.decompress(smaller.compressed)) > most
     without = budget.within_error(params, error, most)
     assert point.file_bytes < 0.9 * without.file_bytes
-    with pytest.raises(ValueError, match="no lambda gives an error of -1"):
+    with pytest.raises(ValueError, match="at the finest steps, above -1: allow more"):
         budget.within_error(params, error, -1, calibration=found)
+
+
+@pytest.mark.parametrize(
+    ("returned", "kind", "message"),
+    [
+        (math.nan, ValueError, "the error is nan at the finest steps"),
+        (None, TypeError, "must return one number, got None"),
+        (np.zeros(3), TypeError, "must return one number"),
+    ],
+    ids=str,
+)
+def test_errors_that_are_no_numbers(returned: Any, kind: type, message: str):
+    params, _ = network()
+    with pytest.raises(kind, match=message):
+        budget.within_error(params, lambda _: returned, 1.0)
+
+
+def test_errors_see_the_containers_of_the_variables():
+    params, found = network()
+
+    def checked(decoded: Any) -> float:
+        assert isinstance(decoded, Layers)
+        return error(decoded._asdict())
+
+    given = Layers(**params)
+    for how in ({}, {"calibration": found}):
+        assert budget.within_error(given, checked, 1e-2, **how).file_bytes > 0
+
+
+@pytest.mark.parametrize("wrong", ["calibration.npz", [np.ones(3)], {}], ids=str)
+def test_what_is_no_calibration(wrong: Any):
+    params, _ = network()
+    with pytest.raises(TypeError, match=r"dc\.calibration\.load of a file, got"):
+        budget.within_bytes(params, 4000, calibration=wrong)
+
+
+@pytest.mark.parametrize("search", ["within_bytes", "plan"])
+def test_files_that_are_mostly_of_leaves_that_are_kept(search: str):
+    rng = np.random.default_rng(0)
+    params = {
+        "kernel": rng.normal(size=(60, 60)).astype(np.float32),
+        "out": rng.normal(size=(20, 20)).astype(np.float32),
+    }
+    with pytest.warns(UserWarning, match=r"1\d{3} of 2500 .*\(out\)") as caught:
+        if search == "plan":
+            budget.plan(params, max_bytes=2500)
+        else:
+            budget.within_bytes(params, 2500)
+    assert [one.filename for one in caught] == [__file__]
+    if search == "within_bytes":  # whoever gives rules has chosen
+        budget.within_bytes(params, 2500, [Rule("kernel")])
 
 
 def test_a_size_that_cannot_be():

@@ -168,6 +168,24 @@ def test_tables_are_coarser_and_all_else_is_left():
 
 
 @pytest.mark.spec("Q20")
+@pytest.mark.parametrize("rows", [6, 60])
+def test_small_tables_are_as_fine_as_weights(rows: int):
+    rng = np.random.default_rng(1)
+    tree = {
+        "embedding": rng.normal(size=(rows, 64)).astype(np.float32),
+        "kernel": rng.normal(size=(200, 64)).astype(np.float32),
+    }
+    for found in (
+        dc.compress(tree, budget.plan(tree, bits_per_weight=3)),
+        budget.within_bytes(tree, rows * 24 + 4800).compressed,
+    ):
+        decoded = dc.decompress(found)
+        errors = [np.abs(decoded[name] - tree[name]).max() for name in tree]
+        coarser = 1 if rows == 6 else 2.5
+        assert errors[0] / errors[1] == pytest.approx(coarser, rel=0.2)
+
+
+@pytest.mark.spec("Q20")
 def test_equal_leaves_take_bytes_once():
     rng = np.random.default_rng(0)
     table = rng.normal(size=(300, 100)).astype(np.float32)
