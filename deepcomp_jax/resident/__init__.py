@@ -10,7 +10,7 @@ are looked up. How many examples a batch has makes no difference to what is deco
 """
 
 from deepcomp_jax.resident.evaluation import decoding as decoding
+from deepcomp_jax.resident.leaf import ResidentLeaf as ResidentLeaf
 from deepcomp_jax.resident.leaves import CodedLeaf as CodedLeaf
 from deepcomp_jax.resident.leaves import PlainLeaf as PlainLeaf
-from deepcomp_jax.resident.leaves import ResidentLeaf as ResidentLeaf
 from deepcomp_jax.resident.network import Resident as Resident

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
@@ -52,7 +53,7 @@ def check(params: Any) -> None:
         ValueError: One is not. The message says what it is.
     """
     for name, leaf in trees.named_leaves(params).items():
-        if isinstance(leaf, jax.core.Tracer):
+        if isinstance(leaf, Tracer):
             raise ValueError(
                 f"leaf {name!r} is traced, and what is cut depends on its values: call "
                 "this outside of `jit` and other transformations"
