@@ -13,7 +13,8 @@ import numpy as np
 from deepcomp_jax.shrink.moves import MOVES, move
 from deepcomp_jax.shrink.program import Op, bind
 
-# Each of these has one right result, since it is rounded once or not at all.
+# Each of these has one right result, since it is rounded once or not at all; but that
+# XLA may take subnormal numbers for zero, which NumPy does not, so that a unit stays.
 _EXACT: dict[str, Callable[..., Any]] = {
     "abs": np.abs,
     "add": np.add,
