@@ -16,7 +16,7 @@ from deepcomp_jax.shrink.program import trace
 from deepcomp_jax.shrink.rewriting import evaluate
 
 _TRIALS = 2
-_LONG = 160  # characters of what an error says, in a note
+_LONG = 240  # characters of what an error says, in a note
 
 
 class Shrunk(NamedTuple):

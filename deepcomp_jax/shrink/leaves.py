@@ -24,18 +24,20 @@ def like(tree: Any, own: Any, network: str, where: str) -> dict[str, Any]:
         tree: A pytree of arrays.
         own: One with the names and shapes that it must have.
         network: Which one it belongs to, for the message.
-        where: A tree like it is to be found.
+        where: What else is such a tree, in words.
 
     Raises:
         ValueError: A leaf is missing, is none of these, or has another shape.
     """
     found, wanted = trees.named_leaves(tree), trees.named_leaves(own)
-    problems = [f"no leaf {name!r}" for name in wanted if name not in found]
-    problems += [f"a leaf {name!r}" for name in found if name not in wanted]
-    if problems:
+    lacks = [repr(name) for name in wanted if name not in found]
+    more = [repr(name) for name in found if name not in wanted]
+    if lacks or more:
+        said = [f"lacks {listed(lacks)}"] * bool(lacks)
+        said += [f"has {listed(more)} beside"] * bool(more)
         raise ValueError(
-            f"the tree has {listed(problems)}, other than the {network} network: pass "
-            f"a tree like {where}"
+            f"the tree {' and '.join(said)}, other than the {network} network: pass a "
+            f"tree like {where}"
         )
     for name, leaf in wanted.items():
         if np.shape(found[name]) != np.shape(leaf):
