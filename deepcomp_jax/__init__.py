@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         share,
         shrink,
     )
+    from deepcomp_jax import checkpoints as checkpoints
+    from deepcomp_jax import resident as resident
     from deepcomp_jax._errors import FormatError
     from deepcomp_jax._types import Compressed
     from deepcomp_jax.api import (
@@ -44,11 +46,13 @@ __version__ = "0.1.0"
 _MODULES = (
     "budget",
     "calibration",
+    "checkpoints",
     "fold",
     "kmeans",
     "prune",
     "rate",
     "rate_loss",
+    "resident",
     "retrain",
     "share",
     "shrink",
@@ -109,4 +113,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_MODULES})

@@ -16,7 +16,7 @@ CALLERS = [
     ".pre-commit-config.yaml",
     *(str(path.relative_to(ROOT)) for path in (ROOT / ".github").rglob("*.[my]*")),
 ]
-MODULES = [name for name in dc.__all__ if inspect.ismodule(getattr(dc, name))]
+MODULES = [name for name in dir(dc) if inspect.ismodule(getattr(dc, name))]
 
 
 def targets() -> set[str]:
@@ -67,7 +67,10 @@ def missing(module: ModuleType, page: str) -> set[str]:
         for name, value in vars(module).items()
         if re.match("deepcomp_jax[.]", getattr(value, "__module__", ""))
         and value.__module__ != module.__name__
-        and re.search(rf"import {name} as {name}$", inspect.getsource(module), re.M)
+        and (
+            name in getattr(module, "__all__", ())
+            or re.search(rf"import {name} as {name}$", inspect.getsource(module), re.M)
+        )
     }
     return taken - set(re.findall(r"^ +- (\w+)$", page, re.M))
 

@@ -41,11 +41,12 @@ def sensitivities(
         changed = (leaf + _SIZE * rms * noise).astype(leaf.dtype)
         moved = [changed if i == position else old for i, old in enumerate(leaves)]
         after = _outputs(run(moved, list(batch)))
-        grown = sum(
-            np.sum(np.abs(b - a) ** 2) for a, b in zip(before, after, strict=True)
-        )
-        change = np.asarray(changed, np.float64) - np.asarray(leaf, np.float64)
-        length = np.sum(change**2)
+        with np.errstate(invalid="ignore"):  # infinity less itself, which is refused
+            grown = sum(
+                np.sum(np.abs(b - a) ** 2) for a, b in zip(before, after, strict=True)
+            )
+            change = np.asarray(changed, np.float64) - np.asarray(leaf, np.float64)
+            length = np.sum(change**2)
         # A change that rounding has undone says nothing, and an empty leaf has none.
         found[position] = np.float64(grown / length * leaf.size if length else 0.0)
     return found

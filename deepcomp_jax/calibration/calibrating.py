@@ -1,12 +1,18 @@
 """`calibrate`: batch after batch through a function, and what is said about it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from deepcomp_jax.calibration import black_box, gradients, moments, remarks
+from deepcomp_jax.calibration import (
+    black_box,
+    checks,
+    gradients,
+    moments,
+    remarks,
+)
 from deepcomp_jax.calibration.gradients import Program
 from deepcomp_jax.calibration.moments import Use
 from deepcomp_jax.calibration.networks import Network, arrays_of, network
@@ -45,8 +51,8 @@ def calibrate(
             for each leaf instead, which gives sensitivities only, and a note.
         params: Any pytree of arrays. Those that are not of a floating type are left
             alone.
-        batches: One or more pytrees of arrays. Each new combination of shapes is
-            compiled anew.
+        batches: One or more pytrees of arrays, each of several examples along its
+            leading axis. Each new combination of shapes is compiled anew.
         seed: Of the random signs.
         max_gram: Of products with more inputs, or more outputs, than this only the
             diagonals of the moments are summed.
@@ -55,8 +61,10 @@ def calibrate(
         The sums, by the names of the leaves, and notes on all that was not followed.
 
     Raises:
-        ValueError: There are no batches, or something in a pytree is no array, or the
-            function returns nothing of a floating type, or derivatives are not finite.
+        ValueError: There are no batches, or one array in place of several, or a batch
+            without examples, or something in a pytree is no array, or the function
+            returns nothing of a floating type, or derivatives are not finite: the
+            message names the leaf or the array that holds NaN or infinity, if one does.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -80,15 +88,16 @@ def calibrate(
     total: dict[Key, moments.Arrays] = {}
     squares: dict[int, np.ndarray] = {}
     examples = 0
-    for position, batch in enumerate(batches):
+    for position, batch in enumerate(checks.several(batches)):
         arrays, structure = arrays_of(batch)
+        checks.check_examples(position, arrays)
         kind = structure, *((a.shape, a.dtype) for a in arrays)
         if kind not in programs:
             flat = net.flat(structure)
             programs[kind] = gradients.program(flat, net.leaves, arrays, max_gram)
         key = jax.random.fold_in(jax.random.key(seed), position)
         sums, parts = _of_batch(net, programs[kind], arrays, key)
-        _check_finite(net, position, parts)
+        checks.check_finite(net, position, batch, parts)
         moments.add(total, sums)
         for i, part in parts.items():
             squares[i] = _plus(squares[i], part) if i in squares else part
@@ -100,6 +109,7 @@ def calibrate(
     sensitivity = {net.names[i]: squares[i] for i in sorted(squares)}
     notes = (
         *remarks.of_programs(net.names, found),
+        *remarks.of_batches(kind[1:] for kind in programs),
         *remarks.of_leaves(net, found, sensitivity),
     )
     return Calibration(leaves, notes, sensitivity, examples)
@@ -116,16 +126,6 @@ def _of_batch(
         return {}, found
     sums, squares = program.run(net.leaves, arrays, key)
     return sums, {i: np.asarray(value, np.float64) for i, value in squares.items()}
-
-
-def _check_finite(net: Network, batch: int, squares: Mapping[int, np.ndarray]) -> None:
-    for i, value in squares.items():
-        if not np.isfinite(value).all():
-            raise ValueError(
-                f"batch {batch}: derivatives by leaf {net.names[i]!r} are not finite, "
-                "so that nothing is known of this batch: leave it out, or compute in "
-                "a wider type"
-            )
 
 
 def _plus(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -43,6 +43,12 @@ class Calibration(NamedTuple):
     sensitivity: Mapping[str, np.ndarray]
     examples: int
 
+    def __repr__(self) -> str:
+        return (
+            f"Calibration({len(self.sensitivity)} leaves, {len(self.leaves)} of them "
+            f"with uses, {self.examples} examples, {len(self.notes)} notes)"
+        )
+
     def save(self, path: str | PathLike[str]) -> None:
         """Writes the statistics into an `.npz` file; see `load`.
 

@@ -1,7 +1,8 @@
 """What a user should know about a calibration: all that was not followed."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,11 @@ from deepcomp_jax.calibration.gradients import Program, is_floating
 from deepcomp_jax.calibration.networks import Network
 
 _LARGE = 1024  # values of a constant that may be a weight
+_STILL = (
+    "outputs depend on it, but only behind stop_gradient or rounding, in a branch that "
+    "was not taken, or through units that were off or saturated"
+)
+_THEN = "it is rounded as coarsely as the leaf that counts least"
 
 
 def of_programs(names: Sequence[str], programs: Sequence[Program]) -> Iterator[str]:
@@ -30,6 +36,22 @@ def of_programs(names: Sequence[str], programs: Sequence[Program]) -> Iterator[s
         for note in program.found.notes if program.found else ():
             notes[f"{names[note.leaf]}: not followed: {note.why}"] = None
     yield from notes
+
+
+def of_batches(kinds: Iterable[Sequence[tuple[Any, Any]]]) -> Iterator[str]:
+    """A note on batches whose every number is taken for an example.
+
+    Args:
+        kinds: Shape and dtype of each array, for batches of different shapes.
+    """
+    for kind in kinds:
+        ranks = {len(shape) for shape, _ in kind}
+        if ranks == {1} and any(jnp.issubdtype(own, jnp.floating) for _, own in kind):
+            yield (
+                "fn: each number of arrays of one axis counts as an example: if such "
+                "an array is a single one, give it an axis in front, `x[None]`"
+            )
+            return
 
 
 def of_leaves(
@@ -53,4 +75,5 @@ def of_leaves(
         elif known and not any(found.used >> i & 1 for found in known):
             yield f"{name}: not used: no output depends on it"
         elif not sensitivity[name].any():
-            yield f"{name}: sensitivity 0 in these batches, though outputs depend on it"
+            why = _STILL if known else "no change of it was seen in an output"
+            yield f"{name}: sensitivity 0 in these batches: {why}; {_THEN}"

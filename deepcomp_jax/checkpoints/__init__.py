@@ -15,12 +15,18 @@ from typing import Any
 import numpy as np
 
 from deepcomp_jax.checkpoints import containers, kinds
-from deepcomp_jax.checkpoints.kinds import FORMATS as FORMATS
-from deepcomp_jax.checkpoints.kinds import of_ending as of_ending
-from deepcomp_jax.checkpoints.leaves import Checkpoint as Checkpoint
-from deepcomp_jax.checkpoints.leaves import CheckpointError as CheckpointError
-from deepcomp_jax.checkpoints.leaves import Leaf as Leaf
+from deepcomp_jax.checkpoints.kinds import FORMATS
+from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf
 from deepcomp_jax.format.memory_limit import MAX_BYTES
+
+__all__ = (
+    "Checkpoint",
+    "CheckpointError",
+    "FORMATS",
+    "Leaf",
+    "open",
+    "write",
+)
 
 
 def open(path: str | PathLike[str], *, max_bytes: int = MAX_BYTES) -> Checkpoint:

@@ -71,7 +71,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
     from deepcomp_jax import checkpoints
-    from deepcomp_jax.checkpoints import containers
+    from deepcomp_jax.checkpoints import containers, kinds
     from deepcomp_jax.cli import selection
 
     if args.calibration and args.bytes is None and args.bits_per_weight is None:
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     output = args.output or selection.default_output(args.input, ".dcz")
     sources = [path for path in (args.input, args.calibration) if path]
     common.check_target(output, force=args.force, sources=sources)
-    if checkpoints.of_ending(output) not in (None, "dcz"):
+    if kinds.of_ending(output) not in (None, "dcz"):
         raise common.UsageError(
             f"{output} has the ending of another format: choose one that ends in .dcz"
         )

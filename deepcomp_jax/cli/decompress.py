@@ -37,10 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
     from deepcomp_jax import checkpoints
+    from deepcomp_jax.checkpoints import kinds
     from deepcomp_jax.cli import selection
 
     with checkpoints.open(args.input, max_bytes=args.max_bytes) as source:
-        asked = args.format or (args.output and checkpoints.of_ending(args.output))
+        asked = args.format or (args.output and kinds.of_ending(args.output))
         name = asked or source.metadata.get(selection.ORIGIN)
         if name not in FORMATS:
             raise common.UsageError(

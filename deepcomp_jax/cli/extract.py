@@ -29,9 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Runs the verb."""
     from deepcomp_jax import checkpoints
+    from deepcomp_jax.checkpoints import kinds
     from deepcomp_jax.cli import selection
 
-    format = args.format or checkpoints.of_ending(args.output)
+    format = args.format or kinds.of_ending(args.output)
     if format is None:
         raise common.UsageError(
             f"{args.output} has no ending that says its format: give --format"

@@ -6,11 +6,24 @@ three starts that the paper compares. All are deterministic, run on the host, an
 centroids in float64, strictly ascending, never more than there are distinct values.
 """
 
-from deepcomp_jax.kmeans.codebooks import Path as Path
-from deepcomp_jax.kmeans.codebooks import by_explained_variance as by_explained_variance
-from deepcomp_jax.kmeans.codebooks import lloyd as lloyd
-from deepcomp_jax.kmeans.codebooks import nonparametric as nonparametric
-from deepcomp_jax.kmeans.codebooks import optimal as optimal
-from deepcomp_jax.kmeans.codebooks import optimal_path as optimal_path
-from deepcomp_jax.kmeans.codebooks import sse as sse
-from deepcomp_jax.kmeans.dynamic_program import MAX_BINS as MAX_BINS
+from deepcomp_jax.kmeans.codebooks import (
+    Path,
+    by_explained_variance,
+    lloyd,
+    nonparametric,
+    optimal,
+    optimal_path,
+    sse,
+)
+from deepcomp_jax.kmeans.dynamic_program import MAX_BINS
+
+__all__ = (
+    "MAX_BINS",
+    "Path",
+    "by_explained_variance",
+    "lloyd",
+    "nonparametric",
+    "optimal",
+    "optimal_path",
+    "sse",
+)

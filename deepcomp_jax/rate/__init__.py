@@ -13,10 +13,16 @@ Gray 1989; for networks, Choi, El-Khamy and Lee, arXiv 1612.01543, and Wiedemann
 arXiv 1907.11900.)
 """
 
-from deepcomp_jax.rate.grids import grid as grid
-from deepcomp_jax.rate.grids import grid_for_lambda as grid_for_lambda
-from deepcomp_jax.rate.grids import lambda_for_step as lambda_for_step
-from deepcomp_jax.rate.grids import multiples as multiples
-from deepcomp_jax.rate.importance import fisher_diagonal as fisher_diagonal
-from deepcomp_jax.rate.quantization import quantize as quantize
-from deepcomp_jax.rate.quantization import rdoq as rdoq
+from deepcomp_jax.rate.grids import grid, grid_for_lambda, lambda_for_step, multiples
+from deepcomp_jax.rate.importance import fisher_diagonal
+from deepcomp_jax.rate.quantization import quantize, rdoq
+
+__all__ = (
+    "fisher_diagonal",
+    "grid",
+    "grid_for_lambda",
+    "lambda_for_step",
+    "multiples",
+    "quantize",
+    "rdoq",
+)

@@ -9,8 +9,15 @@ of a stack under `scan` one layer at a time, of a table of embeddings only the r
 are looked up. How many examples a batch has makes no difference to what is decoded.
 """
 
-from deepcomp_jax.resident.evaluation import decoding as decoding
-from deepcomp_jax.resident.leaves import CodedLeaf as CodedLeaf
-from deepcomp_jax.resident.leaves import PlainLeaf as PlainLeaf
-from deepcomp_jax.resident.leaves import ResidentLeaf as ResidentLeaf
-from deepcomp_jax.resident.network import Resident as Resident
+from deepcomp_jax.resident.evaluation import decoding
+from deepcomp_jax.resident.leaf import ResidentLeaf
+from deepcomp_jax.resident.leaves import CodedLeaf, PlainLeaf
+from deepcomp_jax.resident.network import Resident
+
+__all__ = (
+    "CodedLeaf",
+    "PlainLeaf",
+    "Resident",
+    "ResidentLeaf",
+    "decoding",
+)

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import jaxprs
+from deepcomp_jax.resident import arguments
 from deepcomp_jax.resident.later import Later, Order, decoded, followed, ready
-from deepcomp_jax.resident.leaves import CodedLeaf, PlainLeaf, ResidentLeaf
+from deepcomp_jax.resident.leaf import ResidentLeaf
+from deepcomp_jax.resident.leaves import CodedLeaf, PlainLeaf
 
 _LOOKUPS = frozenset({"gather", "dynamic_slice"})
 
@@ -21,11 +23,13 @@ def decoding(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
         fn: Takes a pytree of parameters, and other arguments that are arrays or pytrees
-            of such. It is traced, not changed.
+            of such. It is traced, not changed. Booleans of Python, strings, functions
+            and the like among the other arguments reach it as they are.
 
     Returns:
         A function that takes, in place of arrays, any number of `ResidentLeaf`. To be
-        compiled with the leaves as arguments, not closed over.
+        compiled with the leaves as arguments, not closed over; `jax.jit` wants what is
+        no array in `static_argnames`.
 
     Examples:
         >>> import os, tempfile, jax, numpy as np, deepcomp_jax as dc
@@ -48,10 +52,10 @@ def decoding(fn: Callable[..., Any]) -> Callable[..., Any]:
             jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if _is_coded(leaf) else operand
             for leaf, operand in zip(leaves, operands, strict=True)
         ]
-        flat, arguments = jax.tree.flatten((args, kwargs))
+        flat, rest = arguments.split((args, kwargs))
 
         def plain(weights: list[Any], flat: list[Any]) -> Any:
-            args, kwargs = jax.tree.unflatten(arguments, flat)
+            args, kwargs = arguments.joined(flat, rest)
             return fn(jax.tree.unflatten(structure, weights), *args, **kwargs)
 
         traced, out = jax.make_jaxpr(plain, return_shape=True)(shapes, flat)

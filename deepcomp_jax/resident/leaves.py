@@ -5,7 +5,6 @@ Decoding is `jax.numpy` of fixed shapes, and so can be part of any program.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -17,67 +16,12 @@ from deepcomp_jax._types import Scales
 from deepcomp_jax.format import scales
 from deepcomp_jax.format.scales import Split
 from deepcomp_jax.resident import lane_loop, lanes
+from deepcomp_jax.resident.leaf import ResidentLeaf
 
 _WORTH_CODING = 1 << 12  # values; fewer than its table has remainders cost too much
 _TOO_MANY = 1 << 31  # values, or their words are not counted by 32 bits
 
 _Change: TypeAlias = Callable[[Any], Any]
-
-
-class ResidentLeaf:
-    """A leaf in the memory of a device.
-
-    Attributes:
-        shape: Of the values.
-    """
-
-    shape: tuple[int, ...]
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Of the values."""
-        raise NotImplementedError
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it takes on the device."""
-        return sum(own.nbytes for own in jax.tree.leaves(self))
-
-    @property
-    def dense_nbytes(self) -> int:
-        """Bytes of the values once they are decoded."""
-        return self.size * self.dtype.itemsize
-
-    def decode(self) -> jax.Array:
-        """The values; inside `jit` they are decoded there, of fixed shapes."""
-        raise NotImplementedError
-
-    def layers(self) -> "ResidentLeaf":
-        """The same by indices of the first axis: the `xs` of a `jax.lax.scan`.
-
-        What the body of the scan gets is a leaf of one axis less, to be decoded there.
-        Such a leaf is for that alone: outside of a scan it has no use.
-
-        Raises:
-            ValueError: The leaf has no axis.
-        """
-        raise NotImplementedError
-
-    def _check_axes(self) -> None:
-        if not self.shape:
-            raise ValueError(
-                "a leaf without axes has no layers: use `decode()`, or close over it"
-            )
 
 
 @functools.partial(

@@ -1,7 +1,6 @@
 """A network in the memory of a device, coded."""
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -15,8 +14,9 @@ from deepcomp_jax.format import leaf_body, structures
 from deepcomp_jax.format.leaf_reading import Unscaled
 from deepcomp_jax.format.scales import Exponents, Split
 from deepcomp_jax.resident import leaves
-from deepcomp_jax.resident.evaluation import decoding
-from deepcomp_jax.resident.leaves import PlainLeaf, ResidentLeaf
+from deepcomp_jax.resident.applied import Applied
+from deepcomp_jax.resident.leaf import ResidentLeaf
+from deepcomp_jax.resident.leaves import PlainLeaf
 
 
 class _Static:
@@ -60,7 +60,10 @@ class Resident(Mapping[str, ResidentLeaf]):
 
     def __getitem__(self, name: str) -> ResidentLeaf:
         if name not in self._leaves:
-            raise KeyError(f"no leaf {name!r}: there are {listed(self._leaves)}")
+            raise KeyError(
+                f"no leaf {name!r}: there are {listed(self._leaves)}; `apply(fn)` runs "
+                "a function of the parameters, and `tree()` gives their containers"
+            )
         return self._leaves[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -110,8 +113,12 @@ class Resident(Mapping[str, ResidentLeaf]):
         asked for. What a loop has as a constant is decoded before it.
 
         Args:
-            fn: Takes the parameters first, then arrays or pytrees of them.
-            like: As for `tree`.
+            fn: Takes the parameters first, then arrays or pytrees of them. Booleans of
+                Python, strings, functions and other leaves that are no arrays reach it
+                as they are: it is compiled anew for each, as for static arguments of
+                `jax.jit`, and they must be hashable.
+            like: As for `tree`: what `fn` takes, if that is not made of dictionaries,
+                lists and tuples, such as a module of Equinox or a state of NNX.
 
         Returns:
             A function `g` for which `g(*args, **kwargs)` is `fn(params, *args,
@@ -119,6 +126,7 @@ class Resident(Mapping[str, ResidentLeaf]):
             the leaves as an argument.
 
         Raises:
+            TypeError: `fn` is no function.
             ValueError: As for `tree`.
 
         Examples:
@@ -137,7 +145,7 @@ class Resident(Mapping[str, ResidentLeaf]):
             >>> network(np.ones((8, 256), "f4")).shape
             (8, 256)
         """
-        return partial(jax.jit(decoding(fn)), self.tree(like))
+        return Applied(fn, self.tree(like), is_plain=like is None)
 
     def tree_flatten(self) -> tuple[tuple[ResidentLeaf, ...], _Static]:
         """What JAX sees: the leaves, and what is static."""

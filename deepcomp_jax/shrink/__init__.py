@@ -5,10 +5,16 @@ and cuts the units that cannot change a result. `prune_units` makes such units, 
 given loss of importance, of `groups`.
 """
 
-from deepcomp_jax.shrink.exactly import Shrunk as Shrunk
-from deepcomp_jax.shrink.exactly import exact as exact
-from deepcomp_jax.shrink.grouping import Group as Group
-from deepcomp_jax.shrink.grouping import Note as Note
-from deepcomp_jax.shrink.grouping import Part as Part
-from deepcomp_jax.shrink.pruning import groups as groups
-from deepcomp_jax.shrink.pruning import prune_units as prune_units
+from deepcomp_jax.shrink.exactly import Shrunk, exact
+from deepcomp_jax.shrink.grouping import Group, Note, Part
+from deepcomp_jax.shrink.pruning import groups, prune_units
+
+__all__ = (
+    "Group",
+    "Note",
+    "Part",
+    "Shrunk",
+    "exact",
+    "groups",
+    "prune_units",
+)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import trees
@@ -17,6 +16,7 @@ from deepcomp_jax.shrink.program import trace
 from deepcomp_jax.shrink.rewriting import evaluate
 
 _TRIALS = 2
+_LONG = 240  # characters of what an error says, in a note
 
 
 class Shrunk(NamedTuple):
@@ -38,9 +38,22 @@ class Shrunk(NamedTuple):
     notes: tuple[Note, ...]
     blank: Any
 
+    def __repr__(self) -> str:
+        cut = sum(before > after for before, after in self.widths.values())
+        return (
+            f"Shrunk({cut} of {len(self.widths)} groups of units narrower, "
+            f"{len(self.notes)} notes)"
+        )
+
     def cut(self, tree: Any) -> Any:
-        """Cuts a tree like the original parameters, such as their momenta."""
-        named = trees.named_leaves(tree)
+        """Cuts a tree like the original parameters, such as their momenta.
+
+        Raises:
+            ValueError: Names or shapes of leaves are not those of the parameters that
+                `exact` was given.
+        """
+        where = "the parameters that `exact` was given"
+        named = leaves.like(tree, self.blank, "original", where)
         cut = {name: leaves.cut(x, self.kept.get(name)) for name, x in named.items()}
         return trees.rebuild(tree, cut)
 
@@ -54,16 +67,10 @@ class Shrunk(NamedTuple):
             params: A tree like `self.params`.
 
         Raises:
-            ValueError: A leaf has another shape than that of `self.params`.
+            ValueError: Names or shapes of leaves are not those of `self.params`.
         """
-        named = trees.named_leaves(params)
-        for name, leaf in trees.named_leaves(self.params).items():
-            shape = np.shape(named[name]) if name in named else None
-            if shape != np.shape(leaf):
-                raise ValueError(
-                    f"leaf {name!r} has the shape {shape}, but {np.shape(leaf)} in the "
-                    "smaller network: pass a tree like `params` of this record"
-                )
+        where = "`params` of this record"
+        named = leaves.like(params, self.params, "smaller", where)
         whole = trees.named_leaves(self.blank)
         for name, kept in self.kept.items():
             named[name] = leaves.put(whole[name], kept, named[name])
@@ -81,12 +88,12 @@ class _Run(NamedTuple):
 
 
 class _Attempt(NamedTuple):
-    """What was cut, the result, and whether the code itself runs with it."""
+    """What was cut, the result, how to run it, and why the code itself does not."""
 
     cuts: Cuts
     smaller: Shrunk
     runner: Callable[..., Any]
-    is_own_code: bool
+    refusal: str = ""
 
 
 def exact(
@@ -112,16 +119,21 @@ def exact(
     group of units is then left if the code treats them otherwise at another width, as
     attention does that divides by the square root of it, or cannot have that width.
 
+    Seconds pass even for a small network: products, convolutions and some others are
+    compiled for each of their shapes, and both networks as a whole; one more for each
+    group that is tried alone because the code does not answer the same with all cut.
+
     Args:
         fn: The function, called as `fn(params, batch)`.
         params: Its parameters, a pytree of arrays that are not traced.
         example: A batch, arrays or `jax.ShapeDtypeStruct`. Positions that a constant
             may depend on, such as those of a sequence, are told apart only if there
             are two at least.
-        rebuild: Makes the function that takes the smaller parameters, for modules that
-            are built with their widths, such as those of Linen. Without it such code
-            cannot be run here: the traced operations are, and widths over which two
-            values of the data are multiplied stay, since code often scales by them.
+        rebuild: Makes the function that takes the smaller parameters, with which it is
+            called, for code that has widths beside them: modules of Linen, the
+            attention of NNX, zeros that a loop begins with. Without it such code cannot
+            be run here: the traced operations are, and widths over which two values of
+            the data are multiplied stay, since code often scales by them.
 
     Returns:
         The smaller parameters and what was cut. `fn(smaller.params, batch)` works if
@@ -129,7 +141,8 @@ def exact(
         not, and `widths` what to build it with.
 
     Raises:
-        ValueError: The smaller network answers otherwise whatever is left.
+        ValueError: The smaller network answers otherwise whatever is left, or a leaf of
+            the parameters is traced or has no values.
 
     Examples:
         The second of three hidden units is not read.
@@ -151,20 +164,20 @@ def exact(
     run = _Run(fn, params, example, network_of(fn, params, example), rebuild)
     avoided: dict[int, Remark] = {}
     attempt = _attempt(run, avoided)
-    if not attempt.is_own_code:
+    if attempt.refusal:
         text = "left, since code with widths of its own may scale by it: pass `rebuild`"
         scaled = attempt.cuts.kept.keys() & cuts.between_data(run.network)
         avoided.update((atom, Remark(atom, "dot_general", text)) for atom in scaled)
         attempt = _attempt(run, avoided)
-    if not _is_same(run, attempt):
-        text = "left, since the code fails or answers otherwise at another width"
+    if _difference(run, attempt):
         for atom in attempt.cuts.kept:
-            if not _is_same(run, _attempt(run, avoided, atom)):
+            if difference := _difference(run, _attempt(run, avoided, atom)):
+                text = f"left, since at another width the code {difference}"
                 avoided[atom] = Remark(atom, "", text)
         attempt = _attempt(run, avoided)
         # What a module that still does not take them raises, is for the user.
         attempt.runner(attempt.smaller.params, samples.like(run.example, 1))
-        if not _is_same(run, attempt):
+        if _difference(run, attempt):
             raise ValueError(
                 "the smaller network answers otherwise than the original, however "
                 "little is cut: is the function random, or does it have a state?"
@@ -174,9 +187,10 @@ def exact(
 
 def network_of(fn: Callable[..., Any], params: Any, example: Any) -> Network:
     """Traces and labels a function, and finds what depends on what."""
+    leaves.check(params)
     program = trace(fn, params, example)
     spaces, axes = label(program)
-    values = [jnp.asarray(x) for x in trees.named_leaves(params).values()]
+    values = list(trees.named_leaves(params).values())
     data = jax.tree.leaves(samples.like(example, 0))
     return Network(program, spaces, axes, forward(program, values, data))
 
@@ -193,31 +207,40 @@ def _attempt(
     found.remarks.extend(avoided.values())
     smaller = _shrunk(run, found)
     if run.rebuild is not None:
-        return _Attempt(found, smaller, _rebuilt(run.rebuild), True)
-    if _takes(run.fn, smaller.params, run.example):
-        return _Attempt(found, smaller, jax.jit(run.fn), True)
+        return _Attempt(found, smaller, _rebuilt(run.rebuild))
+    refusal = _refusal(run.fn, smaller.params, run.example)
+    if not refusal:
+        return _Attempt(found, smaller, jax.jit(run.fn))
 
     def traced(params: Any, batch: Any) -> list[Any]:
         own = jax.tree.leaves(params), jax.tree.leaves(batch)
         program, spaces, axes, _ = network
         return evaluate(program, spaces, axes, found.kept, *own)
 
-    text = "the code has widths of its own: build it with those of `widths`"
+    text = (
+        f"the code has widths of its own ({refusal}): build it with those of `widths`"
+    )
     smaller = smaller._replace(notes=(*smaller.notes, Note("", "", text)))
-    return _Attempt(found, smaller, jax.jit(traced), False)
+    return _Attempt(found, smaller, jax.jit(traced), refusal)
 
 
 def _rebuilt(rebuild: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
     return lambda params, batch: jax.jit(rebuild(params))(params, batch)
 
 
-def _takes(fn: Callable[..., Any], params: Any, example: Any) -> bool:
-    """Whether a function can be traced with these parameters."""
+def _refusal(fn: Callable[..., Any], params: Any, example: Any) -> str:
+    """What a function raises when it is traced with these parameters, if it does."""
     try:
         jax.eval_shape(fn, params, example)
-    except Exception:  # whatever code raises that has widths of its own
-        return False
-    return True
+    except Exception as error:  # whatever code raises that has widths of its own
+        return _in_short(error)
+    return ""
+
+
+def _in_short(error: Exception) -> str:
+    """The type of an error and the first line of its text."""
+    line = str(error).strip().partition("\n")[0][:_LONG]
+    return f"{type(error).__name__}: {line}".removesuffix(": ")
 
 
 def _shrunk(run: _Run, found: Cuts) -> Shrunk:
@@ -248,19 +271,18 @@ def _shrunk(run: _Run, found: Cuts) -> Shrunk:
     )
 
 
-def _is_same(run: _Run, attempt: _Attempt) -> bool:
-    """Whether the smaller network and the restored one answer as the original does."""
+def _difference(run: _Run, attempt: _Attempt) -> str:
+    """What the smaller or the restored network does that the original does not."""
     fn, smaller = jax.jit(run.fn), attempt.smaller
     restored = smaller.restore(smaller.params)
     for seed in range(1, 1 + _TRIALS):
         batch = samples.like(run.example, seed)
         try:
             found = attempt.runner(smaller.params, batch)
-        except Exception:  # a module that cannot have these widths
-            return False
+        except Exception as error:  # a module that cannot have these widths
+            return f"fails ({_in_short(error)})"
         wanted = fn(run.params, batch)
-        if not samples.agree(wanted, found):
-            return False
-        if not samples.agree(wanted, fn(restored, batch)):
-            return False
-    return True
+        others = (found, fn(restored, batch))
+        if not all(samples.agree(wanted, own) for own in others):
+            return "answers otherwise"
+    return ""

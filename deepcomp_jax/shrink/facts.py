@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from deepcomp_jax.shrink.arithmetic import array, compute
 from deepcomp_jax.shrink.moves import MOVES, move, sources
 from deepcomp_jax.shrink.primitives import ELEMENTWISE, mixed
 from deepcomp_jax.shrink.products import PRODUCTS, folded, partners, product
@@ -35,15 +36,15 @@ class Facts(NamedTuple):
 
     def fixed(self, value: int) -> Any:
         """The value with zeros where it depends on the data."""
-        x = self.values[value]
-        return jnp.where(self.varying[value], jnp.zeros_like(x), x)
+        x = np.asarray(self.values[value])
+        return np.where(self.varying[value], np.zeros_like(x), x)
 
 
 def is_nonzero(x: Any) -> np.ndarray:
     """bool: which elements are not zero; all, of what is not a number."""
     if not jnp.issubdtype(x.dtype, jnp.number) and x.dtype != bool:
         return np.ones(x.shape, bool)
-    return np.asarray(x != 0)
+    return np.asarray(x) != 0
 
 
 def forward(program: Program, params: Sequence[Any], data: Sequence[Any]) -> Facts:
@@ -55,23 +56,23 @@ def forward(program: Program, params: Sequence[Any], data: Sequence[Any]) -> Fac
         data: The leaves of an example, as varied as those that are to come.
     """
     size = len(program.avals)
+    dtypes = [aval.dtype for aval in program.avals]
     facts = Facts([None] * size, [np.zeros(0, bool)] * size)
 
     def note(value: int, x: Any, varying: np.ndarray) -> None:
         facts.values[value] = x
         if jnp.issubdtype(x.dtype, jnp.inexact):
-            varying = varying | ~np.asarray(jnp.isfinite(x))
+            varying = varying | ~np.isfinite(np.asarray(x))
         facts.varying[value] = varying
 
     for value, x in zip(program.leaves, params, strict=True):
-        note(value, jnp.asarray(x), np.zeros(x.shape, bool))
+        note(value, array(x, dtypes[value]), np.zeros(np.shape(x), bool))
     for value, x in zip(program.data, data, strict=True):
-        note(value, jnp.asarray(x), np.ones(x.shape, bool))
+        note(value, array(x, dtypes[value]), np.ones(np.shape(x), bool))
     for value, x in program.constants.items():
-        array = jnp.asarray(x, program.avals[value].dtype)
-        note(value, array, np.zeros(array.shape, bool))
+        note(value, array(x, dtypes[value]), np.zeros(np.shape(x), bool))
     for op in program.ops:
-        results = bind(op, [facts.values[value] for value in op.inputs])
+        results = compute(op, [facts.values[value] for value in op.inputs])
         shapes = [tuple(x.shape) for x in results]
         masks = _varying(op, facts, shapes)
         for value, x, mask in zip(op.outputs, results, masks, strict=True):
@@ -125,7 +126,7 @@ def _gathered(op: Op, facts: Facts) -> np.ndarray:
     table, places = op.inputs
     mask = facts.varying[table]
     if facts.varying[places].any():
-        x = facts.values[table]
+        x = np.asarray(facts.values[table])
         looked_up = op.params["dimension_numbers"].start_index_map
         first = x[
             tuple(slice(1) if i in looked_up else slice(None) for i in range(x.ndim))
@@ -133,9 +134,9 @@ def _gathered(op: Op, facts: Facts) -> np.ndarray:
         differs = np.asarray(x != first).any(axis=tuple(looked_up), keepdims=True)
         mask = mask | differs
     params = {**op.params, "fill_value": 1.0}  # what no row gives may be anything
-    flags = jnp.asarray(mask, jnp.float32)
+    flags = mask.astype(np.float32)
     inner = op._replace(params=params)
-    return np.asarray(bind(inner, [flags, facts.values[places]])[0] != 0)
+    return np.asarray(bind(inner, [flags, facts.values[places]])[0]) != 0
 
 
 # ---- backwards ----------------------------------------------------------------------

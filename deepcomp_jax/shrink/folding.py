@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from deepcomp_jax.shrink.arithmetic import compute
 from deepcomp_jax.shrink.facts import Facts
 from deepcomp_jax.shrink.moves import MOVES, move
 from deepcomp_jax.shrink.primitives import contracted
@@ -75,7 +76,7 @@ class Folder:
         if gone is not None:
             cut &= ~gone
         second = self.facts.fixed(b)
-        lost = jnp.where(cut, second, jnp.zeros_like(second))
+        lost = np.where(cut, second, np.zeros_like(second))
         (result,) = bind(op, [self.facts.fixed(a), lost])
         return self._follow(op.outputs[0], result, needed)
 
@@ -92,11 +93,11 @@ class Folder:
             found = None
             if op.name in ("add", "sub", "add_any"):
                 found = self._bias(op.inputs[1 - side])
-                lost = jnp.broadcast_to(lost, np.shape(needed[op.outputs[0]]))
+                lost = np.broadcast_to(np.asarray(lost), needed[op.outputs[0]].shape)
                 if op.name == "sub" and side == 1:
                     lost = -lost
             elif op.name == "mul" and self._is_fixed(op.inputs[1 - side]):
-                lost = bind(op, [lost, self.facts.values[op.inputs[1 - side]]])[0]
+                lost = compute(op, [lost, self.facts.values[op.inputs[1 - side]]])[0]
             elif op.name in MOVES and len(op.inputs) == 1:
                 lost = move(op, [np.asarray(lost)])[0]
             elif op.name not in _SAME:

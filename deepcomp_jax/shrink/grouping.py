@@ -48,6 +48,10 @@ class Part(NamedTuple):
     units: np.ndarray
     carried: bool
 
+    def __repr__(self) -> str:
+        carried = ", carried" if self.carried else ""
+        return f"Part({self.leaf!r}, axis {self.axis}{carried})"
+
 
 class Group(NamedTuple):
     """Units that are cut together wherever they are.
@@ -63,6 +67,9 @@ class Group(NamedTuple):
     name: str
     size: int
     parts: tuple[Part, ...]
+
+    def __repr__(self) -> str:
+        return f"Group({self.name!r}, {self.size} units on {len(self.parts)} axes)"
 
 
 def groups_of(network: Labeled, names: Sequence[str]) -> dict[int, Group]:

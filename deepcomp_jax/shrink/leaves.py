@@ -5,10 +5,66 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.core import Tracer
+
+from deepcomp_jax import trees
+from deepcomp_jax._errors import listed
+
+_NUMBERS = (bool, int, float, complex)
 
 Indices: TypeAlias = tuple[
     np.ndarray | None, ...
 ]  # what is left of each axis; None: all
+
+
+def like(tree: Any, own: Any, network: str, where: str) -> dict[str, Any]:
+    """The leaves of a tree by name, which must be those of another one.
+
+    Args:
+        tree: A pytree of arrays.
+        own: One with the names and shapes that it must have.
+        network: Which one it belongs to, for the message.
+        where: What else is such a tree, in words.
+
+    Raises:
+        ValueError: A leaf is missing, is none of these, or has another shape.
+    """
+    found, wanted = trees.named_leaves(tree), trees.named_leaves(own)
+    lacks = [repr(name) for name in wanted if name not in found]
+    more = [repr(name) for name in found if name not in wanted]
+    if lacks or more:
+        said = [f"lacks {listed(lacks)}"] * bool(lacks)
+        said += [f"has {listed(more)} beside"] * bool(more)
+        raise ValueError(
+            f"the tree {' and '.join(said)}, other than the {network} network: pass a "
+            f"tree like {where}"
+        )
+    for name, leaf in wanted.items():
+        if np.shape(found[name]) != np.shape(leaf):
+            raise ValueError(
+                f"leaf {name!r} has the shape {np.shape(found[name])}, but "
+                f"{np.shape(leaf)} in the {network} network: pass a tree like {where}"
+            )
+    return found
+
+
+def check(params: Any) -> None:
+    """Checks that all leaves are arrays with values.
+
+    Raises:
+        ValueError: One is not. The message says what it is.
+    """
+    for name, leaf in trees.named_leaves(params).items():
+        if isinstance(leaf, Tracer):
+            raise ValueError(
+                f"leaf {name!r} is traced, and what is cut depends on its values: call "
+                "this outside of `jit` and other transformations"
+            )
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, *_NUMBERS)):
+            raise ValueError(
+                f"leaf {name!r} is {type(leaf).__name__}, which has no values: pass "
+                "parameters that are arrays, and let the function close over all else"
+            )
 
 
 def cut(leaf: Any, kept: Indices | None) -> Any:

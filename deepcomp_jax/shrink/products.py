@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax.shrink.program import Op, bind
@@ -24,7 +23,7 @@ def product(op: Op, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if op.name == "dot_general":
         left, right = _as_matrices(op, a, b)
         return ((left @ right) > 0).reshape(_dot_shape(op, a.shape, b.shape))
-    return np.asarray(_convolve(op, _numbers(a), _numbers(b)) > 0)
+    return np.asarray(_convolve(op, _numbers(a), _numbers(b))) > 0
 
 
 def partners(
@@ -49,7 +48,7 @@ def partners(
     if not wanted.any():
         return [np.zeros(a.shape, bool), np.zeros(b.shape, bool)]
     _, back = jax.vjp(lambda x, y: _convolve(op, x, y), _numbers(a), _numbers(b))
-    return [np.asarray(x > 0) for x in back(_numbers(wanted))]
+    return [np.asarray(x) > 0 for x in back(_numbers(wanted))]
 
 
 def folded(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -59,8 +58,8 @@ def folded(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(inner.any(axis=along, keepdims=True))
 
 
-def _numbers(flags: np.ndarray) -> jax.Array:
-    return jnp.asarray(flags, jnp.float32)
+def _numbers(flags: np.ndarray) -> np.ndarray:
+    return flags.astype(np.float32)
 
 
 def _convolve(op: Op, a: Any, b: Any) -> jax.Array:

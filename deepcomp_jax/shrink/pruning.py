@@ -1,6 +1,6 @@
 """Pruning by whole units, so that what is left can be cut and runs faster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -73,8 +73,9 @@ def prune_units(
         units only carry along, such as variances, stay.
 
     Raises:
-        ValueError: The loss is out of range, there is no group, or a leaf of a group or
-            its importance is missing or has another shape.
+        ValueError: The loss is no number or out of range, `groups` holds no group or
+            something else, or a leaf of a group or its importance is missing or has
+            another shape.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -86,10 +87,8 @@ def prune_units(
         >>> pruned["first"].tolist(), pruned["second"].tolist()
         ([[3.0, 0.0, 2.0]], [[1.0], [0.0], [1.0]])
     """
-    if not 0 <= loss <= 1:
-        raise ValueError(f"loss is {loss}; it must be at least 0 and at most 1")
-    if not groups:
-        raise ValueError("there are no groups: pass some of those of `shrink.groups`")
+    _check_loss(loss)
+    groups = _checked(groups)
     if importance is None:
         importance = jax.tree.map(lambda x: jnp.square(jnp.abs(x)), params)
     elif callable(importance):
@@ -102,6 +101,30 @@ def prune_units(
             if not part.carried:
                 named[part.leaf] = _without(named[part.leaf], part, gone)
     return trees.rebuild(params, named)
+
+
+def _check_loss(loss: Any) -> None:
+    number = np.asarray(loss)
+    real = number.ndim == 0 and number.dtype.kind in "iuf"
+    if not real or not 0 <= number <= 1:
+        raise ValueError(
+            f"loss is {loss!r}; it must be at least 0 and at most 1, and a number"
+        )
+
+
+def _checked(groups: Any) -> tuple[Group, ...]:
+    if isinstance(groups, Group):
+        raise ValueError("groups is a single group: pass a list of it, `[group]`")
+    found = tuple(groups) if isinstance(groups, Iterable) else (groups,)
+    if not found:
+        raise ValueError("there are no groups: pass some of those of `shrink.groups`")
+    for other in found:
+        if not isinstance(other, Group):
+            raise ValueError(
+                f"groups holds something of type {type(other).__name__}: pass some of "
+                "the groups that `shrink.groups` returns"
+            )
+    return found
 
 
 def _of_units(group: Group, named: dict[str, Any], worth: dict[str, Any]) -> np.ndarray:

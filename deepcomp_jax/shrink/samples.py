@@ -28,11 +28,11 @@ def _draw(leaf: Any, random: np.random.Generator) -> Any:
         shape, dtype = values.shape, jax.dtypes.canonicalize_dtype(values.dtype)
     if jnp.issubdtype(dtype, jnp.inexact):
         if np.all(values == values.ravel()[:1]):
-            return jnp.asarray(random.standard_normal(shape), dtype)
-        return jnp.asarray(random.choice(values.ravel(), shape), dtype)
+            return np.asarray(random.standard_normal(shape), dtype)
+        return np.asarray(random.choice(values.ravel(), shape), dtype)
     if values.size == 0:
-        return jnp.asarray(random.integers(0, 2, shape), dtype)
-    return jnp.asarray(random.choice(values.ravel(), shape), dtype)
+        return np.asarray(random.integers(0, 2, shape), dtype)
+    return np.asarray(random.choice(values.ravel(), shape), dtype)
 
 
 def agree(wanted: Any, found: Any) -> bool:

@@ -1,5 +1,7 @@
 """What cannot be followed is said, by leaf, primitive and reason."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,11 @@ from tests.support import sums
 R = sums.random(3)
 X = R(5, 3)
 W = {"w": R(3, 4)}
+ZERO = (
+    "sensitivity 0 in these batches: outputs depend on it, but only behind "
+    "stop_gradient or rounding, in a branch that was not taken, or through units that "
+    "were off or saturated; it is rounded as coarsely as the leaf that counts least"
+)
 
 
 def normed(w):
@@ -91,7 +98,7 @@ def test_unused_and_stopped_leaves():
     params = {**W, "frozen": R(3, 4), "idle": R(2, 2), "count": np.arange(3)}
     found = dc.calibrate(fn, params, [X])
     assert found.notes == (
-        "frozen: sensitivity 0 in these batches, though outputs depend on it",
+        f"frozen: {ZERO}",
         "idle: not used: no output depends on it",
     )
     assert set(found.sensitivity) == {"w", "frozen", "idle"}
@@ -145,6 +152,73 @@ def test_no_batches():
         dc.calibrate(lambda p, x: x @ p["w"], W, [])
 
 
+def scalars(p, x):
+    """A function that takes examples one by one, or many, as it happens."""
+    return x @ p["w"]
+
+
+ZEROS = {
+    "stopped": lambda p, x: lax.stop_gradient(x @ p["w"]),
+    "rounded": lambda p, x: jnp.round(x @ p["w"]),
+    "off": lambda p, x: jax.nn.relu(jnp.abs(x @ p["w"]) * -1 - 1),
+    "saturated": lambda p, x: jnp.tanh(x @ p["w"] * 1e4 + 1e6),
+    "not taken": lambda p, x: lax.cond(
+        x[0, 0] > 9, lambda: x @ p["w"], lambda: x @ jnp.ones((3, 4))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ZEROS)
+def test_a_leaf_without_sensitivity_says_why_and_what_becomes_of_it(name):
+    params = {**W, "v": R(3, 2)}
+    fn = lambda p, x: (ZEROS[name](p, x), x @ p["v"])  # noqa: E731
+    found = dc.calibrate(fn, params, [X])
+    assert found.notes == (f"w: {ZERO}",)
+    floored = dc.calibration.floored(found, params)
+    assert floored["w"] == floored["v"] > 0
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, np.float32, np.ones])
+def test_one_array_in_place_of_several_is_refused(kind):
+    given = kind(X) if kind is not np.ones else np.ones(3)
+    what = str(np.shape(given)).replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(
+        ValueError, match=f"batches is one array, of shape {what}: pass"
+    ):
+        dc.calibrate(scalars, W, given)
+
+
+@pytest.mark.parametrize("given", [None, 3, "X", {"x": X}, scalars])
+def test_what_gives_no_batches_is_refused(given):
+    with pytest.raises(ValueError, match=r"batches is \w+: pass a list of batches"):
+        dc.calibrate(scalars, W, given)
+
+
+def test_single_examples_in_place_of_batches_are_noted():
+    note = "fn: each number of arrays of one axis counts as an example"
+    for given, noted in (
+        (list(X), True), ([(X[0], 2.0)], False), ([X], False), ([X, X[0]], True),
+    ):  # fmt: skip
+        fn = lambda p, x: (x[0] if isinstance(x, tuple) else x) @ p["w"]  # noqa: E731
+        notes = dc.calibrate(fn, W, given).notes
+        assert [own.startswith(note) for own in notes] == [True] * noted
+
+
+EMPTY = {
+    "an array": X[:0],
+    "several": {"x": X[:0], "y": np.zeros(0, np.int32)},
+    "of no width": np.zeros((5, 0), np.float32),
+    "beside a number": (X[:0], 2.0),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_batch_is_named(name):
+    fn = lambda p, x: jax.tree.leaves(x)[0].sum() * p["w"]  # noqa: E731
+    with pytest.raises(ValueError, match="batch 1 is empty, of shape .*leave it out"):
+        dc.calibrate(fn, W, [X, EMPTY[name]])
+
+
 def test_nothing_that_can_be_differentiated():
     with pytest.raises(ValueError, match="fn returns arrays of int32: return what is"):
         dc.calibrate(lambda p, x: (x @ p["w"]).argmax(axis=1), W, [X])
@@ -166,6 +240,45 @@ def test_derivatives_that_are_not_finite():
         dc.calibrate(
             lambda p, x: jnp.sqrt(x @ p["w"] * 0 + x[:, :1]), W, [X * 0 + 1, zero]
         )
+
+
+def network(p, x):
+    return jax.nn.relu(x["x"] @ p["a"] + p["b"][None]) @ p["c"] + x["y"]
+
+
+HOST = lambda p, x: np.asarray(network(p, x)) + 0 * float(p["b"][0])  # noqa: E731
+
+
+@pytest.mark.parametrize("fn", [network, HOST])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["a", "b", "c", "x", "y"])
+def test_what_is_not_finite_is_named(where, value, fn):
+    params = {"a": R(3, 4), "b": R(4) + 9, "c": R(4, 2)}
+    batch = {"x": R(5, 3), "y": R(5, 2)}
+    (params if where in params else batch)[where].flat[1] = value
+    what = "NaN" if np.isnan(value) else "infinity"
+    name = f"leaf '{where}'" if where in params else rf"batch 0\['{where}'\]"
+    try:
+        found = dc.calibrate(fn, params, [batch])
+    except ValueError as error:
+        assert re.match(f"{name} holds {what}, so that", str(error))
+    else:  # it did no harm: all is as finite as without it
+        assert where == "y" or np.isinf(value)
+        assert all(np.isfinite(own).all() for own in found.sensitivity.values())
+
+
+def test_statistics_are_printed_in_a_line():
+    params = {**W, "b": R(4), "idle": R(2)}
+    found = dc.calibrate(lambda p, x: x @ p["w"] + p["b"][None], params, [X, X])
+    text = "Calibration(3 leaves, 1 of them with uses, 10 examples, 1 notes)"
+    assert repr(found) == text
+
+
+def test_a_mask_of_infinity_does_no_harm():
+    params = {**W, "mask": np.array([0, -np.inf, 0, 0], np.float32)}
+    fn = lambda p, x: jax.nn.softmax(x @ p["w"] + p["mask"][None])  # noqa: E731
+    found = dc.calibrate(fn, params, [X])
+    assert np.isfinite(found.sensitivity["w"])
 
 
 def test_errors_of_the_function_are_its_own():

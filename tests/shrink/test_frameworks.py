@@ -122,6 +122,56 @@ def test_nnx_by_merging():
     )
 
 
+class Attending(nnx.Module):
+    """Attention, whose module holds the number of heads and their width."""
+
+    def __init__(self, heads: int, width: int, rngs: nnx.Rngs):
+        self.inner = nnx.MultiHeadAttention(
+            heads, 6, qkv_features=heads * width, out_features=6, decode=False,
+            rngs=rngs,
+        )  # fmt: skip
+        self.head = nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.head(jnp.mean(self.inner(x), 1))
+
+
+def merged(heads: int, width: int) -> Any:
+    """The function of a state, and the state."""
+    definition, state = nnx.split(Attending(heads, width, nnx.Rngs(0)))
+    return lambda state, x: nnx.merge(definition, state)(x), state
+
+
+def test_nnx_is_rebuilt_of_its_widths():
+    fn, state = merged(4, 3)
+    leaves = {name: np.array(x) for name, x in trees.named_leaves(state).items()}
+    leaves["inner/out/kernel"][2] = 0  # a head is not read
+    leaves["inner/out/kernel"][:, 1] = 0  # nor a unit of each, as values have them
+    state = trees.rebuild(state, leaves)
+    example = jax.random.normal(jax.random.key(1), (2, 5, 6))
+
+    def rebuild(state: Any) -> Any:
+        _, heads, width = trees.named_leaves(state)["inner/query/kernel"].shape
+        return merged(heads, width)[0]
+
+    smaller = shrink.exact(fn, state, example, rebuild=rebuild)
+    assert smaller.widths["inner/query/kernel:1"] == (4, 3)
+    # The module has one width for values and queries.
+    assert smaller.widths["inner/value/kernel:2"] == (3, 3)
+    assert [note.group for note in smaller.notes] == ["inner/value/kernel:2"]
+    np.testing.assert_allclose(
+        rebuild(smaller.params)(smaller.params, example), fn(state, example),
+        rtol=1e-3, atol=1e-5,
+    )  # fmt: skip
+    # Without a way to build it, all goes that can, and the error is in the note.
+    alone = shrink.exact(fn, state, example)
+    assert alone.widths["inner/value/kernel:2"] == (3, 2)
+    with pytest.raises((TypeError, ValueError)) as raised:
+        fn(alone.params, example)
+    line = str(raised.value).strip().partition("\n")[0]
+    assert line[:100] in alone.notes[-1].text
+
+
 def test_equinox_by_combining():
     eqx = pytest.importorskip("equinox")
     model = eqx.nn.MLP(4, 3, 8, 2, key=jax.random.key(0))

@@ -96,13 +96,40 @@ def test_one_group_alone():
     assert (pruned["w"] == params["w"]).all()
 
 
+@pytest.mark.parametrize("loss", [np.float32(0.5), np.array(0.5), jnp.float32(0.5)])
+def test_any_number_is_a_loss(loss: Any):
+    params = of_squares([1, 1, 1, 3], [1, 2, 0, 1])
+    groups = shrink.groups(net, params, EXAMPLE)
+    pruned = shrink.prune_units(params, iter(groups), loss=loss)
+    expected = shrink.prune_units(params, groups, loss=0.5)
+    np.testing.assert_array_equal(pruned["w"], expected["w"])
+
+
+def test_groups_are_printed_in_a_line():
+    params = normal(3, networks.CONVOLUTIONAL)
+    first, _ = shrink.groups(networks.convolutional, params, IMAGES)
+    assert repr(first) == "Group('c0:3', 5 units on 6 axes)"
+    assert repr(first.parts[0]) == "Part('c0', axis 3)"
+    carried = [part for part in first.parts if part.carried]
+    assert repr(carried) == "[Part('n0_var', axis 0, carried)]"
+
+
 def test_wrong_calls_are_answered():
     params = of_squares([1, 1, 1, 3], [1, 2, 0, 1])
     groups = shrink.groups(net, params, EXAMPLE)
     with pytest.raises(ValueError, match="loss is 2; it must be at least 0"):
         shrink.prune_units(params, groups, loss=2)
+    for loss in (-0.1, np.nan, "0.2", None, True, [0.1], 0.1j, np.ones(2)):
+        with pytest.raises(ValueError, match="at least 0 and at most 1, and a number"):
+            shrink.prune_units(params, groups, loss=loss)
     with pytest.raises(ValueError, match="no groups: pass some of those of"):
         shrink.prune_units(params, [], loss=0.1)
+    with pytest.raises(ValueError, match=r"single group: pass a list of it, `\[group"):
+        shrink.prune_units(params, groups[0], loss=0.1)
+    others = [("w:1",), params, [*groups, *groups[0].parts], 3, [groups]]
+    for given in others:
+        with pytest.raises(ValueError, match="groups holds something of type"):
+            shrink.prune_units(params, given, loss=0.1)
     with pytest.raises(
         ValueError, match=r"leaf 'w' has the shape \(\), its importance"
     ):

@@ -199,7 +199,7 @@ def test_code_that_scales_by_a_width_keeps_it():
     params["v"][1] = 0
     smaller = shrink.exact(fn, params, X((2, 5, 4), jnp.float32))
     assert smaller.widths == {"q:1": (6, 6), "w:1": (5, 4)}
-    text = "left, since the code fails or answers otherwise at another width"
+    text = "left, since at another width the code answers otherwise"
     assert smaller.notes == (shrink.Note("q:1", "", text),)
 
 
@@ -217,6 +217,134 @@ def test_widths_between_data_of_code_that_cannot_be_run_stay():
     smaller = shrink.exact(fn, params, X((2, 5, 4), jnp.float32))
     assert smaller.widths == {"q:1": (6, 6), "w:1": (5, 4)}
     assert ["rebuild" in note.text for note in smaller.notes] == [True, False]
+    assert "widths of its own (AssertionError" in smaller.notes[-1].text
+
+
+def of_a_fixed_reshape(params: Any, x: jax.Array) -> jax.Array:
+    x = (x @ params["w"]).reshape(x.shape[0], 6)
+    return jnp.tanh(x) @ params["v"]
+
+
+def of_fixed_zeros(params: Any, x: jax.Array) -> jax.Array:
+    step = lambda h, row: (jnp.tanh(h @ params["u"] + row), None)  # noqa: E731
+    first = jnp.zeros((x.shape[1], 6))
+    return lax.scan(step, first, x @ params["w"])[0] @ params["v"]
+
+
+def of_fixed_groups(params: Any, x: jax.Array) -> jax.Array:
+    x = jax.nn.relu(conv(x, params["c"]))
+    return conv(conv(x, params["d"], groups=6), params["e"])
+
+
+OWN_WIDTHS = {
+    "reshape": (of_a_fixed_reshape, {"w": (4, 6), "v": (6, 3)}, (3, 4), "v"),
+    "zeros": (
+        of_fixed_zeros, {"w": (4, 6), "u": (6, 6), "v": (6, 3)}, (5, 3, 4), "uv",
+    ),
+    "groups": (
+        of_fixed_groups, {"c": (3, 3, 2, 6), "d": (3, 3, 1, 6), "e": (1, 1, 6, 3)},
+        (2, 4, 4, 2), "e",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OWN_WIDTHS)
+def test_code_with_widths_beside_its_parameters_says_what_it_raises(name: str):
+    fn, shapes, shape, readers = OWN_WIDTHS[name]
+    params = normal(0, shapes)
+    for reader in readers:
+        np.moveaxis(params[reader], -2, 0)[2] = 0
+    example = X(shape, jnp.float32)
+    smaller = shrink.exact(fn, params, example)
+    assert [own for own in smaller.widths.values() if own[0] > own[1]] == [(6, 5)]
+    with pytest.raises(Exception) as raised:
+        jax.eval_shape(fn, smaller.params, example)
+    line = str(raised.value).strip().partition("\n")[0]
+    text = smaller.notes[-1].text
+    assert f"widths of its own ({raised.type.__name__}: {line[:100]}" in text
+    assert "build it with those of `widths`" in text
+
+
+def test_a_group_that_a_module_cannot_lose_says_why():
+    def fn(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.tanh(jnp.tanh(x @ params["w"]) @ params["u"]) @ params["v"]
+
+    def rebuild(params: Any) -> Any:
+        if params["w"].shape[1] < 6:
+            raise NotImplementedError("five is no width")
+        return fn
+
+    params = normal(0, {"w": (4, 6), "u": (6, 5), "v": (5, 3)})
+    params["u"][2] = params["v"][1] = 0
+    example = X((3, 4), jnp.float32)
+    smaller = shrink.exact(fn, params, example, rebuild=rebuild)
+    assert smaller.widths == {"w:1": (6, 6), "u:1": (5, 4)}
+    (note,) = smaller.notes
+    reason = "the code fails (NotImplementedError: five is no width)"
+    assert note == ("w:1", "", f"left, since at another width {reason}")
+
+
+# ---- arguments ----------------------------------------------------------------------
+
+
+def without(tree: Any) -> Any:
+    return {name: leaf for name, leaf in tree.items() if name != "v"}
+
+
+OTHER_TREES: dict[str, Callable[[Any, Any], Any]] = {
+    "the other one": lambda own, other: other,
+    "one leaf of the other one": lambda own, other: {**own, "w": other["w"]},
+    "transposed": lambda own, other: {**own, "w": own["w"].T},
+    "flat": lambda own, other: {**own, "w": own["w"].reshape(-1)},
+    "a number": lambda own, other: {**own, "w": 0.0},
+    "missing": lambda own, other: without(own),
+    "one more": lambda own, other: {**own, "z": own["w"]},
+    "deeper": lambda own, other: {"params": own},
+    "empty": lambda own, other: {},
+    "no tree": lambda own, other: {"a": 1},
+}
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("name", OTHER_TREES)
+def test_trees_of_other_names_or_shapes_are_neither_cut_nor_restored(
+    name: str, kind: Any
+):
+    params = {own: kind(leaf) for own, leaf in normal(0, SHAPES).items()}
+    kept = np.array([0, 1, 3, 4, 5])
+    smaller = {"b": params["b"][kept], "v": params["v"][kept]}
+    smaller["w"] = params["w"][:, kept]
+    kept_of = {"w": (None, kept), "b": (kept,), "v": (kept, None)}
+    own = shrink.Shrunk(smaller, kept_of, {"w:1": (6, 5)}, (), params)
+    for call, given in (
+        (own.cut, OTHER_TREES[name](params, smaller)),
+        (own.restore, OTHER_TREES[name](smaller, params)),
+    ):
+        with pytest.raises(ValueError, match="pass a tree like") as raised:
+            call(given)
+        assert "original" in str(raised.value) or "smaller" in str(raised.value)
+    for name, leaf in own.cut(params).items():
+        np.testing.assert_array_equal(leaf, smaller[name])
+
+
+@pytest.mark.parametrize(
+    ("leaf", "what"),
+    [
+        (X((4, 6), jnp.float32), "ShapeDtypeStruct, which has no values"),
+        ("relu", "str, which has no values"),
+        (jnp.tanh, "which has no values: pass parameters that are arrays"),
+    ],
+)
+def test_parameters_without_values_are_refused(leaf: Any, what: str):
+    params = {**normal(0, SHAPES), "w": leaf}
+    with pytest.raises(ValueError, match=f"leaf 'w' is .*{what}"):
+        shrink.exact(net(jnp.tanh), params, X((3, 4), jnp.float32))
+
+
+def test_traced_parameters_are_refused():
+    run = lambda params: shrink.exact(net(jnp.tanh), params, jnp.ones((3, 4))).params  # noqa: E731
+    with pytest.raises(ValueError, match="leaf 'b' is traced.* outside of `jit`"):
+        jax.jit(run)(normal(0, SHAPES))
 
 
 def test_a_random_function_is_refused():
