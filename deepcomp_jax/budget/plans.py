@@ -19,7 +19,12 @@ from deepcomp_jax.rate.planning import (
     step_within,
 )
 from deepcomp_jax.rules import Rule
-from deepcomp_jax.rules.weights import find_weights, normalized_lengths, warn_of_others
+from deepcomp_jax.rules.weights import (
+    find_weights,
+    is_floating,
+    normalized_lengths,
+    warn_of_others,
+)
 
 _FRONT = 12  # bytes: magic, version, size and checksum of a header
 _LAYOUT = 4  # bytes of a leaf in it
@@ -112,7 +117,8 @@ def plan(
     )
     if not seen.leaves or seen.fixed + raw <= 8 * max_bytes:
         return []
-    warn_of_kept(seen.kept, max_bytes)
+    if skip is None:
+        warn_of_kept(tree, seen.kept, max_bytes)
     leaves = list(seen.leaves.values())
     relative = find_relative_step(leaves, 8 * max_bytes, seen.fixed)
     steps = {name: leaf.step(relative) for name, leaf in seen.leaves.items()}
@@ -164,16 +170,19 @@ def _look(
     return _Seen(leaves, copies, kept, 8 * (size + sum(kept.values())), values)
 
 
-def warn_of_kept(kept: Mapping[str, float], max_bytes: float) -> None:
-    """Warns if most of a file is of leaves that are not rounded, so that all else is.
+def warn_of_kept(tree: Any, kept: Mapping[str, float], max_bytes: float) -> None:
+    """Warns if most of a file is of leaves that might be rounded too.
 
     Args:
-        kept: Bytes of each of them.
+        tree: The network.
+        kept: Bytes of each leaf that is not rounded.
         max_bytes: Of the file.
     """
-    total = sum(kept.values())
+    named = trees.named_leaves(tree)
+    able = {name: size for name, size in kept.items() if is_floating(named[name])}
+    total = sum(able.values())
     if _MOST * max_bytes < total < max_bytes:
-        largest = sorted(kept, key=lambda name: -kept[name])
+        largest = sorted(able, key=lambda name: -able[name])
         warn(
             f"{total:.0f} of {max_bytes:.0f} bytes go to leaves that are left as they "
             f"are ({listed(largest)}), and the others are rounded the more for it: let "

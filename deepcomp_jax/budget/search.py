@@ -171,7 +171,7 @@ def curve(
     looks = Looks(search, progress)
     if rules is None:
         for most in max_bytes:
-            warn_of_kept(looks.stored, most)
+            warn_of_kept(variables, looks.stored, most)
     return [file_within(looks, most) for most in max_bytes]
 
 
