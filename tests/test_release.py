@@ -67,10 +67,7 @@ def missing(module: ModuleType, page: str) -> set[str]:
         for name, value in vars(module).items()
         if re.match("deepcomp_jax[.]", getattr(value, "__module__", ""))
         and value.__module__ != module.__name__
-        and (
-            name in getattr(module, "__all__", ())
-            or re.search(rf"import {name} as {name}$", inspect.getsource(module), re.M)
-        )
+        and name in getattr(module, "__all__", ())
     }
     return taken - set(re.findall(r"^ +- (\w+)$", page, re.M))
 
