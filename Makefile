@@ -14,7 +14,7 @@ demo: .venv/experiments.stamp
 	$(BIN)/python -m experiments.vgg19_cifar10
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/test.stamp
 	$(BIN)/ruff format --check .
@@ -26,7 +26,7 @@ lowest:
 	build/lowest/bin/python -m pip install --quiet uv
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python \
 		--resolution lowest-direct --editable ".[test]"
-	build/lowest/bin/python -m pytest -n 2 --dist loadfile -W ignore::DeprecationWarning
+	build/lowest/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -W ignore::DeprecationWarning
 
 vectors: .venv/test.stamp
 	$(BIN)/python -m tests.make_vectors

@@ -36,6 +36,15 @@ else:
     _folder = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], _worker)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _folder
 
+# Files whose tests take long: they begin first, so that no worker is left alone with one.
+_LONG = "tests/experiments/", "tests/test_guide.py", "tests/test_readme.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
+
+
 # Flax adds biases by broadcasting, and so do the experiments.
 _BROADCASTING = {
     "test_forward",
