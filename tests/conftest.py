@@ -36,7 +36,7 @@ else:
     _folder = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], _worker)
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _folder
 
-# Files whose tests take long: they begin first, so that no worker is left alone with one.
+# Files whose tests take long begin first, so that no worker is left alone with one.
 _LONG = "tests/experiments/", "tests/test_guide.py", "tests/test_readme.py"
 
 

@@ -22,6 +22,7 @@ from deepcomp_jax.rules import Rule
 from deepcomp_jax.rules.weights import (
     find_weights,
     is_floating,
+    is_matrix,
     normalized_lengths,
     warn_of_others,
 )
@@ -117,11 +118,11 @@ def plan(
     )
     if not seen.leaves or seen.fixed + raw <= 8 * max_bytes:
         return []
-    if skip is None:
-        warn_of_kept(tree, seen.kept, max_bytes)
     leaves = list(seen.leaves.values())
     relative = find_relative_step(leaves, 8 * max_bytes, seen.fixed)
     steps = {name: leaf.step(relative) for name, leaf in seen.leaves.items()}
+    if skip is None:
+        warn_of_kept(tree, seen.kept, max_bytes)
     return _rules(steps, seen)
 
 
@@ -171,7 +172,7 @@ def _look(
 
 
 def warn_of_kept(tree: Any, kept: Mapping[str, float], max_bytes: float) -> None:
-    """Warns if most of a file is of leaves that might be rounded too.
+    """Warns if most of a file is of matrices that might be rounded too.
 
     Args:
         tree: The network.
@@ -179,7 +180,11 @@ def warn_of_kept(tree: Any, kept: Mapping[str, float], max_bytes: float) -> None
         max_bytes: Of the file.
     """
     named = trees.named_leaves(tree)
-    able = {name: size for name, size in kept.items() if is_floating(named[name])}
+    able = {
+        name: size
+        for name, size in kept.items()
+        if is_floating(named[name]) and is_matrix(named[name])
+    }
     total = sum(able.values())
     if _MOST * max_bytes < total < max_bytes:
         largest = sorted(able, key=lambda name: -able[name])

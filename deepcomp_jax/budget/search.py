@@ -169,10 +169,11 @@ def curve(
             raise TypeError(f"max_bytes is a whole number of bytes, got {most!r}")
     search = _search(variables, rules, importance, calibration, progress)
     looks = Looks(search, progress)
+    found = [file_within(looks, most) for most in max_bytes]
     if rules is None:
         for most in max_bytes:
             warn_of_kept(variables, looks.stored, most)
-    return [file_within(looks, most) for most in max_bytes]
+    return found
 
 
 def file_within(looks: Looks, max_bytes: int) -> Point:

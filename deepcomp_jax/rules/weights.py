@@ -113,7 +113,7 @@ def warn_of_others(tree: Any, chosen: Collection[str]) -> None:
     named = trees.named_leaves(tree)
     sizes = {n: math.prod(x.shape) for n, x in named.items() if is_floating(x)}
     unchosen = sizes.keys() - {*chosen, *wide}
-    others = [name for name in unchosen if _is_matrix(named[name])]
+    others = [name for name in unchosen if is_matrix(named[name])]
     others.sort(key=lambda name: (-sizes[name], name))
     left, total = sum(sizes[name] for name in others), sum(sizes.values())
     if left > _MANY * total:
@@ -129,12 +129,13 @@ def _parts(name: str) -> list[str]:
     return [part for part in re.split(r"[/.:]+", name.lower()) if part]
 
 
-def _is_matrix(leaf: Any) -> bool:
+def is_matrix(leaf: Any) -> bool:
+    """Whether a leaf has at least two axes longer than one."""
     return sum(length > 1 for length in leaf.shape) >= 2
 
 
 def _is_weight(name: str, leaf: Any) -> bool:
-    if not _is_matrix(leaf):
+    if not is_matrix(leaf):
         return False
     *containers, last = _parts(name) or [""]
     if _NO_WEIGHT.fullmatch(last) or not _WEIGHT.fullmatch(last):

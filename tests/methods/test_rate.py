@@ -331,7 +331,7 @@ def test_a_budget_of_error():
 def test_budgets_out_of_reach():
     with pytest.raises(ValueError, match="no steps give a file of 20 bytes, the"):
         budget.within_bytes(network(), 20)
-    with pytest.raises(ValueError, match="no lambda gives an error of -1"):
+    with pytest.raises(ValueError, match="at the finest steps, above -1"):
         budget.within_error(network(), lambda _: 0.0, -1)
 
 
