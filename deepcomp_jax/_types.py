@@ -3,6 +3,7 @@
 Letters used in shapes: `n` values of a tensor, `k` centroids of a codebook.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,6 +15,9 @@ MAX_CODEBOOK = 1 << 15  # entries: as many words as a code of 15 bits has
 Structure: TypeAlias = (
     "dict[str | int, Structure] | list[Structure] | tuple[Structure, ...] | int | None"
 )
+
+# Called with leaves done, all leaves, bytes read of them, and bytes of the file so far.
+Progress: TypeAlias = Callable[[int, int, int, int], None]
 
 
 class DenseLeaf(NamedTuple):

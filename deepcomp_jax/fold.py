@@ -210,7 +210,10 @@ def _biases_in_front(
         used.add(pattern)
     for pattern in patterns:
         if pattern not in used:
-            raise ValueError(f"pattern {pattern!r} is the first to match no bias")
+            raise ValueError(
+                f"bias_of: pattern {pattern!r} is the first for no bias: correct it, "
+                "or leave it out if the layers in front of BatchNorm have no biases"
+            )
     return fronts
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deepcomp_jax import FormatError
-from deepcomp_jax.format import container, file_header, parts
+from deepcomp_jax.format import container, file_header, parts, records
 from deepcomp_jax.streams.bits import put_varint as varint
 from tests.make_vectors import FOLDER, description
 from tests.support import readers, small_parts
@@ -188,7 +188,7 @@ def repair(data: bytes) -> bytes:
     return data
 
 
-def _sections(data: bytes) -> list[file_header.Section]:
+def _sections(data: bytes) -> list[records.Section]:
     """Where the bodies are, whether or not the file is as long as its header says."""
     leaves = file_header.get(data).leaves
     return [section for entry in leaves for section in entry.bodies]

@@ -3,13 +3,17 @@
 Valid ones are described in a JSON file beside each. Most come from the library; those
 that it would not write, though they are valid, are put together byte by byte, as are
 all invalid ones, whose names begin with the clause that they break.
+
+The format is frozen: a valid file that is committed stays as it is, also if the library
+would write it otherwise today, and `frozen.txt` says of each, and of the networks in
+the results, which bytes it has and what is read from it. Lines are added to it, and
+never changed.
 """
 
 import hashlib
 import itertools
 import json
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +23,20 @@ import numpy as np
 from deepcomp_jax import codings
 from deepcomp_jax._types import Compressed, DenseLeaf, Scales, SharedLeaf, Structure
 from deepcomp_jax.codings import relative
-from deepcomp_jax.format import container, file_header, leaf_body, tree_header
+from deepcomp_jax.format import (
+    container,
+    file_header,
+    leaf_encoding,
+    records,
+    tree_header,
+)
 from deepcomp_jax.streams.bits import pack, put_varint
 from tests.support import vector_parts as parts
 from tests.support.invalid_vectors import invalid
 
-FOLDER = Path(__file__).parent.parent / "specs" / "vectors"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "specs" / "vectors"
+FROZEN = FOLDER / "frozen.txt"
 # Keys that have 14, 15 and 16 bytes in common with the one before.
 LONG = sorted("x" * size + end for size in (14, 15, 16) for end in "yz")
 SHAPES = ((), (1,), (7,), (4, 6), (3, 4, 5), (2, 3, 4, 5), (0, 3))
@@ -63,6 +75,16 @@ def description(data: bytes) -> dict[str, object]:
     return found
 
 
+def digest(described: dict[str, object]) -> str:
+    """The SHA-256 of a description."""
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def content(data: bytes) -> str:
+    """The SHA-256 of all that is read from a file."""
+    return digest(description(data))
+
+
 def valid() -> Iterator[tuple[str, bytes]]:
     """All valid files."""
     written = (
@@ -88,9 +110,9 @@ def apart(network: Compressed) -> bytes:
     for leaf in network.leaves:
         shared = isinstance(leaf, SharedLeaf)
         codebook = network.codebooks[leaf.codebook] if shared else None
-        layout, bodies = leaf_body.put("", leaf, codebook)
-        small = [body for body in bodies if len(body) < file_header.SMALL]
-        large = [body for body in bodies if len(body) >= file_header.SMALL]
+        layout, bodies = leaf_encoding.put("", leaf, codebook)
+        small = [body for body in bodies if len(body) < records.SMALL]
+        large = [body for body in bodies if len(body) >= records.SMALL]
         stored.append(file_header.Stored(layout, tuple(map(len, bodies)), tuple(small)))
         sections += b"".join(body + parts.crc(body) for body in large)
     tree = tree_header.put(network.structure)
@@ -521,12 +543,21 @@ def _scales_by_hand() -> Iterator[tuple[str, bytes]]:
 
 
 def main() -> None:
-    """Replaces the folder."""
-    files = vectors()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    for path, data in files.items():
+    """Writes the vectors that are not there yet, and freezes them."""
+    for path, data in vectors().items():
         (FOLDER / path).parent.mkdir(parents=True, exist_ok=True)
-        (FOLDER / path).write_bytes(data)
+        if not path.startswith("valid") or not (FOLDER / path).exists():
+            (FOLDER / path).write_bytes(data)
+    old = FROZEN.read_text().splitlines() if FROZEN.exists() else []
+    known = {line.split()[0] for line in old}
+    results = (ROOT / "experiments" / "results").rglob("*.dcz")
+    for path in (*FOLDER.glob("valid/*.dcz"), *results):
+        name = path.relative_to(ROOT).as_posix()
+        if name not in known:
+            data = path.read_bytes()
+            found = hashlib.sha256(data).hexdigest(), content(data)
+            old.append(" ".join((name, *found)))
+    FROZEN.write_text("\n".join(sorted(old)) + "\n")
 
 
 if __name__ == "__main__":

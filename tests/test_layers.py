@@ -1,6 +1,7 @@
 """Imports point one way, and reading a file needs no JAX."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -34,6 +35,7 @@ DEVICE = {
 }  # fmt: skip
 
 
+@functools.cache
 def files() -> dict[str, Path]:
     """Dotted names of all modules in the package, and where they are."""
     found = {}
@@ -53,9 +55,12 @@ def names(source: str) -> set[str]:
             assert node.level == 0, f"line {node.lineno}: a relative import"
             module = str(node.module)
             # `from deepcomp_jax import prune` names a module, others its content.
-            inner = {f"{module}.{alias.name}" for alias in node.names}
-            modules = {f"deepcomp_jax.{name}" for name in files()}
-            found.update(inner & modules or {module})
+            inner = {
+                f"{module}.{alias.name}"
+                for alias in node.names
+                if f"{module}.{alias.name}".removeprefix("deepcomp_jax.") in files()
+            }
+            found.update(inner or {module})
     return found
 
 

@@ -14,8 +14,8 @@ from deepcomp_jax.account.tensors import Parts as Parts
 from deepcomp_jax.account.tensors import Tensor as Tensor
 from deepcomp_jax.account.tensors import copied, divide
 from deepcomp_jax.account.text import render
-from deepcomp_jax.format import file_header, reader, sets
-from deepcomp_jax.format.file_header import Header
+from deepcomp_jax.format import memory_limit, reader, records, sets
+from deepcomp_jax.format.records import Header
 from deepcomp_jax.format.source import of_bytes
 from deepcomp_jax.streams.counting import entropy as entropy
 
@@ -111,7 +111,7 @@ class Row(NamedTuple):
 
 
 def account(
-    data: bytes, *, max_bytes: int = reader.MAX_BYTES, compare: bool = False
+    data: bytes, *, max_bytes: int = memory_limit.MAX_BYTES, compare: bool = False
 ) -> Account:
     """Accounts for every bit of a file that is in memory, as `account_files` does.
 
@@ -130,7 +130,7 @@ def account(
 def account_files(
     files: Sequence[sets.Opened],
     *,
-    max_bytes: int = reader.MAX_BYTES,
+    max_bytes: int = memory_limit.MAX_BYTES,
     compare: bool = False,
 ) -> Account:
     """Accounts for every bit of the files of a network, a tensor at a time.
@@ -148,7 +148,7 @@ def account_files(
     for number, (file, header) in enumerate(files):
         own = [entry for holder, entry in leaves if holder == number]
         reader.check(file, header, max_bytes, own)
-    file_header.check_memory([entry for _, entry in leaves], max_bytes)
+    memory_limit.check([entry for _, entry in leaves], max_bytes)
     tensors: list[Tensor] = []
     counted = [Codebooks.of(header) for _, header in files]
     for number, entry in leaves:
@@ -174,9 +174,9 @@ def _front(header: Header) -> Parts:
     described = sum(entry.header_bytes for entry in header.held)
     sections = [section for entry in header.held for section in entry.bodies]
     small = sum(section.size for section in sections if not section.checksum_bytes)
-    names = header.size - file_header.CHECKSUM_BYTES - described - small
+    names = header.size - records.CHECKSUM_BYTES - described - small
     names -= sum(header.codebook_bytes)
-    return Parts(header=8 * names, checksum=8 * file_header.CHECKSUM_BYTES)
+    return Parts(header=8 * names, checksum=8 * records.CHECKSUM_BYTES)
 
 
 def table(account: Account) -> tuple[Row, ...]:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from deepcomp_jax.account.tensors import Tensor, dense, distinct, shared
 from deepcomp_jax.codings import Measured
-from deepcomp_jax.format import leaf_body, reader, sets
-from deepcomp_jax.format.file_header import Entry, Header
+from deepcomp_jax.format import leaf_body, leaf_reading, sets
+from deepcomp_jax.format.records import Entry, Header
 from deepcomp_jax.streams.counting import bincount
 
 
@@ -50,7 +50,7 @@ def read(file: sets.Opened, entry: Entry, books: Codebooks, *, compare: bool) ->
     Raises:
         FormatError: The body of a part is damaged, or that of exponents.
     """
-    reader.read_exponents(*file, entry)
+    leaf_reading.read_exponents(*file, entry)
     measured, flat = _read(file, entry)
     number = entry.layout.codebook
     if number is None:
@@ -77,8 +77,8 @@ def _read(file: sets.Opened, entry: Entry) -> tuple[Measured, np.ndarray]:
     measured: list[Measured] = []
     whole = np.empty(0)
     for part in range(parts.number):
-        with reader.located(entry, part):
-            body = reader.read_body(file.source, entry, part)
+        with leaf_reading.located(entry, part):
+            body = leaf_reading.read_body(file.source, entry, part)
             own, flat = leaf_body.measure(layout, part, body, codebook)
         measured.append(own)
         if parts.number == 1:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax.codings import Measured
-from deepcomp_jax.format.file_header import Entry
 from deepcomp_jax.format.leaf_header import CODINGS, PLANES, Layout
+from deepcomp_jax.format.records import Entry
 from deepcomp_jax.streams.counting import bincount
 
 _BLOCK = 1 << 16  # values counted together

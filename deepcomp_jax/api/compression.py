@@ -209,9 +209,11 @@ def pack_leaves(
     for name in (*labels, *shared.rest):
         rule = followed[name].rule if name in followed else None
         if name in labels:
-            own = labels[name]
+            own, codebook = labels[name], entries[group_of[name]]
             leaf = SharedLeaf(own, 0, *_coding(rule, own.ndim))
-            packed[name] = leaf, entries[group_of[name]]
+            if codebook.size and name in shared.scales:
+                leaf = leaf._replace(scales=shared.scales[name].as_scales())
+            packed[name] = leaf, codebook
             continue
         values = _on_host(name, shared.rest[name])
         if words := container.coded_words(values, put_on_cpu):

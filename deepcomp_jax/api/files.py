@@ -6,12 +6,12 @@ from os import PathLike
 from typing import Any
 
 from deepcomp_jax import account
-from deepcomp_jax._types import Compressed
+from deepcomp_jax._types import Compressed, Progress
 from deepcomp_jax.api import opened
 from deepcomp_jax.api.compression import check_compressed
 from deepcomp_jax.api.opened import Place
 from deepcomp_jax.device import put_on_cpu
-from deepcomp_jax.format import container, files, reader, sets, source
+from deepcomp_jax.format import container, files, memory_limit, reader, sets, source
 
 
 def save(
@@ -52,12 +52,16 @@ def save(
 
 
 def dumps(
-    compressed: Compressed, *, metadata: Mapping[str, str] | None = None
+    compressed: Compressed,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
 ) -> bytes:
     """The bytes of the file that `save` writes, the same on every machine.
 
     Args:
         compressed, metadata: As for `save`.
+        progress: As for `write`.
 
     Raises:
         ValueError, TypeError: As for `save`.
@@ -68,7 +72,7 @@ def dumps(
         b'\\x89DCZ'
     """
     check_compressed(compressed)
-    return container.dumps(compressed, metadata, put_on_cpu)
+    return container.dumps(compressed, metadata, put_on_cpu, progress)
 
 
 def load(
@@ -181,7 +185,7 @@ def report(
             f"report reads a file, got {type(path)}: save the network first, and give "
             "the path"
         )
-    reader.check_max_bytes(max_bytes)
+    memory_limit.check_max_bytes(max_bytes)
     with contextlib.ExitStack() as stack:
         files = sets.opened(path, stack)
         return account.account_files(files, max_bytes=max_bytes, compare=compare)

@@ -13,7 +13,14 @@ import numpy as np
 from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax.device import take_on_cpu, to_device
-from deepcomp_jax.format import file_header, reader, sets
+from deepcomp_jax.format import (
+    leaf_reading,
+    memory_limit,
+    reader,
+    records,
+    sets,
+    structures,
+)
 from deepcomp_jax.format.lazy_leaf import LazyLeaf, Read
 from deepcomp_jax.resident import Resident, ResidentLeaf
 from deepcomp_jax.resident.network import of_leaf
@@ -23,7 +30,9 @@ from deepcomp_jax.trees import placement
 Place: TypeAlias = Any  # jax.Device or jax.sharding.Sharding; the first is no type yet
 
 
-def open(path: str | PathLike[str], *, max_bytes: int = reader.MAX_BYTES) -> "File":
+def open(
+    path: str | PathLike[str], *, max_bytes: int = memory_limit.MAX_BYTES
+) -> "File":
     """Opens a `.dcz` file, or a set of them, without reading more than its header.
 
     Args:
@@ -75,7 +84,7 @@ class Leaf(LazyLeaf):
     """
 
     def __init__(
-        self, entry: file_header.Entry, file: int, copy_of: str | None, read: Read
+        self, entry: records.Entry, file: int, copy_of: str | None, read: Read
     ) -> None:
         """The leaf of an entry of a header, which a function reads."""
         layout = entry.layout
@@ -110,7 +119,7 @@ class File(Mapping[str, Leaf]):
         stack: contextlib.ExitStack | None = None,
     ) -> None:
         """A network in files that are open; `open` opens them."""
-        reader.check_max_bytes(max_bytes)
+        memory_limit.check_max_bytes(max_bytes)
         self._files, self._max_bytes = files, max_bytes
         self._stack = stack or contextlib.ExitStack()
         self._leaves: dict[str, Leaf] = {}
@@ -154,7 +163,7 @@ class File(Mapping[str, Leaf]):
     def tree(self) -> Any:
         """The containers of the network, with leaves that have not been read."""
         structure = self._opened(0).header.structure
-        return reader.fill(structure, list(self._leaves.values()))
+        return structures.fill(structure, list(self._leaves.values()))
 
     def select(self, pattern: str) -> dict[str, Leaf]:
         """The leaves in whose names a regular expression is found.
@@ -193,7 +202,7 @@ class File(Mapping[str, Leaf]):
         if like is not None:
             return trees.rebuild(like, given | named)
         leaves = {i: named[n] for i, n in enumerate(self) if n in named}
-        return reader.fill(self._opened(0).header.structure, leaves)
+        return structures.fill(self._opened(0).header.structure, leaves)
 
     def on_device(self, device: Any = None) -> Resident:
         """Brings the network to a device in coded form, to be run from that.
@@ -235,7 +244,7 @@ class File(Mapping[str, Leaf]):
             for entry in own:
                 copied = self[entry.name].copy_of
                 if copied is None:
-                    leaf = reader.read_leaf(source, header, entry, take_on_cpu)
+                    leaf = leaf_reading.read_leaf(source, header, entry, take_on_cpu)
                     book = entry.layout.codebook
                     codebook = None if book is None else header.codebooks[book]
                     named[entry.name] = of_leaf(leaf, codebook, device)
@@ -250,7 +259,7 @@ class File(Mapping[str, Leaf]):
         """Leaves by name, in tree order, on the first device if there is one."""
         self._opened(0)
         entries = [leaf.entry for leaf in chosen.values()]
-        file_header.check_memory(entries, self._max_bytes)
+        memory_limit.check(entries, self._max_bytes)
         found: dict[str, Any] = {}
         for number in range(len(self._files)):
             file = self._opened(number)
@@ -269,12 +278,12 @@ class File(Mapping[str, Leaf]):
         return self._files[number]
 
     def _read(
-        self, number: int, entry: file_header.Entry, rows: slice | None
+        self, number: int, entry: records.Entry, rows: slice | None
     ) -> np.ndarray:
         """The values of a leaf, or those at some indices of its first axis."""
         file = self._opened(number)
         reader.check_leaf(entry, self._max_bytes, rows)
-        return reader.read_values(*file, entry, rows, take=take_on_cpu)
+        return leaf_reading.read_values(*file, entry, rows, take=take_on_cpu)
 
 
 def _check_like(

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import PathLike
 from typing import Any, NamedTuple, TypeAlias
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from deepcomp_jax import trees
-from deepcomp_jax._types import Structure
+from deepcomp_jax._types import Progress, Structure
 from deepcomp_jax.api.compression import (
     check_arrays,
     check_codings,
@@ -23,15 +23,13 @@ from deepcomp_jax.api.compression import (
 )
 from deepcomp_jax.device import put_on_cpu
 from deepcomp_jax.format import files as format_files
-from deepcomp_jax.format import leaf_body, sets, tree_header
-from deepcomp_jax.format.leaf_body import Encoded
+from deepcomp_jax.format import leaf_encoding, sets, structures
+from deepcomp_jax.format.leaf_encoding import Encoded
 from deepcomp_jax.format.leaf_header import ELSEWHERE, Layout
-from deepcomp_jax.format.reader import check_max_bytes
+from deepcomp_jax.format.memory_limit import check_max_bytes
 from deepcomp_jax.format.writer import Writer
 from deepcomp_jax.rules import Followed, Rule, resolve
 
-# Called with leaves done, all leaves, bytes read of them, and bytes of the file so far.
-Progress: TypeAlias = Callable[[int, int, int, int], None]
 _Finished: TypeAlias = tuple[Encoded, np.ndarray | None]  # a leaf and its codebook
 
 
@@ -116,7 +114,7 @@ def write(
         rules = default_rules(variables)
     followed = resolve(rules, named)
     structure, _ = trees.structure(variables)
-    names, _ = tree_header.leaf_names(structure)
+    names, _ = structures.leaf_names(structure)
     batches = _batches(names, followed)
     progress = progress or (lambda *_: None)
     job = _Job(structure, named, rules, followed, metadata or {}, progress, max_bytes)
@@ -262,7 +260,7 @@ def _finish(batch: Sequence[str], job: _Job) -> dict[str, _Finished]:
     del shared
     for name in batch:
         leaf, codebook = packed.pop(name)
-        finished[name] = leaf_body.put(name, leaf, codebook, put_on_cpu), codebook
+        finished[name] = leaf_encoding.put(name, leaf, codebook, put_on_cpu), codebook
     return finished
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from deepcomp_jax import feedback, trees
 from deepcomp_jax._errors import listed
-from deepcomp_jax._types import Compressed
+from deepcomp_jax._types import Compressed, Progress
 from deepcomp_jax.api.compression import assembled, pack_leaves
 from deepcomp_jax.budget.plans import stored_bytes
 from deepcomp_jax.calibration import Calibration
@@ -27,10 +27,12 @@ class Calibrated(NamedTuple):
     Attributes:
         variables: The network.
         prepared: Its weights, and what errors in them cost.
+        progress: Is told of each leaf that is rounded, for each file anew.
     """
 
     variables: Any
     prepared: feedback.Prepared
+    progress: Progress | None = None
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -56,7 +58,7 @@ class Calibrated(NamedTuple):
     def compressed(self, log_step: float) -> Compressed:
         """The network at one step."""
         rd_lambda = grids.lambda_for_step(math.exp(log_step), 1.0)
-        packed = feedback.quantize(self.prepared, rd_lambda)
+        packed = feedback.quantize(self.prepared, rd_lambda, self.progress)
         return assembled(trees.treedef(self.variables), self._kept() | packed)
 
     def _kept(self) -> dict[str, Any]:
@@ -81,7 +83,10 @@ class Calibrated(NamedTuple):
 
 
 def calibrated(
-    variables: Any, rules: Sequence[Rule] | None, calibration: Calibration
+    variables: Any,
+    rules: Sequence[Rule] | None,
+    calibration: Calibration,
+    progress: Progress | None = None,
 ) -> Calibrated:
     """Looks at a network and its statistics once.
 
@@ -90,6 +95,7 @@ def calibrated(
         rules: Patterns of the leaves that are quantized; None for all of a floating
             type of 16 or 32 bits.
         calibration: Its statistics.
+        progress: As in `Calibrated`.
 
     Raises:
         ValueError: The statistics are of another network, a leaf holds NaN or infinity,
@@ -112,14 +118,14 @@ def calibrated(
             f"the calibration does not have {listed(missing)}: calibrate this network, "
             "or choose leaves by rules"
         )
-    prepared = feedback.prepare(variables, calibration, chosen)
+    prepared = feedback.prepare(variables, calibration, chosen, progress=progress)
     if not prepared.matrices:
         warnings.warn(
             "no leaf that is quantized is multiplied with anything, as far as the "
             "calibration could follow: see its notes",
             stacklevel=4,
         )
-    return Calibrated(variables, prepared)
+    return Calibrated(variables, prepared, progress)
 
 
 def _check(rules: Sequence[Rule]) -> None:

@@ -10,10 +10,9 @@ from deepcomp_jax import api
 from deepcomp_jax._types import Compressed
 from deepcomp_jax.budget.plans import stored_bytes
 from deepcomp_jax.rate import grids, planning, quantization
-from deepcomp_jax.rate.histograms import histogram
 from deepcomp_jax.rate.planning import PlannedLeaf
 from deepcomp_jax.rules import Rule
-from deepcomp_jax.rules.weights import find_weights
+from deepcomp_jax.rules.weights import find_weights, normalized_lengths
 
 
 class Grids(NamedTuple):
@@ -60,12 +59,14 @@ def on_grids(variables: Any, rules: Sequence[Rule] | None, importance: Any) -> G
     """Looks at a network once; arguments as for `rate.quantize`."""
     problem = quantization.problem(variables, rules, importance)
     tables = find_weights(variables)
+    lengths = normalized_lengths(variables)
     leaves: dict[str, PlannedLeaf] = {}
     ends: list[tuple[float, float]] = []
     for name in problem.methods:
         own = np.asarray(problem.named[name])
+        with_scales = importance is None and problem.methods[name] is None
         known = planning.planned(
-            own.shape, own.dtype, tables.get(name, False), histogram(own)
+            own, tables.get(name, False), lengths if with_scales else None
         )
         if not known.unit:
             continue

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deepcomp_jax import rate, trees
+from deepcomp_jax import trees
 from deepcomp_jax._types import DenseLeaf
-from deepcomp_jax.format import leaf_body, tree_header
-from deepcomp_jax.rate.histograms import histogram
+from deepcomp_jax.format import leaf_encoding, tree_header
 from deepcomp_jax.rate.planning import (
     PlannedLeaf,
     find_relative_step,
@@ -18,7 +17,7 @@ from deepcomp_jax.rate.planning import (
     step_within,
 )
 from deepcomp_jax.rules import Rule
-from deepcomp_jax.rules.weights import find_weights, warn_of_others
+from deepcomp_jax.rules.weights import find_weights, normalized_lengths, warn_of_others
 
 _FRONT = 12  # bytes: magic, version, size and checksum of a header
 _LAYOUT = 4  # bytes of a leaf in it
@@ -56,7 +55,10 @@ def plan(
     Each leaf is looked at once, and one is in memory at a time. Weights of products and
     tables, known by names and shapes as for `default_rules`, are rounded to multiples
     of a step that follows from the leaf's mean magnitude; those of tables are 2.5 times
-    as coarse. All else stays as it is, bit for bit. Exactly one argument says how much.
+    as coarse. Where outputs of convolutions differ in size, or rows or columns of
+    matrices that are as many as the values of a normalization, steps differ half as
+    much, in logarithms (`share.scaled`), but for a relative error. All else stays as it
+    is, bit for bit. Exactly one argument says how much.
 
     Args:
         tree: Any pytree of arrays, or of what has a shape, a dtype and `__array__`,
@@ -89,13 +91,14 @@ def plan(
     warn_of_others(tree, found)
     skipped = re.compile(skip) if skip is not None else None
     chosen = {n: t for n, t in found.items() if not (skipped and skipped.search(n))}
-    seen = _look(tree, chosen)
+    lengths = normalized_lengths(tree) if max_relative_error is None else None
+    seen = _look(tree, chosen, lengths)
     if max_relative_error is not None:
         steps = {
             name: step_within(leaf, max_relative_error)
             for name, leaf in seen.leaves.items()
         }
-        return _rules(steps, seen.copies)
+        return _rules(steps, seen)
     if max_bytes is None:
         max_bytes = math.floor((bits_per_weight or 0) * seen.values / 8)
     raw = 8 * sum(
@@ -106,7 +109,7 @@ def plan(
     leaves = list(seen.leaves.values())
     relative = find_relative_step(leaves, 8 * max_bytes, seen.fixed)
     steps = {name: leaf.step(relative) for name, leaf in seen.leaves.items()}
-    return _rules(steps, seen.copies)
+    return _rules(steps, seen)
 
 
 def _check_one(*sizes: float | None) -> None:
@@ -119,12 +122,15 @@ def _check_one(*sizes: float | None) -> None:
         raise ValueError(f"a size or an error must be positive and finite: {given[0]}")
 
 
-def _look(tree: Any, chosen: Mapping[str, bool]) -> _Seen:
+def _look(
+    tree: Any, chosen: Mapping[str, bool], lengths: frozenset[int] | None
+) -> _Seen:
     """Looks at each leaf, one after the other.
 
     Args:
         tree: The network.
         chosen: The leaves that get steps, by name, and whether each is a table.
+        lengths: Of axes of matrices that may have scales; None if none may have any.
     """
     structure, _ = trees.structure(tree)
     size = _FRONT + len(tree_header.put(structure))
@@ -144,21 +150,22 @@ def _look(tree: Any, chosen: Mapping[str, bool]) -> _Seen:
         elif original != name and original not in leaves and name not in chosen:
             size += _COPY
         elif name in chosen and own.any():
-            leaves[name] = _planned(name, own, chosen[name])
+            leaves[name] = _planned(name, own, chosen[name], lengths)
         else:
             size += _LAYOUT + stored_bytes(name, own)
     return _Seen(leaves, copies, 8 * size, values)
 
 
-def _planned(name: str, leaf: np.ndarray, table: bool) -> PlannedLeaf:
+def _planned(
+    name: str, leaf: np.ndarray, table: bool, lengths: frozenset[int] | None
+) -> PlannedLeaf:
     try:
-        counted = histogram(leaf)
+        return planned(leaf, table, lengths)
     except ValueError:
         raise ValueError(
             f"leaf {name!r} holds NaN or infinity: weights must be finite to be "
             "rounded; repair the training, or skip the leaf"
         ) from None
-    return planned(leaf.shape, leaf.dtype, table, counted)
 
 
 def stored_bytes(name: str, leaf: np.ndarray) -> float:
@@ -170,20 +177,22 @@ def stored_bytes(name: str, leaf: np.ndarray) -> float:
         flat = np.concatenate([flat[first : first + each] for first in starts])
     if flat.size > 1 and (flat == flat[0]).all():
         return _LAYOUT  # a codebook of one entry, or nothing at all
-    stored, codebook = leaf_body.coded_words(flat) or (DenseLeaf(flat), None)
-    encoded = leaf_body.put(name, stored, codebook)
+    stored, codebook = leaf_encoding.coded_words(flat) or (DenseLeaf(flat), None)
+    encoded = leaf_encoding.put(name, stored, codebook)
     return sum(map(len, encoded.bodies)) * leaf.size / max(flat.size, 1)
 
 
-def _rules(steps: Mapping[str, float | None], copies: Mapping[str, str]) -> list[Rule]:
-    """A rule for each step."""
-    names: dict[float, list[str]] = {}
-    own = dict(steps) | {name: steps[original] for name, original in copies.items()}
-    for name, step in own.items():
+def _rules(steps: Mapping[str, float | None], seen: _Seen) -> list[Rule]:
+    """A rule for each step, and for those with scales and without."""
+    names: dict[tuple[float, bool], list[str]] = {}
+    for name, original in {**{n: n for n in steps}, **seen.copies}.items():
+        step = steps[original]
         if step is not None:
-            names.setdefault(step, []).append(name)
+            has_scales = seen.leaves[original].scales is not None
+            names.setdefault((step, has_scales), []).append(name)
     return [
-        Rule(pattern(names[step]), share=rate.multiples(step)) for step in sorted(names)
+        Rule(pattern(own), share=seen.leaves[own[0]].method(step))
+        for (step, _), own in sorted(names.items())
     ]
 
 

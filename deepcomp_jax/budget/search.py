@@ -5,82 +5,31 @@ Histograms say how many bits more or fewer another lambda takes, so that two or 
 looks are enough.
 
 With importance, labels are chosen by rate and distortion (`rate.quantize`). Without,
-weights go to the nearest multiples of steps that are relative to their leaf, as in
-`plan`: where nobody knows which weights matter, to make many a little smaller does
-harm that no squared error shows.
+weights go to the nearest multiples of steps that are relative to their leaf, and to
+its rows and columns, as in `plan`: where nobody knows which weights matter, to make
+many a little smaller does harm that no squared error shows.
 """
 
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from os import PathLike
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from deepcomp_jax import api
-from deepcomp_jax._types import Compressed
+from deepcomp_jax._types import Compressed, Progress
 from deepcomp_jax.budget.calibrated import calibrated
+from deepcomp_jax.budget.looks import Looks, Point, Search, point_at
 from deepcomp_jax.budget.on_grids import on_grids
 from deepcomp_jax.calibration import Calibration
-from deepcomp_jax.format import files
-from deepcomp_jax.rate import grids, planning
+from deepcomp_jax.rate import grids
 from deepcomp_jax.rate.planning import TooFewBytes
 from deepcomp_jax.rules import Rule
 
 _USED = 0.995  # fraction of the bytes at which a search for them ends
+_AIM = 0.998  # fraction that is looked for, and met from 0.1 % below
 _CLOSE = 5e-4  # logarithm of the ratio of two steps at which any search ends
 _LOOKS = 40  # a search ends after so many files in any case
 _TRUSTED = 6  # looks at which histograms say where to look next
-
-
-class Point(NamedTuple):
-    """A point of the curve of size and quality.
-
-    Attributes:
-        rd_lambda: What a bit cost.
-        file_bytes: Size of the file.
-        compressed: The network that is in the file.
-        data: The file.
-    """
-
-    rd_lambda: float
-    file_bytes: int
-    compressed: Compressed
-    data: bytes
-
-    def __repr__(self) -> str:
-        lam = f"rd_lambda={self.rd_lambda:g}"
-        return f"Point({lam}, file_bytes={self.file_bytes}, {self.compressed!r})"
-
-    def save(self, path: str | PathLike[str]) -> int:
-        """Writes the file, as `api.save` does, without making it anew."""
-        files.write(path, self.data)
-        return self.file_bytes
-
-
-class Search(Protocol):
-    """A network at any step, which stands for a lambda."""
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Logarithms of the finest step and the coarsest."""
-        ...
-
-    @property
-    def values(self) -> int:
-        """How many values are quantized."""
-        ...
-
-    def compressed(self, log_step: float) -> Compressed:
-        """The network at one step."""
-        ...
-
-    def bits(self, log_step: float) -> float:
-        """About what the values that are quantized take at one step."""
-        ...
-
-    def stored_bits(self) -> float:
-        """About what all else takes."""
-        ...
 
 
 def _search(
@@ -88,25 +37,13 @@ def _search(
     rules: Sequence[Rule] | None,
     importance: Any,
     calibration: Calibration | None,
+    progress: Progress | None = None,
 ) -> Search:
     if calibration is None:
         return on_grids(variables, rules, importance)
     if importance is not None:
         raise ValueError("a calibration is an importance: give one of them")
-    return calibrated(variables, rules, calibration)
-
-
-def _find(search: Search, bits: float, start: float) -> float:
-    """The step at which the values take about so many bits."""
-    return planning.descend(
-        search.bits, bits, search.ends, start, max(search.values, 1)
-    )
-
-
-def _point(log_step: float, compressed: Compressed) -> Point:
-    data = api.dumps(compressed)
-    rd_lambda = grids.lambda_for_step(math.exp(log_step), 1.0)
-    return Point(rd_lambda, len(data), compressed, data)
+    return calibrated(variables, rules, calibration, progress)
 
 
 def point(
@@ -140,7 +77,7 @@ def point(
     step = grids.step_for_lambda(rd_lambda)
     search = _search(variables, rules, importance, calibration)
     log_step = math.log(step)
-    return _point(log_step, search.compressed(log_step))
+    return point_at(log_step, search.compressed(log_step))
 
 
 def within_bytes(
@@ -150,6 +87,7 @@ def within_bytes(
     *,
     importance: Any = None,
     calibration: Calibration | None = None,
+    progress: Progress | None = None,
 ) -> Point:
     """The network of least distortion whose file has at most so many bytes.
 
@@ -162,14 +100,17 @@ def within_bytes(
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
         importance: As for `rate.quantize`; None gives each leaf the same error relative
-            to itself, tables 2.5 times as much, and labels that are the nearest. With
-            mean squared gradients small files are often better, but not always: measure
-            both.
+            to itself, tables 2.5 times as much, rows and columns as `plan` does, and
+            labels that are the nearest. With mean squared gradients small files are
+            often better, but not always: measure both.
         calibration: What `dc.calibrate` found, in place of an importance: rounds
             weights with feedback, on steps of rows and columns, which needs the fewest
             bytes without retraining. Rules are patterns of leaves then; by default all
             floating leaves are quantized, those that nothing is multiplied with to 8
             significant bits.
+        progress: Is called as that of `dc.write` is, for each file that the search
+            looks at anew: after each leaf that is written, and with a calibration
+            before that after each that is rounded.
 
     Raises:
         TooFewBytes: No steps make a file so small. (It is a ValueError too.)
@@ -183,8 +124,8 @@ def within_bytes(
         >>> 2950 < found.file_bytes <= 3000
         True
     """
-    search = _search(variables, rules, importance, calibration)
-    return file_within(search, max_bytes)
+    search = _search(variables, rules, importance, calibration, progress)
+    return file_within(Looks(search, progress), max_bytes)
 
 
 def curve(
@@ -194,11 +135,12 @@ def curve(
     *,
     importance: Any = None,
     calibration: Calibration | None = None,
+    progress: Progress | None = None,
 ) -> list[Point]:
     """What `within_bytes` finds for several sizes, having looked at all else once.
 
     Args:
-        variables, rules, importance, calibration: As for `within_bytes`.
+        variables, rules, importance, calibration, progress: As for `within_bytes`.
         max_bytes: Of each file.
 
     Raises:
@@ -211,20 +153,21 @@ def curve(
         >>> [point.file_bytes <= 2000 for point in budget.curve(params, [1000, 2000])]
         [True, True]
     """
-    search = _search(variables, rules, importance, calibration)
-    return [file_within(search, most) for most in max_bytes]
+    search = _search(variables, rules, importance, calibration, progress)
+    looks = Looks(search, progress)
+    return [file_within(looks, most) for most in max_bytes]
 
 
-def file_within(search: Search, max_bytes: int) -> Point:
+def file_within(looks: Looks, max_bytes: int) -> Point:
     """The file of a network of at most so many bytes, see `within_bytes`."""
     if not isinstance(max_bytes, numbers.Integral):
         raise TypeError(f"max_bytes is a whole number of bytes, got {max_bytes!r}")
-    (low, high), aim = search.ends, 8 * max_bytes * (1 + _USED) / 2
+    low, high = looks.ends
     more: Point | None = None
     best: Point | None = None
-    at = _find(search, aim - search.stored_bits(), sum(search.ends) / 2)
+    at = looks.find(_AIM * max_bytes)
     for look in range(_LOOKS):
-        found = _point(at, search.compressed(at))
+        found = looks.file(at)
         if found.file_bytes <= max_bytes:
             high, best = at, found
         elif at < high:
@@ -233,8 +176,7 @@ def file_within(search: Search, max_bytes: int) -> Point:
             raise TooFewBytes(max_bytes, found.file_bytes)
         if best and (best.file_bytes >= _USED * max_bytes or high - low < _CLOSE):
             break
-        wanted = search.bits(at) + aim - 8 * found.file_bytes
-        at = _find(search, wanted, at)
+        at = looks.find(_AIM * max_bytes)
         if more and best and (look > _TRUSTED or not low < at < high):
             at = (low + high) / 2
         at = min(max(at, low), high)
@@ -295,4 +237,4 @@ def within_error(
             good, best = middle, found
         else:
             bad = middle
-    return _point(good, best)
+    return point_at(good, best)

@@ -11,7 +11,7 @@ import numpy as np
 from deepcomp_jax.calibration.moments import Use
 from deepcomp_jax.checkpoints import npz
 from deepcomp_jax.checkpoints.leaves import CheckpointError, Leaf
-from deepcomp_jax.format.reader import MAX_BYTES
+from deepcomp_jax.format.memory_limit import MAX_BYTES
 
 _INDEX = "index"
 _VERSION = 1

@@ -20,7 +20,7 @@ from deepcomp_jax.checkpoints.kinds import of_ending as of_ending
 from deepcomp_jax.checkpoints.leaves import Checkpoint as Checkpoint
 from deepcomp_jax.checkpoints.leaves import CheckpointError as CheckpointError
 from deepcomp_jax.checkpoints.leaves import Leaf as Leaf
-from deepcomp_jax.format.reader import MAX_BYTES
+from deepcomp_jax.format.memory_limit import MAX_BYTES
 
 
 def open(path: str | PathLike[str], *, max_bytes: int = MAX_BYTES) -> Checkpoint:

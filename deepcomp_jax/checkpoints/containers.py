@@ -25,10 +25,10 @@ def plain(tree: Any) -> Any:
     if not all(map(is_leaf, _ends(tree))):
         # Only the containers of libraries need JAX, which takes long to import.
         from deepcomp_jax import trees
-        from deepcomp_jax.format import reader
+        from deepcomp_jax.format import structures
 
         structure, leaves = trees.structure(tree)
-        tree = reader.fill(structure, leaves)
+        tree = structures.fill(structure, leaves)
     return map_leaves(lambda leaf: leaf if _has_shape(leaf) else np.asarray(leaf), tree)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.checkpoints.leaves import Checkpoint, CheckpointError, Leaf
-from deepcomp_jax.format import file_header, reader, sets
-from deepcomp_jax.format.file_header import Entry
+from deepcomp_jax.format import leaf_reading, memory_limit, sets, structures
+from deepcomp_jax.format.records import Entry
 
 
 class StoredLeaf(Leaf):
@@ -32,7 +32,7 @@ class StoredLeaf(Leaf):
         """The leaf of an entry of the header."""
         layout = entry.layout
         read_rows = functools.partial(_read, file, entry, path)
-        memory = functools.partial(file_header.memory, layout)
+        memory = functools.partial(memory_limit.taken, layout)
         super().__init__(layout.shape, layout.dtype, read_rows, memory)
         self.entry, self.coding = entry, layout.coding_name
         self._file, self._path = file, path
@@ -53,8 +53,8 @@ class StoredLeaf(Leaf):
         """
         self.check()
         with naming(self._path):
-            entry = reader.original(self.entry, self._file.header)
-            leaf = reader.read_leaf(*self._file, entry)
+            entry = leaf_reading.original(self.entry, self._file.header)
+            leaf = leaf_reading.read_leaf(*self._file, entry)
         if isinstance(leaf, DenseLeaf):
             return leaf, None
         return leaf, self._file.header.codebooks[leaf.codebook]
@@ -67,7 +67,7 @@ def _read(
     from deepcomp_jax.device import take_on_cpu
 
     with naming(path):
-        return reader.read_values(*file, entry, rows, take=take_on_cpu)
+        return leaf_reading.read_values(*file, entry, rows, take=take_on_cpu)
 
 
 @contextlib.contextmanager
@@ -100,7 +100,7 @@ def read(path: str | PathLike[str]) -> Checkpoint:
         charge = charges[number].pop(entry.layout.codebook, 0)
         leaves[entry.name] = StoredLeaf(opened[number], entry, charge, Path(path))
     first = opened[0].header
-    tree = reader.fill(first.structure, list(leaves.values()))
+    tree = structures.fill(first.structure, list(leaves.values()))
     size = sum(file.source.size for file in opened)
     return Checkpoint(tree, leaves, dict(first.metadata), "dcz", size, stack.close)
 

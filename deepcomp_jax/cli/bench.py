@@ -84,7 +84,7 @@ def _decode(file: Any) -> None:
 def _encode(path: Path) -> int:
     """The bytes of all leaves, encoded once more from their labels or values."""
     from deepcomp_jax.device import put_on_cpu
-    from deepcomp_jax.format import leaf_body, reader, sets
+    from deepcomp_jax.format import leaf_encoding, leaf_reading, sets
 
     total = 0
     with contextlib.ExitStack() as stack:
@@ -92,10 +92,10 @@ def _encode(path: Path) -> int:
             for entry in header.leaves:
                 if not entry.sections:  # it is a copy, or in another file
                     continue
-                stored = reader.read_leaf(source, header, entry)
+                stored = leaf_reading.read_leaf(source, header, entry)
                 number = entry.layout.codebook
                 codebook = None if number is None else header.codebooks[number]
-                encoded = leaf_body.put(entry.name, stored, codebook, put_on_cpu)
+                encoded = leaf_encoding.put(entry.name, stored, codebook, put_on_cpu)
                 total += sum(map(len, encoded.bodies))
     return total
 

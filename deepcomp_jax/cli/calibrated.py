@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepcomp_jax.cli import common
+from deepcomp_jax.cli.progress import Meter
 
 if TYPE_CHECKING:
     from deepcomp_jax.calibration import Calibration
@@ -21,6 +22,7 @@ def write(
     limit: int,
     calibration: "Calibration",
     keep: str | None,
+    meter: Meter,
 ) -> int:
     """Writes a file of at most so many bytes, rounded with feedback.
 
@@ -31,6 +33,7 @@ def write(
         limit: Of its bytes, with metadata.
         calibration: Of the leaves, see `read`.
         keep: Regular expression, found in names of leaves that keep every bit.
+        meter: Says how far it is, of each file that is tried.
 
     Returns:
         The size of the file.
@@ -50,7 +53,7 @@ def write(
     front = len(api.dumps(empty, metadata=metadata)) - len(api.dumps(empty)) + _FIELD
     try:
         found = budget.within_bytes(
-            arrays, limit - front, rules, calibration=calibration
+            arrays, limit - front, rules, calibration=calibration, progress=meter
         )
     except TooFewBytes as error:
         raise common.UsageError(

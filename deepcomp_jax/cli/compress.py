@@ -182,7 +182,7 @@ def _write(
     if args.calibration is None:
         return _write_within(output, tree, metadata, limit, args.keep, meter)
     known = calibrated.read(args.calibration, names, leaves, args.keep, args.max_bytes)
-    return calibrated.write(output, tree, metadata, limit, known, args.keep)
+    return calibrated.write(output, tree, metadata, limit, known, args.keep, meter)
 
 
 def _write_by_rules(

@@ -72,7 +72,7 @@ def _write_stored(
     from deepcomp_jax import trees
     from deepcomp_jax.checkpoints import containers
     from deepcomp_jax.device import put_on_cpu
-    from deepcomp_jax.format import files, leaf_body
+    from deepcomp_jax.format import files, leaf_encoding
     from deepcomp_jax.format.writer import Writer
 
     leaves = containers.named_leaves(tree)
@@ -81,7 +81,7 @@ def _write_stored(
         writer = Writer(trees.structure(tree)[0], spool)
         for done, name in enumerate(writer.names, 1):
             leaf, codebook = leaves[name].stored()
-            encoded = leaf_body.put(name, leaf, codebook, put_on_cpu)
+            encoded = leaf_encoding.put(name, leaf, codebook, put_on_cpu)
             written += writer.put(encoded, codebook)
             read += leaves[name].nbytes
             meter(done, len(leaves), read, written)

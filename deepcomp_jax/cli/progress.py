@@ -25,11 +25,17 @@ class Meter:
         """Begins to count; without `on` nothing is ever written."""
         self._verb, self._on = verb, on
         self._began, self._last, self._width = time.monotonic(), 0.0, 0
-        self._count = self._read = 0
+        self._count = self._read = self._done = 0
 
     def __call__(self, done: int, leaves: int, read: int, written: int) -> None:
-        """Tells how far it is, some times a second at most."""
+        """Tells how far it is, some times a second at most.
+
+        With fewer tensors than before, something else has begun: a file that is tried.
+        """
         now = time.monotonic()
+        if done < self._done:
+            self._began = now
+        self._done = done
         if not self._on or (now - self._last < 0.1 and done < leaves):
             return
         self._last = now

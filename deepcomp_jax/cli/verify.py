@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     signals.load("deepcomp_jax.device")
     from deepcomp_jax.checkpoints.dcz import naming
     from deepcomp_jax.device import take_on_cpu
-    from deepcomp_jax.format import reader, sets
+    from deepcomp_jax.format import leaf_reading, reader, sets
 
     with (
         contextlib.ExitStack() as stack,
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
             reader.check_each(file, header, args.max_bytes, header.held)
             for entry in header.held:
                 if entry.layout.copy_of is None:  # of a copy there is nothing else
-                    reader.read_values(file, header, entry, take=take_on_cpu)
+                    leaf_reading.read_values(file, header, entry, take=take_on_cpu)
                 taken = entry.layout.size * entry.layout.dtype.itemsize
                 read += taken
                 meter.one_more(leaves, taken)

@@ -34,11 +34,11 @@ class Kept(NamedTuple):
     columns: NDArray[np.uint64]
 
 
-def kept(labels: NDArray[np.integer], shape: Sequence[int]) -> Kept:
+def kept(labels: NDArray[np.integer] | NDArray[np.bool_], shape: Sequence[int]) -> Kept:
     """What is known of a tensor.
 
     Args:
-        labels: Not zero where a weight is kept, int[size].
+        labels: Not zero where a weight is kept, int[size] or bool[size].
         shape: Shape of the tensor.
     """
     heights = [math.prod(shape[:split]) for split in range(len(shape) + 1)]

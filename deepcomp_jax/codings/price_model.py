@@ -5,9 +5,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax.codings import group_search, grouping, order0, symbol_models
+from deepcomp_jax.codings import (
+    group_search,
+    grouping,
+    order0,
+    symbol_models,
+    table_search,
+)
 from deepcomp_jax.codings.common import Leaf
 from deepcomp_jax.streams import rans
+from deepcomp_jax.streams.counting import bincount
 
 _BLOCK = 1 << 16  # labels counted together
 _FRONT_BITS = 40  # of a grouped body without classes, before its tables
@@ -48,13 +55,15 @@ def group_prices(labels: NDArray[np.unsignedinteger], leaf: Leaf) -> GroupPrices
         None if the coding would put all weights into one group: then `label_prices`
         says it all.
     """
-    classes = group_search.classes(labels, leaf.shape)
+    occurring = bincount(labels, leaf.entries + 1)
+    found = group_search.find(labels, leaf, occurring)
+    classes = found.dense if found.large is None else found.large
     if all(own is None for own in classes):
         return None
     groups = grouping.groups(leaf.shape, classes)
     group = grouping.of_all(groups)
     counts = _counts(labels, group, groups.sizes.size, leaf.entries)
-    tables, merged = group_search.joined(counts[:, 1:], leaf.negatives)
+    tables, merged = table_search.joined(counts[:, 1:], leaf.negatives)
     return GroupPrices(group, _prices(counts[:, :1], counts[:, 1:], merged[tables]))
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax.format import scales
-from deepcomp_jax.format.reader import Unscaled
+from deepcomp_jax.format.leaf_reading import Unscaled
 from deepcomp_jax.format.scales import Exponents
 
 

@@ -31,14 +31,14 @@ def _bits(leaf: np.ndarray, own: Matrices, rd_lambda: float) -> float:
     stacked = own.stack(leaf)
     count, m, n = stacked.shape
     each = max(1, count * m * n // _SAMPLE)
-    labels: list[NDArray[np.float32]] = []
+    labels: list[NDArray[np.int32]] = []
     for i, (rows, columns) in enumerate(own.sides):
         first, last = octaves_of(own, stacked, i, rd_lambda)
         some = slice(i % each, None, each) if m > each else slice(None)
         weights = stacked[i][np.ix_(rows.order[some], columns.order)]
         steps = np.exp2(first[some, None] + last).astype(np.float32)
-        labels.append(np.rint(weights / steps).ravel())
+        labels.append(np.rint(weights / steps).astype(np.int32).ravel())
     every = np.concatenate(labels)
-    counts = np.unique(every, return_counts=True)[1]
-    shares = counts / max(every.size, 1)
+    counts = np.bincount(every - every.min(initial=0))
+    shares = counts[counts > 0] / max(every.size, 1)
     return leaf.size * -float(shares @ np.log2(shares)) + _EXPONENT * count * (m + n)

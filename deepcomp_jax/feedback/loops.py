@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CELL = 64
-_STRIP = 4096  # rows that are rounded together where they are independent
+_STRIP = 2048  # rows that are rounded together where they are independent
 
 Labels = NDArray[np.int32]
 _Array = NDArray[np.float32]
@@ -90,7 +90,7 @@ def _in_cells(
         for first in range(0, len(weights), CELL):
             down = slice(first, first + CELL)
             size = steps[0][down, None] * steps[1][across]
-            found, carried[down] = _cell(
+            found, left = _cell(
                 weights[down, across],
                 wanted[down],
                 _product(rows[:first, down].T, carried[:first]),
@@ -98,8 +98,8 @@ def _in_cells(
                 rows[down, down],
                 size,
             )
-            labels[down, across] = found
-            errors[down, across] = weights[down, across] - found * size
+            labels[down, across], carried[down] = found, left
+            errors[down, across] = weights[down, across] - labels[down, across] * size
     return labels
 
 
@@ -126,33 +126,31 @@ def _cell(
     """
     time, row = np.arange(2 * CELL - 1)[:, None], np.arange(CELL)
     inside = (time >= row) & (time - row < CELL)
-    of_columns = _shifting(jnp.triu(columns, 1).T)
-    of_rows = jnp.triu(rows, 1).T
+    of_columns, of_rows = _shifting(jnp.triu(columns, 1)), jnp.triu(rows, 1)
 
     def step(carry: tuple[jax.Array, jax.Array], now: tuple[jax.Array, ...]):
-        errors, carried = carry
-        at, is_inside, weight, target, extra, size = now
-        # Row i is at column `at` - i.
+        targets, extras = carry
+        at, is_inside, weight, size = now
+        # Row i is at column `at` - i, and what it is rounded to adds to whole rows of
+        # targets and of extras: sums over columns would be left to scalar code.
         start = (2 * CELL - 1 - at, 0)
         own = jax.lax.dynamic_slice(of_columns, start, (CELL, CELL))
-        target = target + (errors * own).sum(1)
-        before = jax.lax.dynamic_slice(carried, start, (CELL, CELL))
-        aim = target + extra + (before * of_rows).sum(1)
-        label = jnp.where(is_inside, jnp.rint(aim / size), 0)
-        value = label * size
-        is_here = row[None] == (at - row)[:, None]
-        errors = jnp.where(is_here, (weight - value)[:, None], errors)
-        left = jnp.diag(jnp.where(is_inside, target - value, 0))
-        carried = jax.lax.dynamic_update_slice(carried, before + left, start)
-        return (errors, carried), label
+        extra = jax.lax.dynamic_slice(extras, start, (CELL, CELL))
+        target = targets[row, jnp.clip(at - row, 0, CELL - 1)]
+        label = jnp.rint((target + extra[row, row]) / size)
+        error = jnp.where(is_inside, weight - label * size, 0)
+        left = jnp.where(is_inside, target - label * size, 0)
+        targets = targets + error[:, None] * own
+        extra = extra + left[:, None] * of_rows
+        extras = jax.lax.dynamic_update_slice(extras, extra, start)
+        return (targets, extras), (label, left)
 
-    moving = [_skewed(own) for own in (weights, wanted, from_rows)]
     sizes = jnp.where(inside, _skewed(steps), 1)
-    begin = jnp.zeros((CELL, CELL)), jnp.zeros((3 * CELL, CELL))
-    xs = jnp.arange(2 * CELL - 1), jnp.asarray(inside), *moving, sizes
-    (_, carried), labels = jax.lax.scan(step, begin, xs)
-    labels = labels[row[:, None] + row, row[:, None]].astype(jnp.int32)
-    return labels, carried[CELL : 2 * CELL][::-1].T
+    xs = jnp.arange(2 * CELL - 1), jnp.asarray(inside), _skewed(weights), sizes
+    begin = wanted, _shifting(from_rows.T)
+    _, found = jax.lax.scan(step, begin, xs)
+    labels, left = (own[row[:, None] + row, row[:, None]] for own in found)
+    return labels.astype(jnp.int32), left
 
 
 def _skewed(cell: jax.Array) -> jax.Array:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+_BLOCK = 64  # rows; of such blocks BLAS makes no threads
+
 
 class Side(NamedTuple):
     """One side of a matrix: its rows, or its columns.
@@ -50,9 +52,38 @@ def side(moments: np.ndarray, damping: float) -> Side:
     order = np.argsort(-diagonal, kind="stable")
     if moments.ndim == 1:
         return Side(order, diagonal[order] / mean + damping, None)
-    damped = moments[np.ix_(order, order)].astype(np.float64) / mean
+    damped = moments[np.ix_(order, order)].astype(np.float64)
+    damped /= mean
     damped[np.diag_indices_from(damped)] += damping
     # The factor is upper, so that errors go from the first to the last.
-    factor = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
-    diagonal = np.diagonal(factor)
-    return Side(order, np.square(diagonal), (factor / diagonal).astype(np.float32))
+    factor = _cholesky(damped[::-1, ::-1])[::-1, ::-1]
+    diagonal = np.diagonal(factor).copy()
+    factor /= diagonal
+    return Side(order, np.square(diagonal), factor.astype(np.float32))
+
+
+def _cholesky(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lower factor of a matrix, block by block.
+
+    Threads of BLAS would compete with those of other leaves, and the last bits of what
+    they find depend on how many there are.
+
+    Args:
+        matrix: [n, n], symmetric and positive definite.
+    """
+    n = len(matrix)
+    size = n + -n % _BLOCK
+    left = np.eye(size)
+    left[:n, :n] = matrix
+    for first in range(0, size, _BLOCK):
+        own = slice(first, first + _BLOCK)
+        left[own, own] = np.linalg.cholesky(left[own, own])
+        left[own, first + _BLOCK :] = 0
+        rest = left[first + _BLOCK :, own].reshape(-1, _BLOCK, _BLOCK)
+        rest = rest @ np.linalg.inv(left[own, own]).T
+        left[first + _BLOCK :, own] = rest.reshape(-1, _BLOCK)
+        for i, block in enumerate(rest):
+            start = first + (i + 1) * _BLOCK
+            change = (rest[i:] @ block.T).reshape(-1, _BLOCK)
+            left[start:, start : start + _BLOCK] -= change
+    return left[:n, :n]

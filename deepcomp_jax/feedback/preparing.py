@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepcomp_jax import trees
+from deepcomp_jax._types import Progress
 from deepcomp_jax.calibration import Calibration, Use, floored
+from deepcomp_jax.feedback import threads
 from deepcomp_jax.feedback.matrices import Matrices, alone, fits, matrices
 from deepcomp_jax.rules.weights import find_weights
 
@@ -14,6 +16,7 @@ LEAST_SIZE = 17  # smaller leaves keep all their bits: they would save nothing
 _MANY = 512  # examples from which moments are trusted more
 _DAMPING = 0.25  # of moments of inputs
 _DAMPING_OF_FEW = 0.4
+_THREADS = 4  # at most: each takes some times the memory of moments
 _NOTHING = 1e-6  # of the importance of a typical leaf: it was not reached
 _UNSEEN = 0.05  # of that importance is what such a leaf gets
 
@@ -38,6 +41,7 @@ def prepare(
     chosen: Iterable[str],
     *,
     damping: float | None = None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Factors the statistics of a network.
 
@@ -53,6 +57,7 @@ def prepare(
             those of derivatives get half of it. Strong damping keeps quality on data
             that are unlike the batches. By default 0.25, or 0.4 with fewer than 512
             examples.
+        progress: Is told of each leaf that is ready; nothing is written yet.
 
     Raises:
         ValueError: The statistics are of other leaves, or a leaf holds NaN or infinity.
@@ -65,18 +70,32 @@ def prepare(
     every = {name: _checked(name, named[name]) for name in chosen}
     copies = _copies(every)
     leaves = {name: leaf for name, leaf in every.items() if name not in copies}
-    found: dict[str, Matrices] = {}
-    for name, leaf in leaves.items():
-        if leaf.size < LEAST_SIZE:
-            continue
+
+    def factored(name: str) -> Matrices | None:
         tied = [name, *(copy for copy, first in copies.items() if first == name)]
+        uses = [use for own in tied for use in calibration.leaves.get(own, ())]
         cost = _added([importance[own] for own in tied])
-        if uses := [use for own in tied for use in calibration.leaves.get(own, ())]:
-            _check_fit(name, leaf, uses)
-            found[name] = matrices(leaf.shape, uses, cost, damping)
-        elif name in weights:
-            found[name] = alone(leaf.shape, cost)
+        return _factored(name, leaves[name], uses, cost, damping, name in weights)
+
+    every = threads.each(factored, leaves, progress, _THREADS)
+    found = {name: own for name, own in every.items() if own is not None}
     return Prepared(leaves, copies, _floored(found, leaves))
+
+
+def _factored(
+    name: str,
+    leaf: np.ndarray,
+    uses: Sequence[Use],
+    cost: np.ndarray,
+    damping: float,
+    is_weight: bool,
+) -> Matrices | None:
+    if leaf.size < LEAST_SIZE:
+        return None
+    if uses:
+        _check_fit(name, leaf, uses)
+        return matrices(leaf.shape, uses, cost, damping)
+    return alone(leaf.shape, cost) if is_weight else None
 
 
 def _copies(leaves: Mapping[str, np.ndarray]) -> dict[str, str]:

@@ -1,14 +1,12 @@
 """A network on steps of rows and columns that follow from one price of a bit."""
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepcomp_jax._types import DenseLeaf, SharedLeaf
-from deepcomp_jax.feedback import loops
+from deepcomp_jax._types import DenseLeaf, Progress, SharedLeaf
+from deepcomp_jax.feedback import loops, threads
 from deepcomp_jax.feedback.matrices import Matrices
 from deepcomp_jax.feedback.preparing import LEAST_SIZE, Prepared
 from deepcomp_jax.format import scales
@@ -16,12 +14,15 @@ from deepcomp_jax.format import scales
 _EIGHTHS = 8  # exponents of an octave
 _FAR = 10  # octaves; steps that are farther from 1 are counted from a power of two
 _FINEST = 4000  # steps in the largest weight of a leaf
+_BLOCK = 1 << 16  # labels that are looked up at a time
 _BITS = 8  # significant ones of values that are not multiplied with anything
 
 Quantized = dict[str, tuple[DenseLeaf | SharedLeaf, np.ndarray | None]]
 
 
-def quantize(prepared: Prepared, rd_lambda: float) -> Quantized:
+def quantize(
+    prepared: Prepared, rd_lambda: float, progress: Progress | None = None
+) -> Quantized:
     """Rounds all leaves, at one price of a bit.
 
     A step of sqrt(6 lambda / (ln 2 * importance)) is where a bit less costs as much as
@@ -31,6 +32,7 @@ def quantize(prepared: Prepared, rd_lambda: float) -> Quantized:
     Args:
         prepared: The network.
         rd_lambda: What a bit costs, in the unit of the sensitivities.
+        progress: Is told of each leaf that is done; nothing is written yet.
 
     Returns:
         Leaves and codebooks by name, as `api.compression.assembled` takes them.
@@ -42,10 +44,7 @@ def quantize(prepared: Prepared, rd_lambda: float) -> Quantized:
             return _rounded(leaf, prepared.matrices[name], rd_lambda)
         return DenseLeaf(_shortened(leaf)), None
 
-    # The longest first, so that no thread is left with one of them at the end.
-    names = sorted(prepared.leaves, key=lambda name: -prepared.leaves[name].size)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        found = dict(zip(names, pool.map(finished, names), strict=True))
+    found = threads.each(finished, prepared.leaves, progress)
     return found | {name: found[first] for name, first in prepared.copies.items()}
 
 
@@ -73,7 +72,7 @@ def _rounded(
     leaf: np.ndarray, own: Matrices, rd_lambda: float
 ) -> tuple[DenseLeaf | SharedLeaf, np.ndarray | None]:
     """A leaf on its steps."""
-    stacked = own.stack(leaf).astype(np.float32)
+    stacked = own.stack(leaf).astype(np.float32, copy=False)
     count, m, n = stacked.shape
     octaves = [octaves_of(own, stacked, i, rd_lambda) for i in range(count)]
     middle = float(np.mean([of_rows.mean() for of_rows, _ in octaves]))
@@ -141,8 +140,13 @@ def _coded(
     factors: NDArray[np.int32], dtype: np.dtype, base: float
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Labels and a codebook for factors of steps; None if all are zero."""
-    least = int(factors.min(initial=0))
-    counts = np.bincount((factors - least).ravel())
+    flat = factors.ravel()
+    least, most = int(flat.min(initial=0)), int(flat.max(initial=0))
+    # NumPy makes indices of eight bytes.
+    blocks = [slice(first, first + _BLOCK) for first in range(0, flat.size, _BLOCK)]
+    counts = np.zeros(most - least + 1, np.int64)
+    for block in blocks:
+        counts += np.bincount(flat[block] - least, minlength=counts.size)
     every = np.flatnonzero(counts) + least
     every = every[every != 0]
     if not every.size:
@@ -150,4 +154,7 @@ def _coded(
     width = np.uint8 if every.size < 1 << 8 else np.uint16
     label_of = np.zeros(counts.size, width)
     label_of[every - least] = np.arange(1, every.size + 1)
-    return label_of[factors - least], (every * base).astype(dtype)
+    labels = np.empty(flat.size, width)
+    for block in blocks:
+        labels[block] = label_of[flat[block] - least]
+    return labels.reshape(factors.shape), (every * base).astype(dtype)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax.format.tree_header import Problem, get_byte, get_bytes
+from deepcomp_jax.format.fields import Problem, get_byte, get_bytes
 
 _LISTED = 32  # entries that take no more bytes one by one than as bits
 _UNSIGNED = np.dtype("bool"), np.dtype("uint8")

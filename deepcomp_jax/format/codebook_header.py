@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import MAX_CODEBOOK
 from deepcomp_jax.format.dtypes import FLOATING, from_little, little
-from deepcomp_jax.format.tree_header import Problem, get_bytes
+from deepcomp_jax.format.fields import Problem, get_bytes
 from deepcomp_jax.streams import bits
 
 MAX_ENTRIES = MAX_CODEBOOK  # C22

@@ -8,8 +8,11 @@ here are whole networks. Sections are independent, so that a tensor, or a part o
 can be read without the others.
 """
 
+import contextlib
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from typing import Any
 
@@ -17,14 +20,22 @@ import numpy as np
 
 from deepcomp_jax import codings
 from deepcomp_jax._errors import listed
-from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
-from deepcomp_jax.format import leaf_body, reader, scales, source
+from deepcomp_jax._types import Compressed, DenseLeaf, Progress, SharedLeaf
+from deepcomp_jax.format import (
+    leaf_encoding,
+    leaf_reading,
+    reader,
+    scales,
+    source,
+    structures,
+)
 from deepcomp_jax.format.dtypes import DTYPES as DTYPES
-from deepcomp_jax.format.file_header import Entry as Entry
-from deepcomp_jax.format.file_header import Header as Header
-from deepcomp_jax.format.leaf_body import coded_words as coded_words
+from deepcomp_jax.format.leaf_encoding import Encoded
+from deepcomp_jax.format.leaf_encoding import coded_words as coded_words
 from deepcomp_jax.format.leaf_header import Layout as Layout
-from deepcomp_jax.format.reader import MAX_BYTES as MAX_BYTES
+from deepcomp_jax.format.memory_limit import MAX_BYTES as MAX_BYTES
+from deepcomp_jax.format.records import Entry as Entry
+from deepcomp_jax.format.records import Header as Header
 from deepcomp_jax.format.writer import Writer
 from deepcomp_jax.streams import rans
 
@@ -35,6 +46,7 @@ def dumps(
     compressed: Compressed,
     metadata: Mapping[str, str] | None = None,
     put: rans.Put = rans.put,
+    progress: Progress | None = None,
 ) -> bytes:
     """Writes a network; equal networks give equal bytes.
 
@@ -42,6 +54,7 @@ def dumps(
         compressed: The network. `labels` of any integer dtype are written alike.
         metadata: Strings that go with it.
         put: What codes rANS streams.
+        progress: Is told of each leaf that is done.
 
     Returns:
         The bytes of a `.dcz` file.
@@ -58,14 +71,46 @@ def dumps(
             f"{len(compressed.leaves)} are given"
         )
     _check_codebooks(compressed)
-    for name, leaf in zip(writer.names, compressed.leaves, strict=True):
-        codebook = None
-        if isinstance(leaf, SharedLeaf):
-            codebook = compressed.codebooks[leaf.codebook]
-        writer.put(leaf_body.put(name, leaf, codebook, put), codebook)
+    read = written = 0
+    with contextlib.closing(_encoded(compressed, writer.names, put)) as in_turn:
+        for done, (encoded, codebook) in enumerate(in_turn, 1):
+            written += writer.put(encoded, codebook)
+            layout = encoded.layout
+            read += layout.size * layout.dtype.itemsize
+            if progress is not None:
+                progress(done, len(writer.names), read, written)
     out = io.BytesIO()
     writer.finish(out, metadata)
     return out.getvalue()
+
+
+def _encoded(
+    compressed: Compressed, names: Sequence[str], put: rans.Put
+) -> Generator[tuple[Encoded, np.ndarray | None], None, None]:
+    """The leaves as they are stored, several being worked on at a time, in order."""
+    codebooks = [
+        compressed.codebooks[leaf.codebook] if isinstance(leaf, SharedLeaf) else None
+        for leaf in compressed.leaves
+    ]
+    leaves = list(zip(names, compressed.leaves, codebooks, strict=True))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        try:
+            # The longest first, so that no thread is left with one of them at the end.
+            jobs = {
+                name: pool.submit(leaf_encoding.put, name, leaf, codebook, put)
+                for name, leaf, codebook in sorted(leaves, key=_length, reverse=True)
+            }
+            for name, _, codebook in leaves:
+                yield jobs.pop(name).result(), codebook
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _length(leaf: tuple[str, DenseLeaf | SharedLeaf, np.ndarray | None]) -> int:
+    """How many values a leaf has."""
+    own = leaf[1]
+    values = own.labels if isinstance(own, SharedLeaf) else getattr(own, "values", ())
+    return np.size(values)
 
 
 def _check_codebooks(compressed: Compressed) -> None:
@@ -150,7 +195,7 @@ def load_leaf(
         if name not in named:
             raise ValueError(f"{path} has no leaf {name!r}, only {listed(named)}")
         reader.check_leaf(named[name], max_bytes)
-        return reader.read_values(file, header, named[name])
+        return leaf_reading.read_values(file, header, named[name])
 
 
 def values(
@@ -180,4 +225,4 @@ def values(
 def variables(compressed: Compressed) -> Any:
     """The pytree of a network: its containers, with arrays as leaves."""
     leaves = [values(leaf, compressed.codebooks) for leaf in compressed.leaves]
-    return reader.fill(compressed.structure, leaves)
+    return structures.fill(compressed.structure, leaves)

@@ -4,8 +4,6 @@
     header    = strings | tree | leaves | bodies | [metadata]
     leaves    = for each leaf of the tree: its layout, and varint size of each body
     bodies    = those of fewer than 1024 bytes, one after the other
-    metadata  = varint pairs, then each: varint size of the key, the key, varint size of
-                the value, the value
 
 Format notes:
 
@@ -14,114 +12,33 @@ Format notes:
   of a section would be a good part of a small one, so small bodies are in the header.
 - A leaf has a body for each of its parts (`parts`), none if it is a copy or elsewhere;
   one with `scales` has two before those, of the exponents of rows and of columns.
-- Metadata are strings, in UTF-8, for people and programs; without them there is nothing
-  after the bodies.
-- Strings and tree are written in `tree_header`, layouts and codebooks in `leaf_header`.
+- Strings and tree are written in `tree_header`, layouts and codebooks in `leaf_header`,
+  metadata in `metadata`.
 """
 
-import itertools
-import math
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from deepcomp_jax._errors import FormatError
-from deepcomp_jax._types import Structure
 from deepcomp_jax.format import leaf_header, tree_header
-from deepcomp_jax.format.leaf_header import ELSEWHERE, Layout
+from deepcomp_jax.format import metadata as metadata_header
+from deepcomp_jax.format.leaf_header import Layout
+from deepcomp_jax.format.records import (
+    CHECKSUM_BYTES,
+    SMALL,
+    Entry,
+    Header,
+    Section,
+    checksum,
+)
 from deepcomp_jax.streams import bits
 
 MAGIC = b"\x89DCZ"  # the first byte is no text, so that line endings stay as they are
 VERSION = 1
-CHECKSUM_BYTES = 4
-SMALL = 1024  # bytes; a smaller body is in the header
 MAX_ENTRIES = 1 << 20  # of all codebooks: a grid takes few bytes in a file (C45)
-SCRATCH = 8  # bytes that decoding takes for a value of a part, besides the value (C31)
 PREFIX_BYTES = len(MAGIC) + 1 + bits.MAX_VARINT_BYTES  # enough to know the header's end
-
-
-class Section(NamedTuple):
-    """Where a body is.
-
-    Attributes:
-        offset: Where it begins, in bytes from the start of the file.
-        size: Of the body, in bytes.
-    """
-
-    offset: int
-    size: int
-
-    @property
-    def checksum_bytes(self) -> int:
-        """Of the checksum after the body: none if that is in the header."""
-        return CHECKSUM_BYTES if self.size >= SMALL else 0
-
-
-class Entry(NamedTuple):
-    """A leaf, as the header describes it.
-
-    Attributes:
-        name: Its path, such as "params/fc1/kernel".
-        layout: How it is stored.
-        sections: Of the bodies of its parts; none for a leaf that has no body here.
-        header_bytes: What this description takes of the header, but for a codebook.
-        exponents: Sections of the bodies of exponents, if it has scales.
-    """
-
-    name: str
-    layout: Layout
-    sections: tuple[Section, ...]
-    header_bytes: int
-    exponents: tuple[Section, ...] = ()
-
-    @property
-    def bodies(self) -> tuple[Section, ...]:
-        """Of all its bodies, in the order of the file."""
-        return *self.exponents, *self.sections
-
-    @property
-    def size(self) -> int:
-        """Bytes of its bodies."""
-        return sum(section.size for section in self.bodies)
-
-    @property
-    def checksum_bytes(self) -> int:
-        """Bytes of the checksums of its bodies."""
-        return sum(section.checksum_bytes for section in self.bodies)
-
-
-class Header(NamedTuple):
-    """What a file holds, without the values.
-
-    Attributes:
-        structure: The containers.
-        codebooks: In order of first use.
-        leaves: In tree order.
-        size: Where the first section begins, in bytes.
-        codebook_bytes: What each codebook takes of the header.
-        metadata: Strings that came with the network.
-        metadata_bytes: What they take of the header.
-    """
-
-    structure: Structure
-    codebooks: tuple[np.ndarray, ...]
-    leaves: tuple[Entry, ...]
-    size: int
-    codebook_bytes: tuple[int, ...]
-    metadata: Mapping[str, str]
-    metadata_bytes: int
-
-    @property
-    def held(self) -> list[Entry]:
-        """The leaves without those that are in other files of a set."""
-        return [entry for entry in self.leaves if entry.layout.coding != ELSEWHERE]
-
-
-def checksum(data: bytes) -> bytes:
-    """CRC-32 of some bytes."""
-    return zlib.crc32(data).to_bytes(CHECKSUM_BYTES, "little")
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -175,23 +92,10 @@ def put(
         out.append(leaf_header.put(layout, new))
         out += map(bits.put_varint, sizes)
     out += [body for leaf in leaves for body in leaf.small]
-    out.append(_put_metadata(metadata or {}))
+    out.append(metadata_header.put(metadata or {}))
     header = b"".join(out)
     front = MAGIC + bytes([VERSION]) + bits.put_varint(len(header)) + header
     return front + checksum(front)
-
-
-def _put_metadata(metadata: Mapping[str, str]) -> bytes:
-    if not metadata:
-        return b""
-    for text in itertools.chain(*metadata.items()):
-        if not isinstance(text, str):
-            raise TypeError(f"metadata must be strings, got {text!r}: convert it")
-    out = [bits.put_varint(len(metadata))]
-    for text in itertools.chain(*sorted(metadata.items())):
-        raw = tree_header.utf8(text)
-        out += [bits.put_varint(len(raw)), raw]
-    return b"".join(out)
 
 
 # ---- reading ------------------------------------------------------------------------
@@ -217,7 +121,7 @@ def _front(data: bytes) -> tuple[int, int]:
         else:
             message = (
                 f"not a .dcz file: it begins with {data[:4]!r}; other formats are read "
-                "by deepcomp_jax.checkpoints.open"
+                "by deepcomp_jax.checkpoints.open, and shown by `dcz inspect`"
             )
         raise FormatError(message, offset=0, clause="C1")
     if data[4:5] != bytes([VERSION]):
@@ -260,7 +164,7 @@ def get(data: bytes) -> Header:
     start = pos
     metadata: dict[str, str] = {}
     if pos < stop:
-        pos, metadata = _get_metadata(data, pos)
+        pos, metadata = metadata_header.get(data, pos)
     if pos != stop:
         raise FormatError(
             "the fields do not end where the header does",
@@ -269,34 +173,6 @@ def get(data: bytes) -> Header:
         )
     end = stop + CHECKSUM_BYTES
     return Header(structure, codebooks, leaves, end, sizes, metadata, pos - start)
-
-
-def _get_metadata(data: bytes, pos: int) -> tuple[int, dict[str, str]]:
-    """The position after the metadata, and what they are."""
-    start = pos
-    pos, count = bits.get_varint(data, pos, clause="C3")
-    found: dict[str, str] = {}
-    last: bytes | None = None
-    for _ in range(count):
-        pos, key = _get_text(data, pos)
-        pos, value = _get_text(data, pos)
-        if last is not None and key <= last:
-            raise FormatError("keys do not ascend", offset=start, clause="C59")
-        last = key
-        try:
-            found[key.decode()] = value.decode()
-        except UnicodeDecodeError:
-            raise FormatError(
-                "metadata are not UTF-8", offset=start, clause="C59"
-            ) from None
-    if not count:
-        raise FormatError("metadata of no pair", offset=start, clause="C59")
-    return pos, found
-
-
-def _get_text(data: bytes, pos: int) -> tuple[int, bytes]:
-    pos, size = bits.get_varint(data, pos, clause="C3")
-    return tree_header.get_bytes(data, pos, size)
 
 
 class _Described(NamedTuple):
@@ -389,63 +265,3 @@ def check_sizes(header: Header, file_bytes: int) -> None:
 
 def _sections(leaves: Iterable[Entry]) -> Iterator[Section]:
     return (section for entry in leaves for section in entry.bodies)
-
-
-def check_memory(leaves: Iterable[Entry], max_bytes: int) -> None:
-    """Rejects leaves whose values would take too much memory.
-
-    Args:
-        leaves: Those that are to be decoded, one after the other.
-        max_bytes: What their values, and what decoding takes meanwhile, may take.
-
-    Raises:
-        FormatError: C31.
-    """
-    layouts = [entry.layout for entry in leaves]
-    values = sum(_bytes(layout, None) for layout in layouts)
-    largest = max((layout.largest for layout in layouts), default=0)
-    _check_bytes(values, largest, max_bytes)
-
-
-def check_slice_memory(layout: Layout, rows: slice, max_bytes: int) -> None:
-    """Rejects a slice of a leaf whose values would take too much memory.
-
-    Args:
-        layout: Of the leaf.
-        rows: The indices of its first axis.
-        max_bytes: As for `check_memory`.
-
-    Raises:
-        FormatError: C31.
-    """
-    _check_bytes(_bytes(layout, rows), layout.largest, max_bytes)
-
-
-def memory(layout: Layout, rows: slice | None) -> int:
-    """The memory that a leaf takes while it is decoded, as C31 counts it.
-
-    Args:
-        layout: Of the leaf.
-        rows: The indices of its first axis that are asked for; None for all.
-    """
-    return _bytes(layout, rows) + SCRATCH * layout.largest
-
-
-def _bytes(layout: Layout, rows: slice | None) -> int:
-    """Those of the values that are asked for, and of all exponents."""
-    size = layout.size
-    if rows is not None:
-        size = (rows.stop - rows.start) * math.prod(layout.shape[1:])
-    return size * layout.dtype.itemsize + layout.exponents
-
-
-def _check_bytes(values: int, largest: int, max_bytes: int) -> None:
-    """Rejects bytes of values, and those that decoding the largest part takes."""
-    total = values + SCRATCH * largest
-    if total > max_bytes:
-        raise FormatError(
-            f"the values take {values} bytes, {total} with those that decoding takes, "
-            f"above max_bytes={max_bytes}: allow more if you trust the file",
-            offset=0,
-            clause="C31",
-        )

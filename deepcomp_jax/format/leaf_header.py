@@ -36,9 +36,9 @@ from deepcomp_jax.format.dtypes import (
     WORDS,
     of_code,
 )
+from deepcomp_jax.format.fields import Problem, get_byte
 from deepcomp_jax.format.parts import Parts, divide
 from deepcomp_jax.format.scales import Split, View
-from deepcomp_jax.format.tree_header import Problem, get_byte
 from deepcomp_jax.streams import bits
 
 MAX_DIMENSIONS = 31  # (C26): five bits

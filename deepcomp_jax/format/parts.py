@@ -63,12 +63,6 @@ class Parts(NamedTuple):
         first = part * self.step * self.row_size
         return slice(first, first + math.prod(self.shape(part)))
 
-    def overlapping(self, rows: slice) -> range:
-        """The parts that hold any of some indices, `start` to `stop`."""
-        if rows.start >= rows.stop:
-            return range(0)
-        return range(rows.start // self.step, (rows.stop - 1) // self.step + 1)
-
 
 def divide(shape: tuple[int, ...]) -> Parts:
     """The parts of a leaf of this shape.

@@ -29,7 +29,7 @@ from deepcomp_jax._types import Scales
 from deepcomp_jax.codings.common import BLOCK, Take
 from deepcomp_jax.format import planes
 from deepcomp_jax.format.dtypes import FLOATING, from_little, little
-from deepcomp_jax.format.tree_header import Problem
+from deepcomp_jax.format.fields import Problem
 from deepcomp_jax.streams import rans
 
 DTYPES = FLOATING[:3]  # float64 has values that no product in float32 is

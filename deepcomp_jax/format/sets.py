@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.format import reader, source
-from deepcomp_jax.format.file_header import Entry, Header
 from deepcomp_jax.format.leaf_header import ELSEWHERE
+from deepcomp_jax.format.records import Entry, Header
 from deepcomp_jax.format.source import Source
 
 MAX_FILES = 99999

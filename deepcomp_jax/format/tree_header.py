@@ -15,15 +15,20 @@ Format notes:
 - All limits here bound the memory that a small, malicious header can ask for.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax._types import Structure
+from deepcomp_jax.format.fields import get_bytes, utf8
+from deepcomp_jax.format.structures import (
+    MAX_NAME_BYTES,
+    children,
+    leaf_names,
+    sorted_items,
+)
 from deepcomp_jax.streams import bits
 
 MAX_DEPTH = 64  # containers within each other, far below Python's recursion limit (C16)
-MAX_NAME_BYTES = 1024  # of a string and of a path: bounds what prefixes expand to (C10)
 MAX_PREFIX = 15  # bytes that a string takes from the one before it (C9)
 MAX_NODES = 1 << 17  # of a tree: repeated nodes could multiply without end (C17)
 # What Flax and its users call things most often.
@@ -34,46 +39,6 @@ COMMON = (
 
 _COMMON_BYTES = {string.encode() for string in COMMON}
 _LEAF, _NONE, _DICT, _LIST, _TUPLE, _AGAIN = range(6)
-
-
-class Problem(NamedTuple):
-    """A rule of the format that something breaks, whoever notices it."""
-
-    clause: str
-    message: str
-
-
-# ---- both ---------------------------------------------------------------------------
-
-
-def leaf_names(structure: Structure) -> tuple[list[str], Problem | None]:
-    """The path of each leaf in tree order, and what is wrong with the paths, if any."""
-    names: dict[str, None] = {}
-    for path, node in _walk(structure, None):
-        if len(path.encode()) > MAX_NAME_BYTES:
-            text = f"the path {path[:40]!r}... has more than {MAX_NAME_BYTES} bytes"
-            return list(names), Problem("C19", text)
-        if isinstance(node, int):
-            if path in names:
-                return list(names), Problem("C18", f"two leaves are named {path!r}")
-            names[path] = None
-    return list(names), None
-
-
-def _walk(node: Structure, path: str | None) -> Iterator[tuple[str, Structure]]:
-    """Every node with its path, containers before their contents."""
-    yield path or "", node
-    if node is None or isinstance(node, int):
-        return
-    for key, child in _children(node):
-        yield from _walk(child, str(key) if path is None else f"{path}/{key}")
-
-
-def _children(
-    node: "dict[str | int, Structure] | list[Structure] | tuple[Structure, ...]",
-) -> list[tuple[str | int, Structure]]:
-    """What a container holds, in tree order."""
-    return _sorted_items(node) if isinstance(node, dict) else list(enumerate(node))
 
 
 # ---- writing ------------------------------------------------------------------------
@@ -113,20 +78,6 @@ def put(structure: Structure) -> bytes:
     return b"".join(out)
 
 
-def utf8(text: str) -> bytes:
-    """A string as bytes.
-
-    Raises:
-        ValueError: It has a surrogate alone.
-    """
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"{text!r} holds a lone surrogate, which UTF-8 cannot: change it"
-        ) from None
-
-
 def _collect(node: Structure, depth: int, keys: set[str], numbers: list[int]) -> int:
     """Checks the nodes, and gathers the string keys and the numbers of the leaves.
 
@@ -141,7 +92,7 @@ def _collect(node: Structure, depth: int, keys: set[str], numbers: list[int]) ->
     if depth > MAX_DEPTH:
         raise ValueError(f"containers nest deeper than {MAX_DEPTH}: flatten the tree")
     if isinstance(node, dict):
-        children = [child for _, child in _sorted_items(node)]
+        children = [child for _, child in sorted_items(node)]
         keys.update(key for key in node if isinstance(key, str))
     elif isinstance(node, (list, tuple)):
         children = list(node)
@@ -152,20 +103,6 @@ def _collect(node: Structure, depth: int, keys: set[str], numbers: list[int]) ->
     return 1 + sum(_collect(child, depth + 1, keys, numbers) for child in children)
 
 
-def _sorted_items(
-    node: dict[str | int, Structure],
-) -> list[tuple[str | int, Structure]]:
-    for key in node:
-        is_number = type(key) is int and 0 <= key < 1 << 62
-        if not isinstance(key, str) and not is_number:
-            raise ValueError(
-                f"key {key!r} is neither a string nor an integer from 0 to 2**62 - 1: "
-                "rename it"
-            )
-    # Code points sort as their UTF-8 bytes do.
-    return sorted(node.items(), key=lambda item: (isinstance(item[0], str), item[0]))
-
-
 def _put_node(node: Structure, index: dict[str, int]) -> bytes:
     if node is None:
         return bytes([_NONE])
@@ -174,7 +111,7 @@ def _put_node(node: Structure, index: dict[str, int]) -> bytes:
     kind = {dict: _DICT, list: _LIST}.get(type(node), _TUPLE)
     out = [bits.put_varint(kind + 8 * len(node))]
     before = b""
-    for key, child in _children(node):
+    for key, child in children(node):
         if isinstance(node, dict):
             number = 2 * index[key] if isinstance(key, str) else 2 * key + 1
             out.append(bits.put_varint(number))
@@ -240,22 +177,6 @@ def get(data: bytes, pos: int) -> tuple[int, Structure, list[str]]:
     if problem:
         raise FormatError(problem.message, offset=start, clause=problem.clause)
     return end, structure, names
-
-
-def get_byte(data: bytes, pos: int) -> tuple[int, int]:
-    """The position after a byte of the header, and the byte."""
-    return pos + 1, get_bytes(data, pos, 1)[1][0]
-
-
-def get_bytes(data: bytes, pos: int, size: int) -> tuple[int, bytes]:
-    """The position after some bytes of the header, and the bytes."""
-    if size > len(data) - pos:
-        raise FormatError(
-            "the fields do not end where the header does",
-            offset=len(data),
-            clause="C6",
-        )
-    return pos + size, data[pos : pos + size]
 
 
 def _get_strings(data: bytes, pos: int) -> tuple[int, list[str]]:

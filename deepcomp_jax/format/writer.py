@@ -18,13 +18,16 @@ from deepcomp_jax.format import (
     codebook_header,
     file_header,
     leaf_body,
+    records,
+    structures,
     tree_header,
 )
 from deepcomp_jax.format.dtypes import FLOATING, WORDS
-from deepcomp_jax.format.file_header import SMALL, Stored
-from deepcomp_jax.format.leaf_body import Encoded
+from deepcomp_jax.format.file_header import Stored
+from deepcomp_jax.format.leaf_encoding import Encoded
 from deepcomp_jax.format.leaf_header import ELSEWHERE, Layout
 from deepcomp_jax.format.reader import MAX_CLASS_INDICES
+from deepcomp_jax.format.records import SMALL
 
 
 class Writer:
@@ -45,7 +48,7 @@ class Writer:
             ValueError: No file can hold such containers or names.
         """
         self._tree = tree_header.put(structure)
-        self.names, problem = tree_header.leaf_names(structure)
+        self.names, problem = structures.leaf_names(structure)
         if problem:
             raise ValueError(f"{problem.message}: rename a key")
         self._spool = spool
@@ -59,7 +62,7 @@ class Writer:
         """Adds the next leaf.
 
         Args:
-            encoded: The leaf, from `leaf_body.put`.
+            encoded: The leaf, from `leaf_encoding.put`.
             codebook: What its labels stand for. Equal ones are stored once.
 
         Returns:
@@ -90,7 +93,7 @@ class Writer:
         for body in bodies:
             if len(body) >= SMALL:
                 self._spool.write(body)
-                self._spool.write(file_header.checksum(body))
+                self._spool.write(records.checksum(body))
         self._leaves.append(Stored(layout, tuple(map(len, bodies)), small))
         return sum(map(len, bodies))
 

@@ -4,12 +4,13 @@ A step is one number for the whole network times the mean magnitude of its leaf,
 each leaf has about the same error relative to itself; that of tables is greater, since
 a row is looked up alone and its errors are not added up in products. (Mean magnitudes
 say what is usual better than root mean squares, which outliers raise: with MiniLM, one
-per cent of the bytes.)
+per cent of the bytes.) Within a leaf that is no table, rows and columns of unequal size
+have scales, see `share.scaled`.
 """
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import ml_dtypes
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 
 from deepcomp_jax import codings
 from deepcomp_jax.format import codebook_header
-from deepcomp_jax.format.file_header import CHECKSUM_BYTES, SMALL
+from deepcomp_jax.format.records import CHECKSUM_BYTES, SMALL
 from deepcomp_jax.rate import grids
-from deepcomp_jax.rate.histograms import Histogram
+from deepcomp_jax.rate.histograms import Histogram, histogram
+from deepcomp_jax.rules import ShareMethod
 from deepcomp_jax.share.nearest import labels
+from deepcomp_jax.share.scaling import divided, halfway, scaled
 
 TABLES = 2.5  # how much coarser steps of tables are
 _LADDER = 16  # steps an octave: leaves that are nearly alike have one, and share a rule
@@ -31,6 +34,7 @@ _CLOSE = 1e-3  # relative: of the bits, or of the step, at which a search ends
 _FINEST = 2.0**-16  # relative step; no grid of 1000 entries is finer
 _CHECKSUM_BITS = 8 * CHECKSUM_BYTES  # of a body that is not in the header
 _LAYOUT_BITS = 8 * 5  # of a leaf: its layout, and the size of its body
+_SCALES_BITS = 8 * 4  # of their split, and the sizes of their bodies
 _NUMBER_BITS = 8  # of a leaf whose codebook is that of one before it
 
 
@@ -58,12 +62,17 @@ class PlannedLeaf(NamedTuple):
         dtype: Of the leaf.
         histogram: Of its values, of which some are not zero.
         unit: Mean magnitude of those, times what suits a table if it is one.
+        scales: What scales of rows and columns take in a file, in bits, and None if
+            the leaf has none; values are those that are left without them.
+        lengths: Of axes of matrices that may have scales.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     histogram: Histogram
     unit: float
+    scales: int | None = None
+    lengths: Collection[int] = ()
 
     def step(self, relative: float) -> float:
         """The step that a relative one stands for, and that `multiples` takes."""
@@ -72,7 +81,12 @@ class PlannedLeaf(NamedTuple):
 
     def multiplied(self) -> "PlannedLeaf":
         """The same leaf, as one that is no table."""
-        return planned(self.shape, self.dtype, False, self.histogram)
+        return self._replace(unit=self.histogram.magnitude())
+
+    def method(self, step: float) -> ShareMethod:
+        """What shares the leaf at a step."""
+        found = grids.multiples(step)
+        return found if self.scales is None else scaled(found, self.lengths)
 
     def fitting(self, step: float) -> float:
         """The step that a grid takes if it is asked for one."""
@@ -84,16 +98,28 @@ class PlannedLeaf(NamedTuple):
 
 
 def planned(
-    shape: tuple[int, ...], dtype: np.dtype, table: bool, histogram: Histogram
+    leaf: np.ndarray, table: bool, lengths: Collection[int] | None
 ) -> PlannedLeaf:
-    """A leaf that gets a step, from its histogram.
+    """A leaf that gets a step.
 
     Args:
-        shape, dtype, histogram: As in `PlannedLeaf`.
-        table: Whether its rows are looked up.
+        leaf: Its values.
+        table: Whether its rows are looked up; then it has no scales.
+        lengths: Of axes of matrices that may have scales, as `scaled` takes them; None
+            if there are to be none at all.
+
+    Raises:
+        ValueError: There is NaN or infinity.
     """
-    unit = histogram.magnitude() * (TABLES if table else 1)
-    return PlannedLeaf(shape, dtype, histogram, unit)
+    may = lengths is not None and not table
+    exponents = halfway(leaf, lengths or ()) if may else None
+    if exponents is None:
+        found, bits = histogram(leaf), None
+    else:
+        found = histogram(divided(leaf, exponents))
+        bits = exponents.bits() + _SCALES_BITS
+    unit = found.magnitude() * (TABLES if table else 1)
+    return PlannedLeaf(leaf.shape, leaf.dtype, found, unit, bits, lengths or ())
 
 
 def total_bits(some: Sequence[tuple[PlannedLeaf, float]], relative: float) -> float:
@@ -144,7 +170,7 @@ def _priced(leaf: PlannedLeaf, step: float) -> _Priced:
     outside = _CHECKSUM_BITS if body >= 8 * SMALL else 0
     written = 8 * len(codebook_header.put(codebook)[1])
     key = leaf.dtype, codebook.tobytes()
-    return _Priced(body + outside + _LAYOUT_BITS, written, key)
+    return _Priced(body + outside + _LAYOUT_BITS + (leaf.scales or 0), written, key)
 
 
 def _entries(leaf: PlannedLeaf, step: float) -> tuple[np.ndarray, NDArray[np.int64]]:

@@ -8,15 +8,17 @@ import jax
 import numpy as np
 
 from deepcomp_jax import prune, trees
+from deepcomp_jax._errors import listed
 from deepcomp_jax.codings import Leaf, grouped
 from deepcomp_jax.rate import choice
-from deepcomp_jax.rate.grids import grid_for_lambda, multiples, step_for_lambda
+from deepcomp_jax.rate.grids import grid_for_lambda, step_for_lambda
 from deepcomp_jax.rate.importance import floored
 from deepcomp_jax.rate.planning import PlannedLeaf
 from deepcomp_jax.rules import Rule, ShareMethod, resolve
 from deepcomp_jax.rules.weights import find_weights, is_floating, warn_of_others
+from deepcomp_jax.share import scaling
 from deepcomp_jax.share.fitting import fit
-from deepcomp_jax.share.labels import find
+from deepcomp_jax.share.scaling import Exponents
 from deepcomp_jax.share.weights import SharedWeights
 
 
@@ -125,13 +127,16 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
         raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
     codebooks: dict[str, np.ndarray] = {}
     labels: dict[str, np.ndarray] = {}
+    exponents: dict[str, Exponents] = {}
     for name, method in problem.methods.items():
         weights = np.asarray(problem.named[name])
         known = (problem.relative or {}).get(name)
         if known is not None and method is None:
-            step = known.step(step_for_lambda(rd_lambda))
-            codebook = fit(name, {name: weights}, multiples(step), None)
-            labels[name] = find(weights, codebook)
+            method = known.method(known.step(step_for_lambda(rd_lambda)))
+            found = scaling.shared(name, {name: weights}, method, None)
+            codebook = found[0]
+            labels |= found[1]
+            exponents |= found[2]
         else:
             codebook = fit(
                 name,
@@ -147,7 +152,7 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
     groups = tuple((name, name) for name in labels)
     # Hundreds of leaves are put there sooner together than one by one.
     placed, chosen = jax.device_put((codebooks, labels))
-    return SharedWeights(placed, chosen, rest, groups, problem.treedef)
+    return SharedWeights(placed, chosen, rest, groups, problem.treedef, exponents)
 
 
 def rdoq(
@@ -177,8 +182,8 @@ def rdoq(
 
     Raises:
         ValueError: Lambda is negative or not finite, importance is zero
-            everywhere, or a codebook has more entries than the grouped coding, whose
-            bits count here, can hold.
+            everywhere, leaves have scales, or a codebook has more entries than the
+            grouped coding, whose bits count here, can hold.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -192,6 +197,11 @@ def rdoq(
     """
     if not 0 <= rd_lambda < np.inf:
         raise ValueError(f"rd_lambda must be finite and not negative, got {rd_lambda}")
+    if shared.scales:
+        raise ValueError(
+            f"leaves with scales have the nearest labels ({listed(shared.scales)}): "
+            "share them without `scaled`"
+        )
     for group, codebook in shared.codebooks.items():
         if codebook.size > grouped.MAX_ENTRIES:
             raise ValueError(

@@ -11,8 +11,8 @@ from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import DenseLeaf, SharedLeaf, Structure
 from deepcomp_jax.device import to_device
-from deepcomp_jax.format import leaf_body, reader
-from deepcomp_jax.format.reader import Unscaled
+from deepcomp_jax.format import leaf_body, structures
+from deepcomp_jax.format.leaf_reading import Unscaled
 from deepcomp_jax.format.scales import Exponents, Split
 from deepcomp_jax.resident import leaves
 from deepcomp_jax.resident.evaluation import decoding
@@ -97,7 +97,7 @@ class Resident(Mapping[str, ResidentLeaf]):
             ValueError: Names, shapes or dtypes differ from those of `like`.
         """
         if like is None:
-            return reader.fill(self._static.structure, list(self.values()))
+            return structures.fill(self._static.structure, list(self.values()))
         trees.check_like(trees.named_leaves(like), self._leaves)
         return trees.rebuild(like, self._leaves)
 

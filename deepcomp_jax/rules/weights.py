@@ -39,6 +39,7 @@ _NO_WEIGHTS = re.compile(
     r"|opt|optim|opt(?:im)?_?states?|optimizer(?:_states?)?"
     r"|mu|nu|trace|momentums?|momentum_buffer|exp_avg(?:_sq)?|sum_of_squares|v_row|v_col"
 )
+_NORMALIZATION = re.compile(r".*norm(?!al$|al_).*|(?:.*_)?(?:ln|rms)\d*(?:_.*)?")
 _MANY = 0.5  # there is a warning if more of the floating values than this are left out
 
 
@@ -71,6 +72,21 @@ def _weights(tree: Any) -> dict[str, Any]:
         for name, leaf in trees.named_leaves(tree).items()
         if is_floating(leaf) and not of_optimizer[name] and _is_weight(name, leaf)
     }
+
+
+def normalized_lengths(tree: Any) -> frozenset[int]:
+    """The lengths of the vectors in normalizations, known by names.
+
+    Args:
+        tree: Any pytree of arrays.
+    """
+    return frozenset(
+        math.prod(leaf.shape)
+        for name, leaf in trees.named_leaves(tree).items()
+        if is_floating(leaf)
+        and max(leaf.shape, default=1) == math.prod(leaf.shape) > 1
+        and any(map(_NORMALIZATION.fullmatch, _parts(name)))
+    )
 
 
 def is_floating(leaf: Any) -> bool:

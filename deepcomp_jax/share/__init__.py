@@ -11,6 +11,7 @@ from deepcomp_jax.share.methods import kmeans as kmeans
 from deepcomp_jax.share.methods import lloyd as lloyd
 from deepcomp_jax.share.methods import nonparametric as nonparametric
 from deepcomp_jax.share.methods import uniform as uniform
+from deepcomp_jax.share.scaling import scaled as scaled
 from deepcomp_jax.share.weights import SharedWeights as SharedWeights
 from deepcomp_jax.share.weights import cast_codebooks as cast_codebooks
 from deepcomp_jax.share.weights import lookup as lookup

@@ -1,7 +1,7 @@
 """Networks whose weights are shared: how they are made, and the way back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -10,15 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import trees
+from deepcomp_jax.format import scales
 from deepcomp_jax.rules import Followed, Rule, ShareMethod, resolve
-from deepcomp_jax.share.fitting import fit, weighted
-from deepcomp_jax.share.labels import find
+from deepcomp_jax.share import scaling
+from deepcomp_jax.share.fitting import weighted
+from deepcomp_jax.share.scaling import Exponents
 from deepcomp_jax.trees import placement
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["codebooks", "labels", "rest"],
+    data_fields=["codebooks", "labels", "rest", "scales"],
     meta_fields=["groups", "treedef"],
 )
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class SharedWeights:
         rest: The leaves that are not shared.
         groups: Pairs of a leaf's name and its group, for the leaves that are shared.
         treedef: Of the network's variables.
+        scales: Of each leaf whose entries are multiplied by scales of rows and columns,
+            their exponents, see `scaling`; they are not trained.
     """
 
     codebooks: dict[str, jax.Array]
@@ -40,6 +44,7 @@ class SharedWeights:
     rest: dict[str, jax.Array]
     groups: tuple[tuple[str, str], ...]
     treedef: Any
+    scales: dict[str, Exponents] = field(default_factory=dict)
 
 
 def share(
@@ -96,20 +101,23 @@ def share_leaves(
     members, methods = _groups(followed)
     codebooks: dict[str, Any] = {}
     labels: dict[str, Any] = {}
+    exponents: dict[str, Exponents] = {}
     for group, names in members.items():
         leaves = {name: trees.check_weights(name, named[name]) for name in names}
         counts = weighted(leaves, importance)
-        codebook = fit(group, leaves, methods[group], counts)
-        codebooks[group] = codebook
-        labels |= {name: find(leaf, codebook) for name, leaf in leaves.items()}
+        found = scaling.shared(group, leaves, methods[group], counts)
+        codebooks[group] = found[0]
+        labels |= found[1]
+        exponents |= found[2]
     rest = {name: leaf for name, leaf in named.items() if name not in labels}
     groups = tuple((name, group) for group, ns in members.items() for name in ns)
-    return SharedWeights(codebooks, labels, rest, groups, treedef)
+    return SharedWeights(codebooks, labels, rest, groups, treedef, exponents)
 
 
 def lookup(shared: SharedWeights) -> Any:
     """The network's variables, every weight the entry that its label names.
 
+    Where there are scales, it is that entry times those of its row and its column.
     Members of a cluster are bit-identical. The derivative with respect to a codebook
     entry is the sum of its members' derivatives (arXiv 1510.00149, section 3.3). Leaves
     that are not shared keep their bits and dtype: those of JAX are copied, since a
@@ -131,17 +139,22 @@ def lookup(shared: SharedWeights) -> Any:
     }
     for name, labels in shared.labels.items():
         codebook = placement.near(shared.codebooks[group_of[name]], labels)
-        named[name] = _entries(codebook, labels)
+        named[name] = _entries(codebook, labels, shared.scales.get(name))
     in_order = [named[name] for name in trees.names(shared.treedef)]
     return jax.tree.unflatten(shared.treedef, in_order)
 
 
 @jax.jit
-def _entries(codebook: jax.Array, labels: jax.Array) -> jax.Array:
+def _entries(
+    codebook: jax.Array, labels: jax.Array, exponents: Exponents | None
+) -> jax.Array:
     # Thousands of derivatives are added up here: half precision cannot hold them.
     wide = trees.widened(codebook)
     with_zero = jnp.concatenate([jnp.zeros(1, wide.dtype), wide])
-    return with_zero[labels].astype(codebook.dtype)
+    found = with_zero[labels]
+    for own in exponents or ():
+        found = found * jnp.asarray(scales.TABLE)[own.astype(jnp.uint8)]
+    return found.astype(codebook.dtype)
 
 
 def replace_codebooks(

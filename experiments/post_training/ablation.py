@@ -9,6 +9,7 @@ import numpy as np
 import deepcomp_jax as dc
 from deepcomp_jax import feedback
 from deepcomp_jax.budget.calibrated import Calibrated
+from deepcomp_jax.budget.looks import Looks
 from deepcomp_jax.budget.search import file_within
 from deepcomp_jax.calibration import Calibration
 from deepcomp_jax.feedback import Prepared
@@ -58,9 +59,9 @@ def _points(
         known[key] = dc.calibrate(network.fn, network.params, batches)
     params = network.params
     prepared = feedback.prepare(params, known[key], list(params), damping=damping)
-    search = Calibrated(params, change(prepared))
+    looks = Looks(Calibrated(params, change(prepared)))
     for setting in settings:
-        yield file_of(setting, file_within(search, bytes_of(setting, network)).data)
+        yield file_of(setting, file_within(looks, bytes_of(setting, network)).data)
 
 
 def _same(side: Side) -> Side:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import deepcomp_jax as dc
 from deepcomp_jax import Rule, codings, prune, share
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
-from deepcomp_jax.format import byte_codebooks, container, file_header
+from deepcomp_jax.format import byte_codebooks, container, file_header, records
 from deepcomp_jax.rules import ShareMethod
 from tests.support import laws, strategies
 
@@ -432,7 +432,7 @@ def test_a_header_is_read_once(
     read: list[int] = []
     get = file_header.get
 
-    def counted(data: bytes) -> file_header.Header:
+    def counted(data: bytes) -> records.Header:
         read.append(len(data))
         return get(data)
 

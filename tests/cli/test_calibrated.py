@@ -12,6 +12,7 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import checkpoints
+from deepcomp_jax.cli.progress import Meter
 from tests.support import laws
 
 METADATA = {"note": "ä" * 100}
@@ -169,3 +170,31 @@ def test_a_size_that_cannot_be(dcz: Callable[..., Any], given: Given):
         failed(said, 2, rf"takes about \d+ bytes at the least, above the {size}")
     least = int(re.findall(r"about (\d+)", said.err)[0])
     assert dcz(*call, str(least)).status == 0
+
+
+def test_progress_begins_anew_with_each_file(
+    dcz: Callable[..., Any], given: Given, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    asked = "--bytes", "4kB", "--calibration", given.calibration, "-f"
+    said = dcz("compress", given.model, *asked)
+    assert said.status == 0
+    shown = said.err.split("\r")
+    assert any(re.match(r"compress: tensor 3 of 3, \d+\.\d kB, 0 s", s) for s in shown)
+    assert any(
+        re.match(r"compress: tensor 5 of 5, .* -> 3\.\d kB, 0", s) for s in shown
+    )
+    assert said.err.endswith(" \r")
+    assert dcz("compress", given.model, *asked, "-q").err == ""
+
+
+def test_the_time_that_is_left_is_that_of_what_is_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    clock = iter([0.0, 10.0, 20.0, 100.0, 101.0, 102.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    meter = Meter("compress", on=True)
+    for done in (1, 2, 1, 2, 3):
+        meter(done, 4, 0, 0)
+    left = re.findall(r"(\d+) s left", capsys.readouterr().err)
+    assert left == ["30", "20", "0", "1", "1"]

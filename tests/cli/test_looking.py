@@ -13,7 +13,7 @@ import deepcomp_jax as dc
 from deepcomp_jax import checkpoints
 from deepcomp_jax.cli import common
 from deepcomp_jax.cli.inspect import Row, _totals
-from deepcomp_jax.format import reader
+from deepcomp_jax.format import memory_limit
 from deepcomp_jax.format.leaf_header import CODINGS
 from tests.cli.conftest import METADATA, network
 from tests.cli.test_compress import _failed
@@ -221,7 +221,7 @@ def test_verbs_that_decode_have_a_limit_of_memory(
 
 
 def test_the_limit_is_that_of_the_library():
-    assert common.MAX_BYTES == reader.MAX_BYTES
+    assert common.MAX_BYTES == memory_limit.MAX_BYTES
 
 
 # ---- diff ---------------------------------------------------------------------------

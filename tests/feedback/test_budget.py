@@ -1,6 +1,7 @@
 """Sizes and errors that are asked for, with a calibration."""
 
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 import deepcomp_jax as dc
 from deepcomp_jax import Rule, budget, share
-from deepcomp_jax._types import DenseLeaf, SharedLeaf
+from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
+from deepcomp_jax.budget.looks import Looks
 from deepcomp_jax.calibration import Calibration
 from tests.support import laws
 
@@ -164,3 +166,72 @@ def test_a_network_of_which_nothing_was_followed():
     with pytest.warns(UserWarning, match="no leaf that is quantized is multiplied"):
         point = budget.within_bytes(params, 1000, calibration=found)
     assert point.file_bytes < 200
+
+
+def test_progress_counts_what_is_factored_rounded_and_written():
+    params, found = network()
+    told: list[tuple[int, ...]] = []
+    point = budget.within_bytes(
+        params, 4000, calibration=found, progress=lambda *now: told.append(now)
+    )
+    runs = [told[first : first + 4] for first in range(0, len(told), 4)]
+    for run in runs:
+        done, leaves, read, written = zip(*run, strict=True)
+        assert done == (1, 2, 3, 4) and set(leaves) == {4}
+        assert read[-1] == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+        assert list(read) == sorted(read) and list(written) == sorted(written)
+    # Statistics are factored once, then each file is rounded and written.
+    first, *ends = [run[-1][3] for run in runs]
+    assert first == 0 and not any(ends[0::2]) and all(ends[1::2])
+    assert len(ends) % 2 == 0 and point.file_bytes > ends[-1] > 0.9 * point.file_bytes
+    alone: list[tuple[int, ...]] = []
+    budget.within_bytes(params, 4000, progress=lambda *now: alone.append(now))
+    assert alone[-1][:2] == (4, 4) and all(written for *_, written in alone[3::4])
+
+
+def test_files_do_not_depend_on_the_number_of_cores(monkeypatch: pytest.MonkeyPatch):
+    params, found = network()
+    files = []
+    for cores in (1, 3):
+        monkeypatch.setattr("os.cpu_count", lambda own=cores: own)
+        files.append(budget.within_bytes(params, 4000, calibration=found).data)
+    assert files[0] == files[1]
+
+
+def test_the_files_of_a_curve():
+    params, found = network()
+    sizes = [3000, 4000, 6000, 8000, 5000]
+    points = budget.curve(params, sizes, calibration=found)
+    for point, size in zip(points, sizes, strict=True):
+        assert 0.98 * size < point.file_bytes <= size
+
+
+def test_a_known_file_corrects_the_estimate_of_others():
+    class Straight:
+        """Files of e**(-step) bytes and a quarter more than their estimate."""
+
+        ends, values = (-9.0, -5.0), 100
+
+        def bits(self, log_step: float) -> float:
+            return 8 * math.exp(-log_step)
+
+        def stored_bits(self) -> float:
+            return 0
+
+        def compressed(self, log_step: float) -> Compressed:
+            size = round(1.25 * math.exp(-log_step)) - EMPTY
+            return Compressed([0], (DenseLeaf(noise(size)),), ())
+
+    looks = Looks(Straight())
+    assert looks.find(1250) == pytest.approx(-math.log(1250), abs=0.01)
+    assert looks.file(-math.log(1000)).file_bytes == pytest.approx(1250, abs=5)
+    assert looks.find(2500) == pytest.approx(-math.log(2000), abs=0.01)
+
+
+def noise(size: int) -> np.ndarray:
+    """Bytes that no coding makes smaller."""
+    return np.random.default_rng(0).integers(0, 256, size, np.uint8)
+
+
+# What a file has beside such a leaf.
+EMPTY = len(dc.dumps(Compressed([0], (DenseLeaf(noise(1000)),), ()))) - 1000

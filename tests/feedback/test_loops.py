@@ -156,6 +156,9 @@ def damped(moments: np.ndarray, damping: float) -> np.ndarray:
 # ---- factors ------------------------------------------------------------------------
 
 
+@example(64, 0.25, 0)
+@example(65, 0.25, 0)
+@example(200, 0.25, 0)  # several blocks
 @given(st.integers(1, 40), st.sampled_from([0.01, 0.25, 2.0]), st.integers(0, 99))
 def test_a_factor_times_itself_is_the_damped_matrix(n: int, damping: float, seed: int):
     own = moments(np.random.default_rng(seed), n)

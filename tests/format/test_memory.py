@@ -13,7 +13,7 @@ import deepcomp_jax as dc
 from deepcomp_jax import account
 from deepcomp_jax.device import rans_lanes, rounding
 from deepcomp_jax.format import container
-from deepcomp_jax.format.file_header import SMALL
+from deepcomp_jax.format.records import SMALL
 from deepcomp_jax.streams import huffman
 from tests.support import small_parts, vector_parts
 from tests.support.vector_parts import (

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deepcomp_jax import FormatError, account, codings
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
-from deepcomp_jax.format import container, dtypes, parts, reader, source
+from deepcomp_jax.format import container, dtypes, leaf_reading, parts, reader, source
 from deepcomp_jax.format.leaf_header import RAW, SPARSE
 from tests.support import readers, small_parts, strategies
 from tests.support.readers import DECODER
@@ -73,27 +73,6 @@ def test_the_decoder_divides_as_the_library(shape: tuple[int, ...], most: int):
         found = parts.divide(shape)
         slow = list(itertools.islice(DECODER.shapes_of_parts(shape), 50))
         assert slow == [found.shape(i) for i in range(min(found.number, 50))]
-
-
-@given(
-    strategies.shapes().filter(all),
-    limits(),
-    st.integers(0, 800),
-    st.integers(0, 800),
-)
-def test_the_parts_that_hold_some_indices(
-    shape: tuple[int, ...], most: int, start: int, stop: int
-):
-    with small_parts.limited(most):
-        found = parts.divide(shape)
-        rows = slice(min(start, found.rows), min(stop, found.rows))
-        wanted = set(range(found.rows)[rows])
-        own = [
-            range(part * found.step, part * found.step + found.step)
-            for part in range(found.number)
-        ]
-        holding = [part for part, rows in enumerate(own) if wanted & set(rows)]
-        assert list(found.overlapping(rows)) == holding
 
 
 @pytest.mark.parametrize(
@@ -234,13 +213,13 @@ def test_slices_are_those_of_the_whole(
         held = source.of_bytes(container.dumps(network))
         header = reader.read_header(held)
         for entry in header.leaves:
-            whole = reader.read_values(held, header, entry)
+            whole = leaf_reading.read_values(held, header, entry)
             if not entry.layout.shape:
                 continue
             size = entry.layout.shape[0]
             start = draw.draw(st.integers(0, size))
             rows = slice(start, draw.draw(st.integers(start, size)))
-            found = reader.read_values(held, header, entry, rows)
+            found = leaf_reading.read_values(held, header, entry, rows)
             assert (found.dtype, found.shape) == (whole.dtype, whole[rows].shape)
             assert found.tobytes() == whole[rows].tobytes()
             assert found.flags.writeable
@@ -264,7 +243,7 @@ def test_a_slice_is_read_from_its_own_parts(coding: str | None, rows: slice):
         data = container.dumps(stacked(coding))
         header = container.read_header(data)
         entry = header.leaves[0]
-        whole = reader.read_values(source.of_bytes(data), header, entry)
+        whole = leaf_reading.read_values(source.of_bytes(data), header, entry)
         read: list[tuple[int, int]] = []
 
         def noted(offset: int, size: int) -> bytes:
@@ -272,7 +251,7 @@ def test_a_slice_is_read_from_its_own_parts(coding: str | None, rows: slice):
             return data[offset : offset + size]
 
         held = source.Source(noted, len(data))
-        found = reader.read_values(held, header, entry, rows)
+        found = leaf_reading.read_values(held, header, entry, rows)
     assert found.tobytes() == whole[rows].tobytes()
     own = [entry.sections[part] for part in range(6)[rows]]
     assert read == [(s.offset, s.size + s.checksum_bytes) for s in own]
@@ -288,10 +267,10 @@ def test_a_damaged_part_is_named_and_others_are_read():
         data[section.offset + 5] ^= 1
         held = source.of_bytes(bytes(data))
         for rows in (slice(0, 3), slice(4, 6)):
-            reader.read_values(held, header, entry, rows)
+            leaf_reading.read_values(held, header, entry, rows)
         for rows in (None, slice(2, 4), slice(3, 4)):
             with pytest.raises(FormatError, match="leaf '0': the section") as caught:
-                reader.read_values(held, header, entry, rows)
+                leaf_reading.read_values(held, header, entry, rows)
             assert caught.value.offset == section.offset + section.size
             assert caught.value.clause == "C33"
 

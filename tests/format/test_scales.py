@@ -16,7 +16,7 @@ import deepcomp_jax as dc
 from deepcomp_jax import FormatError, account, codings
 from deepcomp_jax._types import Compressed, Scales, SharedLeaf
 from deepcomp_jax.device import leaves
-from deepcomp_jax.format import container, reader, scales, source
+from deepcomp_jax.format import container, leaf_reading, reader, scales, source
 from tests.format.test_memory import READERS, peak
 from tests.support import laws, readers, small_parts, strategies
 from tests.support.readers import DECODER
@@ -157,7 +157,7 @@ def test_a_device_finds_the_same_products(given: tuple[SharedLeaf, np.ndarray]):
     own, book = given
     held = source.of_bytes(container.dumps(network(own, book=book)))
     header = reader.read_header(held)
-    found = reader.read_unscaled(held, header, header.leaves[0])
+    found = leaf_reading.read_unscaled(held, header, header.leaves[0])
     assert found.exponents is not None
     entries = jax.device_put(found.entries, may_alias=False)
     laws.assert_identical(
@@ -278,7 +278,7 @@ def test_a_slice_is_read_from_its_own_parts_and_the_exponents(rows: slice):
             return data[offset : offset + size]
 
         held = source.Source(noted, len(data))
-        found = reader.read_values(held, header, entry, rows)
+        found = leaf_reading.read_values(held, header, entry, rows)
     laws.assert_identical(found, expected(own, BOOK)[rows])
     sections = [*entry.exponents, *entry.sections[rows]]
     assert read == [(s.offset, s.size + s.checksum_bytes) for s in sections]

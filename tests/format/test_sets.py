@@ -8,8 +8,8 @@ import pytest
 
 from deepcomp_jax import FormatError, account
 from deepcomp_jax._types import DenseLeaf
-from deepcomp_jax.format import container, leaf_body
-from deepcomp_jax.format.leaf_body import Encoded
+from deepcomp_jax.format import container, leaf_encoding
+from deepcomp_jax.format.leaf_encoding import Encoded
 from deepcomp_jax.format.leaf_header import ELSEWHERE, Layout
 from deepcomp_jax.format.writer import Writer
 from tests.support import small_parts
@@ -24,7 +24,7 @@ def one_of_two() -> bytes:
     spool, out = io.BytesIO(), io.BytesIO()
     writer = Writer({"a": 0, "b": 1, "c": 2, "d": 3}, spool)
     for name, values in VALUES.items():
-        assert writer.put(leaf_body.put(name, DenseLeaf(values)), None) > 0
+        assert writer.put(leaf_encoding.put(name, DenseLeaf(values)), None) > 0
     for _ in range(2):
         assert writer.put(Encoded(LARGE, ()), None) == 0
     assert writer.finish(out) == len(out.getvalue())

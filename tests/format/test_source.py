@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import deepcomp_jax as dc
 from deepcomp_jax import FormatError
 from deepcomp_jax._types import Compressed, DenseLeaf
-from deepcomp_jax.format import container, reader, source
+from deepcomp_jax.format import container, leaf_reading, reader, source
 from tests.support import small_parts
 
 VALUES = list(np.random.default_rng(0).integers(1, 2**63, (2, 5, 400)))  # noise
@@ -84,12 +84,14 @@ def test_a_file_that_is_cut_while_it_is_open(path: Path, grows: bool):
         os.truncate(path, cut)
         if grows:  # to zeros, as large as it was
             os.truncate(path, len(data))
-        assert reader.read_values(file, header, first).tolist() == VALUES[0].tolist()
-        rows = reader.read_values(file, header, second, slice(0, 2))
+        assert (
+            leaf_reading.read_values(file, header, first).tolist() == VALUES[0].tolist()
+        )
+        rows = leaf_reading.read_values(file, header, second, slice(0, 2))
         assert rows.tolist() == VALUES[1][:2].tolist()
         for rows in (None, slice(1, 3), slice(4, 5)):
             with pytest.raises(FormatError, match="leaf '1': .* damaged") as caught:
-                reader.read_values(file, header, second, rows)
+                leaf_reading.read_values(file, header, second, rows)
             assert caught.value.clause == "C33"
             assert 0 <= caught.value.offset <= len(data)
         for read in (reader.read_network, reader.read_tree):

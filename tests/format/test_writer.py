@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
-from deepcomp_jax.format import container, files, leaf_body
+from deepcomp_jax.format import container, files, leaf_encoding
 from deepcomp_jax.format.writer import Writer
 from tests.support import strategies
 
@@ -23,7 +23,7 @@ def written(network: Compressed, writer: Writer) -> list[int]:
         codebook = None
         if isinstance(leaf, SharedLeaf):
             codebook = network.codebooks[leaf.codebook]
-        sizes.append(writer.put(leaf_body.put(name, leaf, codebook), codebook))
+        sizes.append(writer.put(leaf_encoding.put(name, leaf, codebook), codebook))
     return sizes
 
 
@@ -67,7 +67,7 @@ def test_bodies_are_not_kept_in_memory(tmp_path: Path):
             for number in range(count):
                 rng = np.random.default_rng(number)
                 leaf = DenseLeaf(rng.integers(1, 256, each, np.uint8))
-                writer.put(leaf_body.put(writer.names[number], leaf), None)
+                writer.put(leaf_encoding.put(writer.names[number], leaf), None)
             assert writer.finish(file) > count * each
 
     tracemalloc.start()
@@ -82,7 +82,7 @@ def test_bodies_are_not_kept_in_memory(tmp_path: Path):
 def test_leaves_that_are_missing_or_too_many(given: int):
     writer = Writer([0, 1], io.BytesIO())
     for number in range(given):
-        writer.put(leaf_body.put("w", DenseLeaf(np.array(number))), None)
+        writer.put(leaf_encoding.put("w", DenseLeaf(np.array(number))), None)
     with pytest.raises(ValueError, match=f"has 2 leaves, but {given} are given"):
         writer.finish(io.BytesIO())
 
@@ -90,7 +90,7 @@ def test_leaves_that_are_missing_or_too_many(given: int):
 @pytest.mark.spec("C44", "C23")
 def test_a_codebook_is_checked_when_it_is_put():
     writer = Writer([0], io.BytesIO())
-    encoded = leaf_body.put("w", SharedLeaf(np.array([1]), 0, "packed"), BOOK)
+    encoded = leaf_encoding.put("w", SharedLeaf(np.array([1]), 0, "packed"), BOOK)
     with pytest.raises(ValueError, match="strictly ascending; share"):
         writer.put(encoded, BOOK[::-1])
 
