@@ -70,7 +70,8 @@ def compress(
     Compressing what was decompressed gives the same again if the rules prune nothing,
     ask for as many centroids as before (`share.kmeans` by `k` or `bits`, `share.lloyd`,
     `share.distinct`) and there is no importance. Methods that choose the number from
-    the weights (`explained_variance`, `share.nonparametric`) choose anew, mostly fewer.
+    the weights (`explained_variance`, `share.nonparametric`) choose anew, mostly fewer,
+    and so does `share.scaled` the scales.
 
     Args:
         variables: Any pytree of arrays: Linen variables, NNX state, dictionaries and

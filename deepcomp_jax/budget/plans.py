@@ -66,10 +66,11 @@ def plan(
     Each leaf is looked at once, and one is in memory at a time. Weights of products and
     tables, known by names and shapes as for `default_rules`, are rounded to multiples
     of a step that follows from the leaf's mean magnitude; those of tables are 2.5 times
-    as coarse. Where outputs of convolutions differ in size, or rows or columns of
-    matrices that are as many as the values of a normalization, steps differ half as
-    much, in logarithms (`share.scaled`), but for a relative error. All else stays as it
-    is, bit for bit. Exactly one argument says how much.
+    as coarse, if a table has a twentieth of all these weights or more. Where outputs of
+    convolutions differ in size, or rows or columns of matrices that are as many as the
+    values of a normalization, steps differ half as much, in logarithms
+    (`share.scaled`), but for a relative error. All else stays as it is, bit for bit.
+    Exactly one argument says how much.
 
     Args:
         tree: Any pytree of arrays, or of what has a shape, a dtype and `__array__`,

@@ -108,7 +108,7 @@ def within_bytes(
         rules: Which leaves are quantized, as for `rate.quantize`; by default the
             weights of products and tables.
         importance: As for `rate.quantize`; None gives each leaf the same error relative
-            to itself, tables 2.5 times as much, rows and columns as `plan` does, and
+            to itself, tables, rows and columns as much more or less as `plan` does, and
             labels that are the nearest. With mean squared gradients small files are
             often better, but not always: measure both.
         calibration: What `dc.calibrate` found, in place of an importance: rounds
@@ -164,14 +164,15 @@ def curve(
         >>> [point.file_bytes <= 2000 for point in budget.curve(params, [1000, 2000])]
         [True, True]
     """
-    for most in max_bytes:
+    sizes = list(max_bytes)
+    for most in sizes:
         if not isinstance(most, numbers.Integral):
             raise TypeError(f"max_bytes is a whole number of bytes, got {most!r}")
     search = _search(variables, rules, importance, calibration, progress)
     looks = Looks(search, progress)
-    found = [file_within(looks, most) for most in max_bytes]
+    found = [file_within(looks, most) for most in sizes]
     if rules is None:
-        for most in max_bytes:
+        for most in sizes:
             warn_of_kept(variables, looks.stored, most)
     return found
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 1 << 32  # as `format.reader.MAX_BYTES`
+MAX_BYTES = 1 << 32  # as `format.memory_limit.MAX_BYTES`
 
 
 class UsageError(ValueError):

@@ -70,6 +70,8 @@ def find(labels: Labels, leaf: Leaf, counts: Counts) -> Found:
     if not is_worth_while(labels, leaf, counts, dense):
         return Found(dense)
     marks = magnitudes.thresholds(leaf, counts)
+    if not marks:  # more than half of the weights are the largest there are
+        return Found(dense)
     planes = [
         kept_counts.kept(magnitudes.at_least(labels, leaf, mark), leaf.shape)
         for mark in marks

@@ -1,11 +1,12 @@
 """The grouped coding: groups of equally dense weights, gaps within them, by rANS.
 
-Rows and columns of a trained and pruned tensor are not equally dense. Here each index
-of an axis has a small class, which is in the file; the sum of the classes of a weight's
-indices says which group it is in. Within a group weights are kept more or less at
-random, so gaps follow from the group's size and its number of gaps alone. That has the
-ideal code length of a model that knows each group's density, at the price of a symbol
-for each weight that is kept instead of one for each weight.
+Rows and columns of a trained and pruned tensor are not equally dense, and those of any
+trained one hold weights that are not equally large. Here each index of an axis has a
+small class, which is in the file; the sum of the classes of a weight's indices says
+which group it is in. Within a group weights are kept more or less at random, so gaps
+follow from the group's size and its number of gaps alone. That has the ideal code
+length of a model that knows each group's density, at the price of a symbol for each
+weight that is kept instead of one for each weight.
 
     body   = classes (`axis_classes`) | varint gaps of each group that has values
              | [varint splits] | tables | rANS stream | low bits

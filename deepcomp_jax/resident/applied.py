@@ -7,8 +7,7 @@ import jax
 
 from deepcomp_jax.resident import arguments
 from deepcomp_jax.resident.arguments import Rest
-from deepcomp_jax.resident.evaluation import decoding
-from deepcomp_jax.resident.leaf import ResidentLeaf
+from deepcomp_jax.resident.evaluation import decoding, is_resident
 
 # What code raises if it gets another pytree than it was written for.
 _OF_OTHER_TREES = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -49,12 +48,8 @@ class Applied:
 
     def __repr__(self) -> str:
         name = getattr(self._fn, "__qualname__", type(self._fn).__name__)
-        leaves = len(jax.tree.leaves(self._params, is_leaf=_is_leaf))
+        leaves = len(jax.tree.leaves(self._params, is_leaf=is_resident))
         return f"Applied({name}, {leaves} leaves)"
-
-
-def _is_leaf(node: Any) -> bool:
-    return isinstance(node, ResidentLeaf)
 
 
 def _explained(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -42,6 +42,7 @@ def joined(arrays: Sequence[Any], rest: Rest) -> Any:
 
 
 def _is_array(leaf: Any) -> bool:
-    if isinstance(leaf, bool):
+    # A type such as `jnp.bfloat16` has a dtype too.
+    if isinstance(leaf, (bool, type)):
         return False
     return isinstance(leaf, (int, float, complex)) or hasattr(leaf, "dtype")

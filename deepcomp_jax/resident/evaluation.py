@@ -46,7 +46,7 @@ def decoding(fn: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def run(params: Any, *args: Any, **kwargs: Any) -> Any:
-        leaves, structure = jax.tree.flatten(params, is_leaf=_is_resident)
+        leaves, structure = jax.tree.flatten(params, is_leaf=is_resident)
         operands = [_operand(leaf) for leaf in leaves]
         shapes = [
             jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if _is_coded(leaf) else operand
@@ -65,7 +65,8 @@ def decoding(fn: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _is_resident(node: Any) -> bool:
+def is_resident(node: Any) -> bool:
+    """Whether part of a tree is a leaf on a device."""
     return isinstance(node, ResidentLeaf)
 
 

@@ -131,16 +131,17 @@ def shared(
     """
     exponents: dict[str, Exponents] = {}
     if isinstance(method, Scaled):
-        found = {
-            name: halfway(np.asarray(leaf), method.lengths)
-            for name, leaf in leaves.items()
-        }
-        exponents = {name: own for name, own in found.items() if own is not None}
+        for name, leaf in leaves.items():
+            if (own := halfway(np.asarray(leaf), method.lengths)) is not None:
+                exponents[name] = own
     while True:
-        rest = dict(leaves)
+        rest, counts = dict(leaves), dict(importance or {})
         for name, own in exponents.items():
             rest[name] = divided(np.asarray(leaves[name]), own)
-        codebook = fit(group, rest, method, importance)
+            if importance is not None:  # errors are multiplied again by the scales
+                first, last = (scales.TABLE[exps.view(np.uint8)] for exps in own)
+                counts[name] = counts[name] * np.square(first * last)
+        codebook = fit(group, rest, method, None if importance is None else counts)
         if all(fits(own, codebook) for own in exponents.values()):
             break
         exponents = {}  # the steps of tiny numbers of float16 may have none

@@ -176,6 +176,19 @@ def test_thresholds_are_reached_by_fewer_and_fewer():
     assert np.allclose(energies, [1, 3, 5, last - 9])
 
 
+def test_most_weights_may_be_the_largest():
+    """Then no threshold is reached by half of them, and densities are all there is."""
+    rng = np.random.default_rng(0)
+    large = rng.random((256, 256)) < np.linspace(0.2, 1, 256)[:, None]
+    labels, leaf = leaf_of((256, 256), np.where(large, 2, 1))
+    counts = np.bincount(labels, minlength=3)
+    assert magnitudes.thresholds(leaf, counts) == []
+    assert group_search.is_worth_while(labels, leaf, counts, (None, None))
+    assert group_search.find(labels, leaf, counts).large is None
+    coding, body = codings.encode(labels, leaf)
+    np.testing.assert_array_equal(codings.decode(coding, body, leaf), labels)
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_what_a_sample_says_scales_save(axis: int):
     """Logarithms of a scale of deviation s save about s**2 / 2 nats a weight."""

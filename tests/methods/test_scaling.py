@@ -216,3 +216,23 @@ def test_matrices_have_scales_along_axes_of_normalizations_alone():
             else:
                 assert leaf.scales is not None
                 assert leaf.scales.first.any() and not leaf.scales.last.any()
+
+
+def test_importance_is_that_of_errors_of_the_weights():
+    """What is left is multiplied by its scales again, and so is its error."""
+    leaf = uneven((128, 96), (0, 1))
+    seen: list[tuple[np.ndarray, np.ndarray | None]] = []
+
+    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+        seen.append((values, importance))
+        return rate.multiples(0.5)(values, importance)
+
+    importance = np.random.default_rng(1).uniform(1, 2, leaf.shape).astype(np.float32)
+    rules = [Rule("w", share=share.scaled(method, leaf.shape))]
+    shared = share.share({"w": leaf}, rules, importance={"w": importance})
+    assert "w" in shared.scales
+    values, counts = seen[-1]
+    assert counts is not None
+    factor = leaf.ravel() / values
+    assert factor.max() > 2 * factor.min()
+    np.testing.assert_allclose(counts, importance.ravel() * factor**2, rtol=1e-5)

@@ -118,6 +118,8 @@ def chosen(params: Any, x: Any, how: Any = None, *, scale: Any = 1.0, to: Any = 
         x = 2 * x
     if isinstance(how, dict) and how["shift"]:
         x = x + how["by"]
+    if isinstance(to, type):
+        return x.astype(to)
     return (to or jnp.sin)(x * scale)
 
 
@@ -128,6 +130,8 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "a boolean in a tree": (({"shift": True, "by": 3},), {"scale": np.float32(2)}),
     "another one": (({"shift": False, "by": np.ones(64)},), {"scale": 2}),
     "a function": ((), {"to": jnp.tanh}),
+    "a dtype": ((), {"to": jnp.float16}),
+    "a dtype of NumPy": ((np.float64,), {"to": np.float16}),
     "all": (("twice",), {"to": jnp.cos, "scale": jnp.ones(64)}),
 }
 
