@@ -24,6 +24,7 @@ import jax
 import numpy as np
 
 from deepcomp_jax import codings, device
+from deepcomp_jax.format.leaf_reading import Unscaled
 from deepcomp_jax.streams import huffman
 from experiments.benchmarks import timing
 
@@ -149,9 +150,8 @@ def _codings(shape: tuple[int, int]) -> dict[str, Coder | None]:
     def coder(name: str | None, jitted: bool) -> Coder:
         def decode(data: tuple[str, bytes], _: int) -> Any:
             if jitted:
-                return device.to_device(
-                    codings.decode(*data, leaf, lookup, device.take_on_cpu)
-                )
+                flat = codings.decode(*data, leaf, lookup, device.take_on_cpu)
+                return device.to_device(Unscaled(flat, None, 0))
             return codings.decode(*data, leaf, lookup)
 
         return Coder(

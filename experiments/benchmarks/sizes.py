@@ -31,6 +31,7 @@ import deepcomp_jax as dc
 from deepcomp_jax import codings, device, kmeans
 from deepcomp_jax._types import SharedLeaf
 from deepcomp_jax.format import container
+from deepcomp_jax.format.leaf_reading import Unscaled
 from experiments.benchmarks import timing
 
 NETWORK = Path(__file__).parent.parent / "results" / "cpu" / "model.dcz"
@@ -261,7 +262,7 @@ def _time(coder: Callable[[], Any]) -> float:
 def _on_device(coding: str, body: bytes, leaf: codings.Leaf, lookup: Any) -> Any:
     """A body decoded by compiled loops, on the device."""
     flat = codings.decode(coding, body, leaf, lookup, device.take_on_cpu)
-    return device.to_device(flat)
+    return device.to_device(Unscaled(flat, None, 0))
 
 
 if __name__ == "__main__":
