@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "deepcomp_jax"
 # A file or a folder may import only from rows above its own, and the files of a folder
 # from each other, without circles.
 LAYERS = [
-    {"_types", "_errors", "kmeans"},
+    {"_types", "_errors", "_threads", "kmeans"},
     {"streams", "trees", "jaxprs"},
     {"codings", "retrain"},
     {"format", "rules"},

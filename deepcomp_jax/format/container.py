@@ -10,15 +10,13 @@ can be read without the others.
 
 import contextlib
 import io
-import os
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from deepcomp_jax import codings
+from deepcomp_jax import _threads, codings
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, DenseLeaf, Progress, SharedLeaf
 from deepcomp_jax.format import (
@@ -87,29 +85,26 @@ def dumps(
 def _encoded(
     compressed: Compressed, names: Sequence[str], put: rans.Put
 ) -> Generator[tuple[Encoded, np.ndarray | None], None, None]:
-    """The leaves as they are stored, several being worked on at a time, in order."""
-    codebooks = [
-        compressed.codebooks[leaf.codebook] if isinstance(leaf, SharedLeaf) else None
-        for leaf in compressed.leaves
-    ]
-    leaves = list(zip(names, compressed.leaves, codebooks, strict=True))
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        try:
-            # The longest first, so that no thread is left with one of them at the end.
-            jobs = {
-                name: pool.submit(leaf_encoding.put, name, leaf, codebook, put)
-                for name, leaf, codebook in sorted(leaves, key=_length, reverse=True)
-            }
-            for name, _, codebook in leaves:
-                yield jobs.pop(name).result(), codebook
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """The leaves as they are stored, with their codebooks, in order."""
+
+    def encode(
+        named: tuple[str, DenseLeaf | SharedLeaf],
+    ) -> tuple[Encoded, np.ndarray | None]:
+        name, leaf = named
+        codebook = None
+        if isinstance(leaf, SharedLeaf):
+            codebook = compressed.codebooks[leaf.codebook]
+        return leaf_encoding.put(name, leaf, codebook, put), codebook
+
+    leaves = list(zip(names, compressed.leaves, strict=True))
+    return _threads.in_turn(encode, leaves, lambda named: _size(named[1]))
 
 
-def _length(leaf: tuple[str, DenseLeaf | SharedLeaf, np.ndarray | None]) -> int:
+def _size(leaf: DenseLeaf | SharedLeaf) -> int:
     """How many values a leaf has."""
-    own = leaf[1]
-    values = own.labels if isinstance(own, SharedLeaf) else getattr(own, "values", ())
+    values = (
+        leaf.labels if isinstance(leaf, SharedLeaf) else getattr(leaf, "values", ())
+    )
     return np.size(values)
 
 
