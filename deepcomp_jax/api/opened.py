@@ -12,7 +12,7 @@ import numpy as np
 
 from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
-from deepcomp_jax.device import take_on_cpu, to_device
+from deepcomp_jax.device import leaf_to_device, take_on_cpu
 from deepcomp_jax.format import (
     leaf_reading,
     memory_limit,
@@ -269,7 +269,7 @@ class File(Mapping[str, Leaf]):
                 if device is None:
                     found[name] = leaf.scaled()
                 else:
-                    found[name] = to_device(leaf, _one(device))
+                    found[name] = leaf_to_device(leaf, _one(device))
         return {name: found[name] for name in chosen}
 
     def _opened(self, number: int) -> sets.Opened:

@@ -12,7 +12,7 @@ from deepcomp_jax.format.leaf_reading import Unscaled
 from deepcomp_jax.format.scales import Exponents
 
 
-def to_device(leaf: Unscaled, place: Any = None) -> jax.Array:
+def leaf_to_device(leaf: Unscaled, place: Any = None) -> jax.Array:
     """Brings a leaf that was decoded to a device, in the dtypes that JAX has there.
 
     Args:
@@ -25,11 +25,17 @@ def to_device(leaf: Unscaled, place: Any = None) -> jax.Array:
         scales is multiplied on the device, but for a CPU: that is the host itself.
     """
     if leaf.exponents is None or _is_cpu(place):
-        return _put(leaf.scaled(), place)
-    return multiplied(_put(leaf.entries, place), leaf.exponents)
+        return to_device(leaf.scaled(), place)
+    return multiplied(to_device(leaf.entries, place), leaf.exponents)
 
 
-def _put(values: np.ndarray, place: Any) -> jax.Array:
+def to_device(values: np.ndarray, place: Any = None) -> jax.Array:
+    """Brings values to a device, in the dtypes that JAX has there.
+
+    Args:
+        values: Of any shape, not to be changed afterwards.
+        place: Device; None takes the default.
+    """
     dtype = jax.dtypes.canonicalize_dtype(values.dtype)
     narrow = values.astype(dtype, copy=False)
     # Copies nothing on a CPU, and unlike `jnp.asarray` compiles nothing for a shape.

@@ -9,7 +9,7 @@ import numpy as np
 from deepcomp_jax import trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import DenseLeaf, SharedLeaf, Structure
-from deepcomp_jax.device import to_device
+from deepcomp_jax.device import leaf_to_device, to_device
 from deepcomp_jax.format import leaf_body, structures
 from deepcomp_jax.format.leaf_reading import Unscaled
 from deepcomp_jax.format.scales import Exponents, Split
@@ -169,14 +169,14 @@ def of_leaf(
         place: A device; None takes the default.
     """
     if isinstance(leaf, DenseLeaf):
-        return PlainLeaf(to_device(Unscaled(leaf.values, None, 0), place))
+        return PlainLeaf(to_device(leaf.values, place))
     assert codebook is not None
     lookup = leaf_body.lookup_of(codebook).view(codebook.dtype)
     narrow = lookup.astype(jax.dtypes.canonicalize_dtype(lookup.dtype), copy=False)
     coded = leaves.code(leaf.labels, narrow, leaf.scales)
     if coded is not None:
         return jax.device_put(coded, place)
-    return PlainLeaf(to_device(_unscaled(leaf, lookup), place))
+    return PlainLeaf(leaf_to_device(_unscaled(leaf, lookup), place))
 
 
 def _unscaled(leaf: SharedLeaf, lookup: np.ndarray) -> Unscaled:

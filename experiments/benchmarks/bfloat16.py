@@ -60,7 +60,8 @@ def main() -> None:
     )
     parts = stages.splits(cifar10(args.data_dir), config)
     model = NETWORK.build(config, 10)
-    plain = stages.Study(config, None, model, *parts, ROLES).trainer(train.sgd())
+    no_run: Any = None  # nothing is written
+    plain = stages.Study(config, no_run, model, *parts, ROLES).trainer(train.sgd())
     rounded = dataclasses.replace(
         plain,
         model=Rounded(model),

@@ -74,7 +74,7 @@ def print_sklearn(values: np.ndarray, k: int) -> None:
     """The peer, which finds labels too, once."""
     from sklearn.cluster import KMeans
 
-    model = KMeans(k, random_state=0, n_init=1)
+    model = KMeans(k, random_state=0, n_init="auto")
     _, took = timing.timed(lambda: model.fit(values[:, None]))
     ours = kmeans.sse(values, kmeans.optimal(values, k))
     error = kmeans.sse(values, np.unique(model.cluster_centers_)) / ours

@@ -24,7 +24,6 @@ import jax
 import numpy as np
 
 from deepcomp_jax import codings, device
-from deepcomp_jax.format.leaf_reading import Unscaled
 from deepcomp_jax.streams import huffman
 from experiments.benchmarks import timing
 
@@ -151,7 +150,7 @@ def _codings(shape: tuple[int, int]) -> dict[str, Coder | None]:
         def decode(data: tuple[str, bytes], _: int) -> Any:
             if jitted:
                 flat = codings.decode(*data, leaf, lookup, device.take_on_cpu)
-                return device.to_device(Unscaled(flat, None, 0))
+                return device.to_device(flat)
             return codings.decode(*data, leaf, lookup)
 
         return Coder(

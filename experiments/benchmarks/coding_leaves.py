@@ -28,7 +28,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from deepcomp_jax import codings, device
-from deepcomp_jax.format.leaf_reading import Unscaled
 from experiments.benchmarks import timing
 
 _THREADS = 2
@@ -198,7 +197,7 @@ def _decoder(dtype: Any) -> Callable[[tuple[str, bytes, codings.Leaf]], jax.Arra
     def decode(coded: tuple[str, bytes, codings.Leaf]) -> jax.Array:
         lookup = np.arange(coded[2].entries + 1).astype(dtype)
         flat = codings.decode(*coded, lookup, device.take_on_cpu)
-        return jax.block_until_ready(device.to_device(Unscaled(flat, None, 0)))
+        return jax.block_until_ready(device.to_device(flat))
 
     return decode
 

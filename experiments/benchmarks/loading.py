@@ -73,7 +73,7 @@ def main() -> None:
     print("all values are those of NumPy, bit by bit")
 
 
-def seconds(path: Path, place: jax.Device, rounds: int) -> list[float]:
+def seconds(path: Path, place: Any, rounds: int) -> list[float]:
     """The median times of the three ways of loading a file.
 
     Raises:
@@ -136,8 +136,9 @@ def _scales(rng: np.random.Generator, side: int) -> Scales:
 
 def _kind(name: str, leaf: DenseLeaf | SharedLeaf, book: np.ndarray | None) -> Kind:
     books = () if book is None else (book,)
-    dtype = leaf.values.dtype if isinstance(leaf, DenseLeaf) else books[0].dtype
-    return Kind(name, dtype, Compressed({"w": 0}, (leaf,), books))
+    stored = leaf.values if isinstance(leaf, DenseLeaf) else book
+    assert stored is not None
+    return Kind(name, stored.dtype, Compressed({"w": 0}, (leaf,), books))
 
 
 if __name__ == "__main__":

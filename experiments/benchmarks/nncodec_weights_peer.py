@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from nncodec.nnc import compress, decompress
+from nncodec.nnc import (  # pyright: ignore[reportMissingImports]
+    compress,
+    decompress,
+)
 
 
 def main(setting: str, source: str, target: str, decoded: str, *_: str) -> None:

@@ -14,13 +14,20 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx  # pyright: ignore[reportMissingImports]
+from onnx import (  # pyright: ignore[reportMissingImports]
+    TensorProto,
+    helper,
+    numpy_helper,
+)
 
 
 def main(setting: str, source: str, target: str, decoded: str, *tables: str) -> None:
     """Quantizes the arrays of a file; "int8 + zstd" also compresses the model."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import (  # pyright: ignore[reportMissingImports]
+        QuantType,
+        quantize_dynamic,
+    )
 
     with np.load(source) as file:
         arrays = {name: file[name] for name in file.files}
@@ -30,7 +37,8 @@ def main(setting: str, source: str, target: str, decoded: str, *tables: str) -> 
         small = path.with_name("small.onnx")
         quantize_dynamic(path, small, per_channel=True, weight_type=QuantType.QInt8)
         data = small.read_bytes()
-    np.savez(decoded, **_weights(onnx.load_from_string(data), arrays, tables))
+    weights = _weights(onnx.load_from_string(data), arrays, tables)
+    np.savez(decoded, allow_pickle=False, **weights)
     if setting.endswith("zstd"):
         data = importlib.import_module("zstandard").compress(data, 19)
     Path(target).write_bytes(data)

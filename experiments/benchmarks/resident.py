@@ -123,10 +123,7 @@ def compared(
     }
     times = timing.in_turns(calls, rounds)
     held = {"dense": coded.dense_nbytes, "coded": coded.nbytes}
-    beside = {
-        form: int(run.memory_analysis().temp_size_in_bytes)
-        for form, run in programs.items()
-    }
+    beside = {form: _temporary(run) for form, run in programs.items()}
     took = {form: timing.median(own).wall * 1e3 for form, own in times.items()}
     all_bytes = {form: held[form] + beside[form] for form in held}
     for form in programs:
@@ -139,6 +136,13 @@ def compared(
             "of_dense_ms": round(took[form] / took["dense"], 3),
             "largest_difference": gap,
         }  # fmt: skip
+
+
+def _temporary(run: jax.stages.Compiled) -> int:
+    """Bytes that a program takes beside its arguments and results."""
+    found = run.memory_analysis()
+    assert found is not None
+    return int(found.temp_size_in_bytes)
 
 
 if __name__ == "__main__":

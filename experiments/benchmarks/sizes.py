@@ -31,7 +31,6 @@ import deepcomp_jax as dc
 from deepcomp_jax import codings, device, kmeans
 from deepcomp_jax._types import SharedLeaf
 from deepcomp_jax.format import container
-from deepcomp_jax.format.leaf_reading import Unscaled
 from experiments.benchmarks import timing
 
 NETWORK = Path(__file__).parent.parent / "results" / "cpu" / "model.dcz"
@@ -132,7 +131,7 @@ def nncodec(python: Path, tensors: Tensors) -> dict[str, Any]:
     """Bytes and seconds of NNCodec, as `nncodec_peer.py` writes them."""
     with tempfile.TemporaryDirectory() as folder:
         labels, table = Path(folder, "labels.npz"), Path(folder, "table.json")
-        np.savez(labels, **tensors)
+        np.savez(labels, allow_pickle=False, **tensors)
         subprocess.run([python, _PEER, labels, table], check=True, capture_output=True)
         return json.loads(table.read_text())
 
@@ -141,7 +140,7 @@ def measure(labels: np.ndarray) -> dict[str, Any]:
     """Bytes of one tensor in each coder but NNCodec."""
     flat, leaf = message(labels)
     name, body = codings.encode(flat, leaf)
-    measured = codings.ALL[name].measure(body, leaf)
+    measured, _ = codings.ALL[name].measure(body, leaf)
     raw = flat.tobytes()
     return {
         "size": flat.size,
@@ -262,7 +261,7 @@ def _time(coder: Callable[[], Any]) -> float:
 def _on_device(coding: str, body: bytes, leaf: codings.Leaf, lookup: Any) -> Any:
     """A body decoded by compiled loops, on the device."""
     flat = codings.decode(coding, body, leaf, lookup, device.take_on_cpu)
-    return device.to_device(Unscaled(flat, None, 0))
+    return device.to_device(flat)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ import pytest
 from deepcomp_jax import codings, device
 from deepcomp_jax._errors import FormatError
 from deepcomp_jax.device import rans_lanes, rounding
-from deepcomp_jax.format import leaf_reading
 from deepcomp_jax.streams import rans
 
 
 def values(name: str, body: bytes, leaf: codings.Leaf, lookup: np.ndarray) -> jax.Array:
     """What a body of labels stands for, by the compiled loop, on the device."""
     flat = codings.decode(name, body, leaf, lookup, device.take_on_cpu)
-    return device.to_device(leaf_reading.Unscaled(flat.reshape(leaf.shape), None, 0))
+    return device.to_device(flat.reshape(leaf.shape))
 
 
 def outcome(read: Callable[[], Any]) -> tuple[Any, ...]:
