@@ -228,7 +228,7 @@ def _rules(steps: Mapping[str, float | None], seen: _Seen) -> list[Rule]:
     for name, original in {**{n: n for n in steps}, **seen.copies}.items():
         step = steps[original]
         if step is not None:
-            has_scales = seen.leaves[original].scales is not None
+            has_scales = seen.leaves[original].scale_bits is not None
             names.setdefault((step, has_scales), []).append(name)
     return [
         Rule(pattern(own), share=seen.leaves[own[0]].method(step))

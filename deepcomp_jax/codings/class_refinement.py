@@ -41,7 +41,7 @@ def refine(
                 if here is None or not alone:
                     here = [kept_counts.count(of, axis, tuple(now)) for of in planes]
                 now[axis] = new = _cheapest(axis, tuple(now), here, planes[0].shape)
-                in_group = [in_groups(counts, new) for counts in here]
+                in_group = [by_group(counts, new) for counts in here]
                 changed |= not np.array_equal(old, new)
         if not changed:
             break
@@ -70,7 +70,7 @@ def _cheapest(
     price, before = np.zeros(used.size), np.convolve(sizes, used)
     room = sizes.size + used.size
     for counts in here:
-        reached = in_groups(counts, old)
+        reached = by_group(counts, old)
         reach_bits, stay_bits = _costs(before, reached, room)
         price = price + _product(counts, (reach_bits - stay_bits)[groups])
         price += _product(sizes, stay_bits[groups])
@@ -95,7 +95,7 @@ def _product(
     return np.concatenate([counts[first : first + rows] @ prices for first in parts])
 
 
-def in_groups(
+def by_group(
     counts: NDArray[np.int64], of_axis: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
     """Weights of each group, from those of each index and group of the other axes."""

@@ -18,7 +18,7 @@ _BLOCK = 1 << 16  # labels moved together: what is made of them fits a cache
 _RUN = 4  # labels in a run on the average; of shorter ones each takes its time
 
 
-class Kept(NamedTuple):
+class Ordered(NamedTuple):
     """Weights that are kept, by group and rank.
 
     Attributes:
@@ -32,7 +32,7 @@ class Kept(NamedTuple):
     counts: NDArray[np.int64]
 
 
-def kept(labels: NDArray[np.unsignedinteger], groups: Groups) -> Kept:
+def ordered(labels: NDArray[np.unsignedinteger], groups: Groups) -> Ordered:
     """The weights that are kept.
 
     Args:
@@ -46,10 +46,10 @@ def kept(labels: NDArray[np.unsignedinteger], groups: Groups) -> Kept:
     positions = common.positions(labels)
     member, ranks, order = grouping.split(positions, groups)
     counts = np.bincount(member, minlength=count)
-    return Kept(labels[positions[order]], ranks, counts)
+    return Ordered(labels[positions[order]], ranks, counts)
 
 
-def _of_many(labels: NDArray[np.unsignedinteger], groups: Groups) -> Kept:
+def _of_many(labels: NDArray[np.unsignedinteger], groups: Groups) -> Ordered:
     """The same, by moving all labels of some rows at a time."""
     count, width = groups.sizes.size, groups.columns.size
     found: list[list[NDArray[np.unsignedinteger]]] = [[] for _ in range(count)]
@@ -74,7 +74,7 @@ def _of_many(labels: NDArray[np.unsignedinteger], groups: Groups) -> Kept:
             ranks[group].append(places[part] + shift)
         seen += sizes
     counts = [sum(part.size for part in parts) for parts in found]
-    return Kept(
+    return Ordered(
         np.concatenate([part for parts in found for part in parts]),
         np.concatenate([part for parts in ranks for part in parts]),
         np.array(counts, np.int64),

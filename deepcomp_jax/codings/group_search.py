@@ -39,7 +39,6 @@ _HOPE = 1.5  # times what a sample says they save
 _SPARSE = 8  # weights of which less than one is kept: densities say nearly all
 _GROUP_BITS = 14  # what one more group adds to a body, roughly
 _AXIS_BITS = 24  # what one more axis with classes adds, besides these
-_DEVIATIONS = 3  # standard ones, which chance may make of differences
 
 Margins = dict[int, NDArray[np.int64]]  # kept weights at each index of each axis
 
@@ -76,15 +75,14 @@ def find(labels: Labels, leaf: Leaf, counts: Counts) -> Found:
         kept_counts.kept(magnitudes.at_least(labels, leaf, mark), leaf.shape)
         for mark in marks
     ]
-    axes = [a for a, size in enumerate(leaf.shape) if size > 1]
-    some = _subsets(axes, leaf.shape)[0]
+    some = _subsets(leaf.shape)[0]
     energies = magnitudes.energies(leaf, counts, marks)
     started = _start_by_size(some, planes, energies)
     large, in_group = class_refinement.refine(started, planes, _FEW_ROUNDS)
     if class_refinement.group_sizes(large, leaf.shape).size > MAX_GROUPS:
         return Found(dense)
     now = _bits(large, in_group, leaf.shape, math.inf)
-    before = _bits(dense, _in_groups(dense, planes), leaf.shape, math.inf)
+    before = _bits(dense, _reaching(dense, planes), leaf.shape, math.inf)
     bits = magnitudes.entropy(counts)
     doubt = _DOUBT * bits + _DOUBT_BITS
     is_plain = all(own is None for own in dense)
@@ -105,8 +103,7 @@ def is_worth_while(labels: Labels, leaf: Leaf, counts: Counts, dense: Classes) -
         dense: Classes by density.
     """
     indices = sum(size for size in leaf.shape if size > 1)
-    axes = [a for a, size in enumerate(leaf.shape) if size > 1]
-    if len(axes) < 2 or not _subsets(axes, leaf.shape):
+    if not _subsets(leaf.shape):
         return False
     is_ternary = magnitudes.of_labels(leaf).max() < 2
     if is_ternary or counts[1:].sum() * _SPARSE < labels.size:
@@ -135,7 +132,7 @@ def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
     if _is_even(kept, labels.size, least):
         return none
     least += _GROUP_BITS
-    for some in _subsets(axes, shape):
+    for some in _subsets(shape):
         for step in _STEPS:
             started = _start(some, kept, shape, step)
             tried, in_group = class_refinement.refine(started, [of], _ROUNDS)
@@ -148,14 +145,14 @@ def classes(labels: NDArray[np.integer], shape: Sequence[int]) -> Classes:
     return best
 
 
-def _in_groups(given: Classes, planes: Sequence[Kept]) -> list[NDArray[np.int64]]:
+def _reaching(given: Classes, planes: Sequence[Kept]) -> list[NDArray[np.int64]]:
     """How many weights of each group reach each threshold, for each of them."""
     axis = max(range(len(given)), key=lambda a: given[a] is not None)
     own = given[axis]
     if own is None:
         own = np.zeros(planes[0].shape[axis], np.uint8)
     return [
-        class_refinement.in_groups(kept_counts.count(of, axis, given), own)
+        class_refinement.by_group(kept_counts.count(of, axis, given), own)
         for of in planes
     ]
 
@@ -176,7 +173,8 @@ def _is_even(kept: Margins, size: int, bits: float) -> bool:
         return True
     freedom = {axis: own.size - 1 for axis, own in kept.items()}
     return all(
-        2 * math.log(2) * saved[axis] < free + _DEVIATIONS * math.sqrt(2 * free)
+        2 * math.log(2) * saved[axis]
+        < free + magnitudes.DEVIATIONS * math.sqrt(2 * free)
         for axis, free in freedom.items()
     )
 
@@ -189,8 +187,14 @@ def _position_bits(sizes: NDArray[np.int64], kept: NDArray[np.int64]) -> float:
     return float(words)
 
 
-def _subsets(axes: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Which axes may have classes: all, the two largest, and each of those alone."""
+def _subsets(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Which axes may have classes: all, the two largest, and each of those alone.
+
+    None may if there is but one axis of more than one index.
+    """
+    axes = [a for a, size in enumerate(shape) if size > 1]
+    if len(axes) < 2:
+        return []
     large = sorted(sorted(axes, key=lambda a: -shape[a])[:2])
     some = dict.fromkeys([tuple(axes), tuple(large), *((a,) for a in large)])
     most = axis_classes.MAX_INDICES
@@ -203,10 +207,7 @@ def _start(
     """Classes from how many weights each index keeps, in steps of its logarithm."""
     started: list[NDArray[np.uint8] | None] = [None] * len(shape)
     for axis in axes:
-        rates = np.log(kept[axis] + 0.5)
-        levels = np.rint((rates - rates.max()) / step).astype(np.int64)
-        levels = np.maximum(levels, 1 - _MAX_CLASSES)
-        started[axis] = (levels - levels.min()).astype(np.uint8)
+        started[axis] = _levels(np.log(kept[axis] + 0.5), step)
     return tuple(started)
 
 
@@ -227,11 +228,15 @@ def _start_by_size(
         total = np.zeros(shape[axis])
         for of, energy in zip(planes, energies, strict=True):
             total += energy * kept_counts.count(of, axis, none)[:, 0]
-        sizes = np.log2(total + energies[0]) / 2
-        levels = np.rint((sizes - sizes.max()) / _OCTAVES).astype(np.int64)
-        levels = np.maximum(levels, 1 - _MAX_CLASSES)
-        started[axis] = (levels - levels.min()).astype(np.uint8)
+        started[axis] = _levels(np.log2(total + energies[0]) / 2, _OCTAVES)
     return tuple(started)
+
+
+def _levels(logarithms: NDArray[np.float64], step: float) -> NDArray[np.uint8]:
+    """Classes by steps below the greatest of some logarithms."""
+    levels = np.rint((logarithms - logarithms.max()) / step).astype(np.int64)
+    levels = np.maximum(levels, 1 - _MAX_CLASSES)
+    return (levels - levels.min()).astype(np.uint8)
 
 
 def _bits(

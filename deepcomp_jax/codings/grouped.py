@@ -121,7 +121,7 @@ def _plan_with(
 def _plan_of(labels: Labels, leaf: Leaf, classes: grouping.Classes) -> Plan:
     """What a body with these classes consists of."""
     groups = grouping.groups(leaf.shape, classes)
-    kept = group_order.kept(labels, groups)
+    kept = group_order.ordered(labels, groups)
     member = np.repeat(np.arange(kept.counts.size, dtype=np.uint8), kept.counts)
     indices = kept.labels - 1
     low, symbols, gaps = _cut(kept, groups.sizes)
@@ -171,7 +171,7 @@ def _gap_segment(
 
 
 def _cut(
-    kept: group_order.Kept, sizes: NDArray[np.int64]
+    kept: group_order.Ordered, sizes: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint16], NDArray[np.int64]]:
     """Low bits of the gaps, gap symbols, and how many of these each group has."""
     zeros = np.diff(kept.ranks, prepend=-1) - 1

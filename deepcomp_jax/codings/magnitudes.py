@@ -18,7 +18,7 @@ _FALL = 0.5  # of the weights that are at least so large, from one to the next
 _INDICES = 64  # of an axis that are looked at to see whether it is even
 _SAMPLE = 1 << 16  # weights that are
 _HASH = 2654435769  # 2**32 over the golden ratio: multiples spread evenly
-_DEVIATIONS = 3  # standard ones, which chance may make of differences
+DEVIATIONS = 3  # standard ones, which chance may make of differences
 
 
 def of_labels(leaf: Leaf) -> NDArray[np.int64]:
@@ -102,7 +102,7 @@ def uneven(labels: Labels, leaf: Leaf) -> float:
         if not spread:
             continue
         excess = found.size * between / spread - freedom
-        if excess > _DEVIATIONS * math.sqrt(2 * freedom):
+        if excess > DEVIATIONS * math.sqrt(2 * freedom):
             nats += excess / 2 * (labels.size / (len(found) * each))
     return nats / math.log(2)
 

@@ -63,7 +63,7 @@ class PlannedLeaf(NamedTuple):
         dtype: Of the leaf.
         histogram: Of its values, of which some are not zero.
         unit: Mean magnitude of those, times what suits a table if it is one.
-        scales: What scales of rows and columns take in a file, in bits, and None if
+        scale_bits: What scales of rows and columns take in a file, in bits, and None if
             the leaf has none; values are those that are left without them.
         lengths: Of axes of matrices that may have scales.
     """
@@ -72,7 +72,7 @@ class PlannedLeaf(NamedTuple):
     dtype: np.dtype
     histogram: Histogram
     unit: float
-    scales: int | None = None
+    scale_bits: int | None = None
     lengths: Collection[int] = ()
 
     def step(self, relative: float) -> float:
@@ -87,7 +87,7 @@ class PlannedLeaf(NamedTuple):
     def method(self, step: float) -> ShareMethod:
         """What shares the leaf at a step."""
         found = grids.multiples(step)
-        return found if self.scales is None else scaled(found, self.lengths)
+        return found if self.scale_bits is None else scaled(found, self.lengths)
 
     def fitting(self, step: float) -> float:
         """The step that a grid takes if it is asked for one."""
@@ -185,7 +185,7 @@ def _priced(leaf: PlannedLeaf, step: float) -> _Priced:
     outside = _CHECKSUM_BITS if body >= 8 * SMALL else 0
     written = 8 * len(codebook_header.put(codebook)[1])
     key = leaf.dtype, codebook.tobytes()
-    return _Priced(body + outside + _LAYOUT_BITS + (leaf.scales or 0), written, key)
+    return _Priced(body + outside + _LAYOUT_BITS + (leaf.scale_bits or 0), written, key)
 
 
 def _entries(leaf: PlannedLeaf, step: float) -> tuple[np.ndarray, NDArray[np.int64]]:

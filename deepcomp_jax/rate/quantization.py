@@ -18,7 +18,7 @@ from deepcomp_jax.rules import Rule, ShareMethod, resolve
 from deepcomp_jax.rules.weights import find_weights, is_floating, warn_of_others
 from deepcomp_jax.share import scaling
 from deepcomp_jax.share.fitting import fit
-from deepcomp_jax.share.scaling import Exponents
+from deepcomp_jax.share.scaling import AxisExponents
 from deepcomp_jax.share.weights import SharedWeights
 
 
@@ -127,7 +127,7 @@ def solve(problem: Problem, rd_lambda: float) -> SharedWeights:
         raise ValueError(f"rd_lambda must be positive and finite, got {rd_lambda}")
     codebooks: dict[str, np.ndarray] = {}
     labels: dict[str, np.ndarray] = {}
-    exponents: dict[str, Exponents] = {}
+    exponents: dict[str, AxisExponents] = {}
     for name, method in problem.methods.items():
         weights = np.asarray(problem.named[name])
         known = (problem.relative or {}).get(name)

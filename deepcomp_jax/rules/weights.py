@@ -32,13 +32,14 @@ _NO_WEIGHT = re.compile(
     r"weight_g|(?:.*_)?(?:bias(?:es)?|b|scales?|gains?|norm|mean|var|variance|std|average|count"
     r"|mask|zeros?|zero_points?|offset)\d*(?:_.*)?"
 )
+_NORM = r".*norm(?!al$|al_).*"  # not those that hold what is normal
 # Containers of statistics, of normalizations and of the states of optimizers.
 _NO_WEIGHTS = re.compile(
-    r"batch_stats|(?:.*_)?stats|.*norm(?!al$|al_).*|(?:.*_)?(?:ln|bn|gn|rms)\d*(?:_.*)?"
+    rf"batch_stats|(?:.*_)?stats|{_NORM}|(?:.*_)?(?:ln|bn|gn|rms)\d*(?:_.*)?"
     r"|opt|optim|opt(?:im)?_?states?|optimizer(?:_states?)?"
     r"|mu|nu|trace|momentums?|momentum_buffer|exp_avg(?:_sq)?|sum_of_squares|v_row|v_col"
 )
-_NORMALIZATION = re.compile(r".*norm(?!al$|al_).*|(?:.*_)?(?:ln|rms)\d*(?:_.*)?")
+_NORMALIZATION = re.compile(rf"{_NORM}|(?:.*_)?(?:ln|rms)\d*(?:_.*)?")
 _MANY = 0.5  # there is a warning if more of the floating values than this are left out
 
 

@@ -36,7 +36,7 @@ _MOST_ON_GRID = 1000  # different ones among them
 _BLOCK = 1 << 16  # weights looked at together
 
 
-class Exponents(NamedTuple):
+class AxisExponents(NamedTuple):
     """What the weights of a leaf are divided by, in eighths of an octave.
 
     Attributes:
@@ -117,7 +117,7 @@ def shared(
     leaves: Mapping[str, Any],
     method: ShareMethod,
     importance: Mapping[str, np.ndarray] | None,
-) -> tuple[np.ndarray, dict[str, Any], dict[str, Exponents]]:
+) -> tuple[np.ndarray, dict[str, Any], dict[str, AxisExponents]]:
     """The codebook of a group, and the labels and the exponents of its leaves.
 
     Args:
@@ -129,7 +129,7 @@ def shared(
     Returns:
         Exponents of those leaves that have scales.
     """
-    exponents: dict[str, Exponents] = {}
+    exponents: dict[str, AxisExponents] = {}
     if isinstance(method, Scaled):
         for name, leaf in leaves.items():
             if (own := halfway(np.asarray(leaf), method.lengths)) is not None:
@@ -148,7 +148,7 @@ def shared(
     return codebook, {n: find(leaf, codebook) for n, leaf in rest.items()}, exponents
 
 
-def fits(exponents: Exponents, codebook: np.ndarray) -> bool:
+def fits(exponents: AxisExponents, codebook: np.ndarray) -> bool:
     """Whether a file can hold products of these entries and scales."""
     first, last = (np.asarray(own).ravel() for own in exponents)
     view = scales.View(1, first.size, last.size)
@@ -156,7 +156,7 @@ def fits(exponents: Exponents, codebook: np.ndarray) -> bool:
     return scales.problem(scales.Exponents(view, first, last), entries) is None
 
 
-def divided(leaf: np.ndarray, exponents: Exponents) -> np.ndarray:
+def divided(leaf: np.ndarray, exponents: AxisExponents) -> np.ndarray:
     """What is left of a leaf without its scales, in its dtype."""
     first, last = (
         scales.TABLE[np.asarray(own).view(np.uint8)].ravel() for own in exponents
@@ -171,7 +171,7 @@ def divided(leaf: np.ndarray, exponents: Exponents) -> np.ndarray:
     return found.reshape(leaf.shape)
 
 
-def halfway(leaf: np.ndarray, lengths: Collection[int]) -> Exponents | None:
+def halfway(leaf: np.ndarray, lengths: Collection[int]) -> AxisExponents | None:
     """The exponents of `scaled`; None for a leaf that has no scales."""
     if leaf.dtype not in scales.DTYPES or leaf.ndim < 2:
         return None
@@ -198,7 +198,7 @@ def halfway(leaf: np.ndarray, lengths: Collection[int]) -> Exponents | None:
     if not any(own.any() for own in found):
         return None
     before, after = leaf.shape[:split], leaf.shape[split:]
-    return Exponents(
+    return AxisExponents(
         found[0].reshape(*before, *[1] * len(after)),
         found[1].reshape(*[1] * len(before), *after),
     )

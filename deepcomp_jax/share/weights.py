@@ -14,7 +14,7 @@ from deepcomp_jax.format import scales
 from deepcomp_jax.rules import Followed, Rule, ShareMethod, resolve
 from deepcomp_jax.share import scaling
 from deepcomp_jax.share.fitting import weighted
-from deepcomp_jax.share.scaling import Exponents
+from deepcomp_jax.share.scaling import AxisExponents
 from deepcomp_jax.trees import placement
 
 
@@ -44,7 +44,7 @@ class SharedWeights:
     rest: dict[str, jax.Array]
     groups: tuple[tuple[str, str], ...]
     treedef: Any
-    scales: dict[str, Exponents] = field(default_factory=dict)
+    scales: dict[str, AxisExponents] = field(default_factory=dict)
 
 
 def share(
@@ -101,7 +101,7 @@ def share_leaves(
     members, methods = _groups(followed)
     codebooks: dict[str, Any] = {}
     labels: dict[str, Any] = {}
-    exponents: dict[str, Exponents] = {}
+    exponents: dict[str, AxisExponents] = {}
     for group, names in members.items():
         leaves = {name: trees.check_weights(name, named[name]) for name in names}
         counts = weighted(leaves, importance)
@@ -146,7 +146,7 @@ def lookup(shared: SharedWeights) -> Any:
 
 @jax.jit
 def _entries(
-    codebook: jax.Array, labels: jax.Array, exponents: Exponents | None
+    codebook: jax.Array, labels: jax.Array, exponents: AxisExponents | None
 ) -> jax.Array:
     # Thousands of derivatives are added up here: half precision cannot hold them.
     wide = trees.widened(codebook)

@@ -143,7 +143,7 @@ def test_values_moved_by_runs_are_those_of_each_position(
     groups = grouping.groups(shape, classes)
     drawn = rng.integers(1, 200, shape) * (rng.random(shape) < density)
     labels = drawn.ravel().astype(np.uint8)
-    found = group_order.kept(labels, groups)
+    found = group_order.ordered(labels, groups)
     # By hand: the values of each group in C order, and which of them are kept.
     of_group = (classes[0][:, None] + classes[1]).ravel()
     for group in range(groups.sizes.size):
