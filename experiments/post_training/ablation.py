@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 import deepcomp_jax as dc
-from deepcomp_jax import feedback
+from deepcomp_jax import budget, feedback
 from deepcomp_jax.budget.calibrated import Calibrated
 from deepcomp_jax.budget.looks import Looks
 from deepcomp_jax.budget.search import file_within
@@ -16,7 +16,7 @@ from deepcomp_jax.feedback import Prepared
 from deepcomp_jax.feedback.matrices import Matrices
 from deepcomp_jax.feedback.metric import Side
 from experiments.post_training.baselines import Coded
-from experiments.post_training.methods import Method, bytes_of, file_of
+from experiments.post_training.methods import Method, bytes_of, exactly, file_of
 from experiments.post_training.networks import Network
 
 Change: TypeAlias = Callable[[Prepared], Prepared]
@@ -39,10 +39,12 @@ def methods() -> dict[str, Method]:
         "damping 0.05": (lambda prepared: prepared, 0.05),
         "damping 1": (lambda prepared: prepared, 1.0),
     }
-    return {
+    found = {
         name: Method(_DATA, _SETTINGS, partial(_points, known, change, damping))
         for name, (change, damping) in changes.items()
     }
+    by_rate = Method(_DATA, _SETTINGS, partial(_by_rate, known))
+    return found | {"labels by rate and distortion, no feedback": by_rate}
 
 
 def _points(
@@ -53,15 +55,44 @@ def _points(
     data: str,
     settings: Sequence[str],
 ) -> Iterator[Coded]:
+    prepared = _prepared(known, network, data, damping)
+    looks = Looks(Calibrated(network.params, change(prepared)))
+    for setting in settings:
+        yield file_of(setting, file_within(looks, bytes_of(setting, network)).data)
+
+
+def _prepared(
+    known: _Known, network: Network, data: str, damping: float | None = None
+) -> Prepared:
     key = network.name, data
     if key not in known:
         batches = network.calibration(data)
         known[key] = dc.calibrate(network.fn, network.params, batches)
     params = network.params
-    prepared = feedback.prepare(params, known[key], list(params), damping=damping)
-    looks = Looks(Calibrated(params, change(prepared)))
+    return feedback.prepare(params, known[key], list(params), damping=damping)
+
+
+def _by_rate(
+    known: _Known, network: Network, data: str, settings: Sequence[str]
+) -> Iterator[Coded]:
+    """A grid for each leaf; what a bit is worth more than an error becomes smaller."""
+    prepared = _prepared(known, network, data)
+    importance: dict[str, np.ndarray] = {}
+    for name, own in prepared.matrices.items():
+        costs = np.empty(own.shape, np.float32)
+        for i, (rows, columns) in enumerate(own.sides):
+            of_both = rows.weights[:, None] * columns.weights * own.importance[i]
+            costs[i][np.ix_(rows.order, columns.order)] = of_both
+        importance[name] = own.unstack(costs, network.params[name].shape)
+    rules = [dc.Rule(exactly(name)) for name in importance]
+    given = {
+        name: importance.get(name, np.ones_like(leaf))
+        for name, leaf in network.params.items()
+    }
     for setting in settings:
-        yield file_of(setting, file_within(looks, bytes_of(setting, network)).data)
+        most = bytes_of(setting, network)
+        found = budget.within_bytes(network.params, most, rules, importance=given)
+        yield file_of(setting, found.data)
 
 
 def _same(side: Side) -> Side:

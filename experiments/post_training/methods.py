@@ -143,9 +143,10 @@ def clustered(network: Network, data: str, settings: Sequence[str]) -> Iterator[
     del data
     for setting in settings:
         method = share.kmeans(bits=baselines.bits_of(setting))
-        rules = [dc.Rule(_exactly(name), share=method) for name in network.layouts]
+        rules = [dc.Rule(exactly(name), share=method) for name in network.layouts]
         yield file_of(setting, dc.dumps(dc.compress(network.params, rules)))
 
 
-def _exactly(name: str) -> str:
+def exactly(name: str) -> str:
+    """A pattern of one name."""
     return rf"\A{re.escape(name)}\Z"
