@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from experiments import locking
 from experiments.gpu import parts
 from experiments.gpu.jobs import Job
 
@@ -65,13 +66,14 @@ def run(jobs: Sequence[Job], work: Path, plan: str, deadline: float) -> int:
     folder = work / plan
     folder.mkdir(parents=True, exist_ok=True)
     failed: set[str] = set()
-    with _lock(folder / "lock") as lock:
-        environment = _environment(work)
+    taken = f"jobs of another command still run in {folder}: wait for them, or end them"
+    with locking.lock(folder / "lock", taken) as lock:
+        machine = _Machine(folder, _environment(work), lock)
         for job in jobs:
             done = _is_done(read_states(folder), job)
             # A shorter job may still fit where a longer one does not.
             if not done and _left(deadline) >= job.least:
-                status = _run_one(job, folder, environment, lock, deadline)
+                status = _run_one(job, machine, deadline)
                 failed |= {job.name} if status == "failed" else set()
     states = read_states(folder)
     left = {job.name for job in jobs if not _is_done(states, job)}
@@ -102,19 +104,28 @@ def table(jobs: Sequence[Job], folder: Path) -> Iterator[str]:
         yield f"{job.name:<12}{state.status:<10}{total:>8}{slices:>8}{end}".rstrip()
 
 
-def _run_one(
-    job: Job,
-    folder: Path,
-    environment: Mapping[str, str],
-    lock: BinaryIO,
-    deadline: float,
-) -> str:
+class _Machine(NamedTuple):
+    """Where jobs run.
+
+    Attributes:
+        folder: Of the plan.
+        environment: Of their processes.
+        lock: Of the folder; a process that outlives this one keeps it.
+    """
+
+    folder: Path
+    environment: Mapping[str, str]
+    lock: BinaryIO
+
+
+def _run_one(job: Job, machine: _Machine, deadline: float) -> str:
     """Runs a job, writes down how far it got, and returns its status."""
+    folder = machine.folder
     before = read_states(folder).get(job.name, State("")).seconds
     _note(folder, job.name, State("begun", before))
     print(f"{job.name} begins; {_left(deadline):.0f} s are left", flush=True)
     began = time.monotonic()
-    status = _work(job, folder, environment, lock, deadline)
+    status = _work(job, machine, deadline)
     took = round(time.monotonic() - began, 1)
     said = _last_line(folder / job.name / LOG)
     _note(folder, job.name, State(status, (*before, took), said))
@@ -122,26 +133,19 @@ def _run_one(
     return status
 
 
-def _work(
-    job: Job,
-    folder: Path,
-    environment: Mapping[str, str],
-    lock: BinaryIO,
-    deadline: float,
-) -> str:
+def _work(job: Job, machine: _Machine, deadline: float) -> str:
     """Runs a job in a process, and returns its status."""
-    own = folder / job.name
+    own = machine.folder / job.name
     own.mkdir(exist_ok=True)
     command = [sys.executable, "-m", *job.command]
     if job.study:
         limit = f"{_left(deadline):.1f}"  # it ends some seconds earlier
         command += ["--work-dir", str(own), "--time-limit", limit]
-        command += ["--data-dir", str(folder.parent / "inputs" / "data")]
+        command += ["--data-dir", str(machine.folder.parent / "inputs" / "data")]
     with (own / LOG).open("ab" if job.study else "wb") as log:
         process = subprocess.Popen(
-            command, cwd=_ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT,
-            # A process that outlives this one keeps the lock.
-            pass_fds=[lock.fileno()],
+            command, cwd=_ROOT, env=machine.environment, stdout=log,
+            stderr=subprocess.STDOUT, pass_fds=[machine.lock.fileno()],
         )  # fmt: skip
         try:
             status = process.wait(max(0.0, _left(deadline)))
@@ -207,26 +211,6 @@ def _install(wheels: Sequence[Path], packages: Path) -> None:
         raise RuntimeError(
             "pip could not install the wheels: pack again, for this Python and glibc"
         )
-
-
-def _lock(path: Path) -> BinaryIO:
-    """Takes a folder for this process and its jobs.
-
-    Raises:
-        RuntimeError: Another process, or a job of one that was killed, has it.
-    """
-    import fcntl  # not on Windows, where one can pack and unpack, but not run
-
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise RuntimeError(
-            f"jobs of another command still run in {path.parent}: wait for them, or "
-            "end them"
-        ) from None
-    return file
 
 
 def _is_done(states: Mapping[str, State], job: Job) -> bool:

@@ -22,11 +22,7 @@ import jax
 import numpy as np
 
 from deepcomp_jax.format import files
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: two runs there are not noticed
-    fcntl = None
+from experiments import locking
 
 _DRAFT = re.compile(r"\.[0-9a-f]{8}\.[0-9a-f]{8}\.draft")
 _DIGEST = 64  # hexadecimal digits
@@ -58,16 +54,12 @@ def lock(directory: Path) -> BinaryIO:
     Raises:
         RuntimeError: Another run has it.
     """
-    file = (directory / "lock").open("ab")
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise RuntimeError(
-                f"another run is using {directory}: wait until it ends, or give another"
-                " --work-dir"
-            ) from None
+    file = locking.lock(
+        directory / "lock",
+        f"another run is using {directory}: wait until it ends, or give another "
+        "--work-dir",
+    )
+    if locking.fcntl is not None:
         # Drafts are written by this process alone from here on.
         for path in directory.rglob(".*.draft"):
             if _DRAFT.fullmatch(path.name):

@@ -17,6 +17,7 @@ from experiments.post_training import (
     __main__ as command,
 )
 from experiments.post_training import (
+    ablation,
     archive,
     baselines,
     curves,
@@ -228,6 +229,17 @@ found = {name: array.astype(np.float16) for name, array in arrays.items()}
 open(target, "wb").write(b"".join(array.tobytes() for array in found.values()))
 np.savez(decoded, **found)
 """
+
+
+@pytest.mark.parametrize("name", ablation.methods())
+def test_each_part_can_be_left_out(name: str):
+    net = _network()
+    method = ablation.methods()[name]
+    sizes = [
+        (methods.bytes_of(own.setting, net), own.file_bytes)
+        for own in method.points(net, "real+random", ["4 bits", "6 bits"])
+    ]
+    assert all(size <= most for most, size in sizes) and sizes[0][1] < sizes[1][1]
 
 
 def test_a_peer_gets_matrices_and_gives_them_back(tmp_path: Path):
