@@ -244,7 +244,12 @@ def within_error(
 
     best = search.compressed(good)
     least = measured(best)
-    if not least <= max_error:
+    if math.isnan(least):
+        raise ValueError(
+            "the error is NaN at the finest steps: see whether the network itself has "
+            "one that is a number"
+        )
+    if least > max_error:
         raise ValueError(
             f"the error is {least:g} at the finest steps, above {max_error:g}: allow "
             "more, or see whether the network itself has less"

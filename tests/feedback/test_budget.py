@@ -129,7 +129,7 @@ def test_the_smallest_file_within_an_error():
 @pytest.mark.parametrize(
     ("returned", "kind", "message"),
     [
-        (math.nan, ValueError, "the error is nan at the finest steps"),
+        (math.nan, ValueError, "the error is NaN at the finest steps: see"),
         (None, TypeError, "must return one number, got None"),
         (np.zeros(3), TypeError, "must return one number"),
     ],

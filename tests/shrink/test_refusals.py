@@ -330,9 +330,9 @@ def test_trees_of_other_names_or_shapes_are_neither_cut_nor_restored(
 @pytest.mark.parametrize(
     ("leaf", "what"),
     [
-        (X((4, 6), jnp.float32), "ShapeDtypeStruct, which has no values"),
-        ("relu", "str, which has no values"),
-        (jnp.tanh, "which has no values: pass parameters that are arrays"),
+        (X((4, 6), jnp.float32), "ShapeDtypeStruct, and no array"),
+        ("relu", "str, and no array"),
+        (jnp.tanh, "and no array: pass parameters that are"),
     ],
 )
 def test_parameters_without_values_are_refused(leaf: Any, what: str):
