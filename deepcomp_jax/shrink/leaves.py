@@ -62,9 +62,9 @@ def check(params: Any) -> None:
             )
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, *_NUMBERS)):
             raise ValueError(
-                f"leaf {name!r} is {type(leaf).__name__}, and no array: pass parameters "
-                "that are (those of an open file by its `load()`), and let the "
-                "function close over all else"
+                f"leaf {name!r} is {type(leaf).__name__}, and no array: pass "
+                "parameters that are (those of an open file by its `load()`), and let "
+                "the function close over all else"
             )
 
 
