@@ -7,4 +7,5 @@ each weight matters, and which other weights can make up for it.
 from deepcomp_jax.feedback.estimating import bits as bits
 from deepcomp_jax.feedback.preparing import Prepared as Prepared
 from deepcomp_jax.feedback.preparing import prepare as prepare
+from deepcomp_jax.feedback.quantizing import on_steps as on_steps
 from deepcomp_jax.feedback.quantizing import quantize as quantize

@@ -1,6 +1,7 @@
 """A network on steps of rows and columns that follow from one price of a bit."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ _FAR = 10  # octaves; steps that are farther from 1 are counted from a power of 
 _FINEST = 4000  # steps in the largest weight of a leaf
 _BLOCK = 1 << 16  # labels that are looked up at a time
 _BITS = 8  # significant ones of values that are not multiplied with anything
+
+_Steps = tuple[NDArray[np.float32], NDArray[np.float32]]  # of rows and of columns
 
 Quantized = dict[str, tuple[DenseLeaf | SharedLeaf, np.ndarray | None]]
 
@@ -48,6 +51,33 @@ def quantize(
     return found | {name: found[first] for name, first in prepared.copies.items()}
 
 
+def on_steps(prepared: Prepared, steps: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Rounds leaves to multiples of one step each.
+
+    Args:
+        prepared: The network.
+        steps: A step for each leaf that is to be rounded, by name: of leaves that are
+            multiplied with something, or looked up.
+
+    Returns:
+        The rounded leaves by name, in their dtypes.
+    """
+    first = {name: prepared.copies.get(name, name) for name in steps}
+
+    def finished(name: str) -> np.ndarray:
+        leaf, own = prepared.leaves[first[name]], prepared.matrices[first[name]]
+        stacked = own.stack(leaf).astype(np.float32, copy=False)
+        count, m, n = stacked.shape
+        step = np.float32(steps[name])
+        each = [(np.full(m, step), np.ones(n, np.float32))] * count
+        rounded = _labels(own, stacked, each) * step
+        return own.unstack(rounded, leaf.shape).astype(leaf.dtype)
+
+    return threads.each(
+        finished, {name: prepared.leaves[first[name]] for name in steps}
+    )
+
+
 def _shortened(leaf: np.ndarray) -> np.ndarray:
     """Values with 8 significant bits, as bfloat16 has them.
 
@@ -77,21 +107,30 @@ def _rounded(
     octaves = [octaves_of(own, stacked, i, rd_lambda) for i in range(count)]
     middle = float(np.mean([of_rows.mean() for of_rows, _ in octaves]))
     base = round(middle) if abs(middle) > _FAR else 0
-    labels = np.zeros(stacked.shape, np.int32)
     of_rows, of_columns = np.zeros((count, m), np.int8), np.zeros((count, n), np.int8)
+    steps: list[_Steps] = []
     for i, (rows, columns) in enumerate(own.sides):
         first, last = _exponents(octaves[i][0] - base, octaves[i][1])
-        order = np.ix_(rows.order, columns.order)
-        steps = _scale(first) * np.float32(2.0**base), _scale(last)
-        found = loops.rounded(stacked[i][order], steps, rows.unit, columns.unit)
-        labels[i][order] = found
+        steps.append((_scale(first) * np.float32(2.0**base), _scale(last)))
         of_rows[i, rows.order], of_columns[i, columns.order] = first, last
-    coded = _coded(labels, leaf.dtype, 2.0**base)
+    coded = _coded(_labels(own, stacked, steps), leaf.dtype, 2.0**base)
     if coded is None:
         return DenseLeaf(np.zeros_like(leaf)), None
     flat, codebook = coded
     found = own.scales(of_rows, of_columns, leaf.shape)
     return SharedLeaf(own.unstack(flat, leaf.shape), 0, scales=found), codebook
+
+
+def _labels(
+    own: Matrices, stacked: NDArray[np.float32], steps: Sequence[_Steps]
+) -> NDArray[np.int32]:
+    """Factors of the steps of rows and columns; these are in the order of the sides."""
+    labels = np.zeros(stacked.shape, np.int32)
+    for i, (rows, columns) in enumerate(own.sides):
+        order = np.ix_(rows.order, columns.order)
+        found = loops.rounded(stacked[i][order], steps[i], rows.unit, columns.unit)
+        labels[i][order] = found
+    return labels
 
 
 def octaves_of(

@@ -70,7 +70,11 @@ class Config:
             the size to begin with.
         distilled: Weight of the answers of the dense network in the loss, 0 to 1; the
             labels have the rest.
-        grid_step: Step of a kernel's grid, in root mean squares of the dense kernel.
+        calibrated: Whether weights below half a step are zero in the sparse phase
+            already, and a calibration of the sparse network then chooses how coarse
+            the grid of each kernel is, and rounds onto it with feedback.
+        grid_step: Step of a kernel's grid, in root mean squares of the dense kernel;
+            if `calibrated`, only in the sparse phase.
         vector_grid_step: Step of all other grids, such as those of biases.
     """
 
@@ -107,6 +111,7 @@ class Config:
     measurements: int = 30
     bit_price: float = 1e-5
     distilled: float = 0.7
+    calibrated: bool = False
     grid_step: float = 3.0
     vector_grid_step: float = 0.6
 

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from deepcomp_jax import Rule, rate_loss, share, shrink, trees
-from experiments.study import sharing, unit_order
+from experiments.study import onto_grids, sharing, unit_order
 from experiments.study.config import Config
 from experiments.study.stages import Study, folded, measure_shared, train_phase
 from experiments.training.runs import Row
@@ -42,6 +42,7 @@ _RISE = 0.6  # of `sparsify`, in which the price of a bit rises to its full heig
 _FALL = 0.5
 _UP, _DOWN = 1.0, 0.1
 _FASTEST = 1.15
+_FIRST = 1.3  # the size after a calibration, over what is asked for
 
 
 class Rest(NamedTuple):
@@ -120,7 +121,7 @@ def run(study: Study, trained: Any) -> tuple[Any, dict[str, share.SharedWeights]
     rest = Rest(statistics, steps, prices, bit, each=jnp.float32(0))
     answers = logits(study.model, trained, study.train.images)
     full = _of_units(study, trained)
-    trainer = _trainer(full, steps, _sparse)
+    trainer = _trainer(full, steps, _zeroed if config.calibrated else _sparse)
     epochs = config.epochs_of(0)
     state = train_phase(
         full,
@@ -143,7 +144,7 @@ def train_on_grids(
     """Runs the second phase: leaves idle units out, and trains all others on grids.
 
     There is one such phase for each size that is asked for, which begins where the one
-    before ended.
+    before ended, or with a calibration from the sparse network again, on its own grids.
 
     Args:
         study: The run.
@@ -157,7 +158,6 @@ def train_on_grids(
     config = study.config
     variables, restore = _without_idle(study, sparse)
     slim = _of_units(study, variables)
-    trainer = _trainer(slim, rest.steps, _on_grids)
     params, statistics = split(variables)
     rest = rest._replace(
         statistics=statistics, prices=rate_loss.position_bits(params, rest.steps)
@@ -169,8 +169,14 @@ def train_on_grids(
             study, unit_order.sort(restore(narrow), study.roles.units)
         )
 
+    trainer, start = _trainer(slim, rest.steps, _on_grids), None
+    if config.calibrated:
+        start = onto_grids.sparse(slim, params, statistics, rest.steps)
     networks: dict[str, share.SharedWeights] = {}
     for name, target in zip(config.tuning_phases(), config.target_bytes, strict=True):
+        if start is not None:
+            params, rest = _coarsened(study, name, start, rest, target, wide)
+            trainer = _trainer(slim, rest.steps, _on_grids)
         state = TrainState(params, rest, trainer.optimizer.init(params))
         first = study.run.measure(
             f"{name}-start", partial(_measure, study, wide, state)
@@ -214,6 +220,32 @@ def shared_weights(study: Study, variables: Any) -> share.SharedWeights:
     return share.share(variables, [*rules, *others])
 
 
+def _coarsened(
+    study: Study,
+    name: str,
+    start: onto_grids.Sparse,
+    rest: Rest,
+    target: int,
+    wide: Callable[[TrainState], share.SharedWeights],
+) -> tuple[Any, Rest]:
+    """The sparse network on grids so coarse that its file is a little too large."""
+
+    def placed(found: onto_grids.Coarsened) -> TrainState:
+        prices = rate_loss.position_bits(found.params, found.steps)
+        own = rest._replace(steps=found.steps, prices=prices)
+        return TrainState(found.params, own, None)
+
+    def size(found: onto_grids.Coarsened) -> int:
+        return sharing.file_bytes(study.config, wide(placed(found)))
+
+    def search() -> Row:
+        return {"coarseness": start.coarseness(size, _FIRST * target)}
+
+    row = study.run.measure(f"{name}-steps", search)
+    state = placed(start.coarsened(row["coarseness"]))
+    return state.params, state.rest
+
+
 def _without_idle(study: Study, variables: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Leaves out the units that do nothing, to train the others faster.
 
@@ -253,6 +285,16 @@ def _of_units(study: Study, variables: Any) -> Study:
 
 def _sparse(params: Any, rest: Rest) -> Any:
     return {"params": params, **rest.statistics}
+
+
+def _zeroed(params: Any, rest: Rest) -> Any:
+    """Small weights are zero, but gradients pass on to them unchanged."""
+    small = jax.tree.map(
+        lambda leaf, kept: jax.lax.stop_gradient(leaf - kept),
+        params,
+        _without_small(params, rest.steps),
+    )
+    return _sparse(jax.tree.map(jnp.subtract, params, small), rest)
 
 
 def _on_grids(params: Any, rest: Rest) -> Any:
