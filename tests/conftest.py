@@ -49,6 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 _BROADCASTING = {
     "test_forward",
     "test_lenet",
+    "test_onto_grids",
     "test_post_training",
     "test_post_training_networks",
     "test_idle_units",

@@ -21,7 +21,7 @@ from experiments.training.train import normalize
 
 _IMAGES = 1024  # that are calibrated with
 _BATCH = 128
-_SLOPE = 0.8  # by how many octaves files shrink with an octave of all steps, about
+_SLOPE = 0.8  # octaves by which files shrink with an octave of all steps, at first
 _NEAR = 0.02  # of the size that is looked for
 _LOOKS = 6  # at sizes, at most
 
@@ -77,12 +77,15 @@ class Sparse(NamedTuple):
             size: The bytes of the file of a network.
             aim: How many it shall have, about.
         """
-        octaves = 0.0
+        octaves, slope, before, moved = 0.0, _SLOPE, 0.0, 0.0
         for _ in range(_LOOKS):
             found = math.log2(size(self.coarsened(2**octaves)) / aim)
             if abs(found) < math.log2(1 + _NEAR):
                 break
-            octaves += found / _SLOPE
+            if moved:
+                slope = min(max((before - found) / moved, _SLOPE / 4), _SLOPE * 4)
+            before, moved = found, found / slope
+            octaves += moved
         return 2**octaves
 
 

@@ -165,6 +165,49 @@ def test_both_uses_of_a_tied_table_count():
     assert np.abs(values["table"] - params["table"]).max() > 0
 
 
+@pytest.mark.parametrize(
+    ("fn", "shape"),
+    [(dense, (48, 70)), (experts, (3, 48, 70)), (stack, (3, 48, 48))],
+)
+@pytest.mark.parametrize("step", [0.05, 0.3])
+def test_on_given_steps_outputs_change_less_than_by_the_nearest(
+    fn: Fn, shape: tuple[int, ...], step: float
+):
+    x = correlated(600, 48)
+    params = {"w": draw(*shape) / 7}
+    prepared = feedback.prepare(params, dc.calibrate(fn, params, [x[:300]]), params)
+    values = feedback.on_steps(prepared, {"w": step})["w"]
+    assert (values.dtype, values.shape) == (np.float32, shape)
+    np.testing.assert_allclose(values / step, np.rint(values / step), atol=1e-4)
+
+    def error(own: np.ndarray) -> float:
+        unseen = x[300:]
+        return float(jnp.square(fn({"w": own}, unseen) - fn(params, unseen)).mean())
+
+    nearest = step * np.rint(params["w"] / step)
+    assert error(values) < 0.7 * error(nearest)
+
+
+def test_equal_leaves_may_have_steps_of_their_own():
+    params = {
+        "first": draw(20, 30),
+        "copy": draw(20, 30),
+        "other": draw(30, 20, seed=1),
+    }
+
+    def fn(params: Any, x: jax.Array) -> jax.Array:
+        return x @ params["first"] + (x @ params["copy"]) ** 2
+
+    found = dc.calibrate(fn, params, [draw(50, 20)])
+    prepared = feedback.prepare(params, found, ["first", "copy"])
+    steps = {"first": 0.25, "copy": 0.5}
+    values = feedback.on_steps(prepared, steps)
+    assert values.keys() == steps.keys()
+    for name, step in steps.items():
+        np.testing.assert_array_equal(values[name] % step, 0)
+        assert np.abs(values[name] - params[name]).mean() < step
+
+
 # ---- what stays ---------------------------------------------------------------------
 
 
