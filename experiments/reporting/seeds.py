@@ -34,8 +34,9 @@ def read(results: Path) -> list[Preset]:
     """Reads all `report.json` under a directory.
 
     Args:
-        results: A directory that holds one for each run, at any depth. A name that ends
-            in "-seed" and a number is a further seed of the run without that ending.
+        results: A directory that holds one for each run, at any depth. A directory
+            whose name ends in "-seed" and a number is of a further seed of the run
+            without that ending, and so is what is in it.
 
     Returns:
         The presets, by name.
@@ -47,7 +48,7 @@ def read(results: Path) -> list[Preset]:
     for path in sorted(results.rglob("report.json")):
         name = path.parent.relative_to(results).as_posix()
         report = json.loads(path.read_text())
-        runs.setdefault(re.sub(r"-seed\d+$", "", name), []).append(report)
+        runs.setdefault(re.sub(r"-seed\d+(?=/|$)", "", name), []).append(report)
     if not runs:
         raise ValueError(f"{results}: no report.json of any run is under it")
     return [

@@ -67,11 +67,14 @@ def test_seeds_of_a_preset_come_together(tmp_path: Path):
     _report(tmp_path / "smallest", 50, 3.0)
     _report(tmp_path / "other-seed3", 70, 4.0)
     _report(tmp_path / "vgg" / "small", 90, 5.0, "VGG19")
+    _report(tmp_path / "small" / "grid-2", 60, 6.0)
+    _report(tmp_path / "small-seed1" / "grid-2", 62, 6.5)
     (tmp_path / "benchmarks").mkdir()
 
     assert [(p.name, p.network, p.sizes, p.errors) for p in seeds.read(tmp_path)] == [
         ("other", "LeNet-5", (70,), (4.0,)),
         ("small", "LeNet-5", (100, 104, 102), (1.0, 1.5, 2.0)),
+        ("small/grid-2", "LeNet-5", (60, 62), (6.0, 6.5)),
         ("smallest", "LeNet-5", (50,), (3.0,)),
         ("vgg/small", "VGG19", (90,), (5.0,)),
     ]
