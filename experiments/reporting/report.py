@@ -1,10 +1,11 @@
 """The end of a run: its file, the errors of the network decoded from it, its report."""
 
+import argparse
 import json
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,11 +105,26 @@ def _facts(
         "seed": study.config.seed,
         "dense_test_error": measured["dense_test_error"],
         "test_error": measured["test_error"],
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": portable_command(sys.orig_argv[1:]),
         "versions": versions(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
+
+
+def portable_command(arguments: Sequence[str]) -> str:
+    """The command of a run as others would give it, without the places of a machine.
+
+    Args:
+        arguments: What Python was called with, such as `-m`, a module and its flags.
+    """
+    places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("data", "work"):
+        places.add_argument(f"--{name}-dir", f"--{name}_dir")
+    places.add_argument("--time-limit", "--time_limit")
+    given, others = places.parse_known_args(arguments)
+    data = ["--data-dir", "DIR"] if given.data_dir is not None else []
+    return shlex.join(["python", *others, *data])
 
 
 def write_model(

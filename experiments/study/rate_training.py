@@ -169,7 +169,8 @@ def train_on_grids(
             study, unit_order.sort(restore(narrow), study.roles.units)
         )
 
-    trainer, start = _trainer(slim, rest.steps, _on_grids), None
+    trainer = _trainer(slim, rest.steps, _on_grids)
+    start: onto_grids.Sparse | None = None
     if config.calibrated:
         start = onto_grids.sparse(slim, params, statistics, rest.steps)
     networks: dict[str, share.SharedWeights] = {}

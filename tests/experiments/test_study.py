@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -223,6 +224,34 @@ def test_stopped_by_the_time_limit_again_and_again_it_ends_with_the_same_file(
     assert len(stops) >= TINY.total_epochs()
     assert set(stops) == {75}
     assert_same_outcome(tmp_path, finished)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("-m experiments.lenet_mnist --seed 1", "--seed 1"),
+        ("-m experiments.lenet_mnist --data-dir /there/a --seed 1", "--seed 1 {}"),
+        (
+            "-m experiments.lenet_mnist --seed 1 --data_dir=/a --work-dir=/b",
+            "--seed 1 {}",
+        ),
+        (
+            "-m experiments.lenet_mnist --time-limit 60 --work_dir b --seed 1",
+            "--seed 1",
+        ),
+    ],
+)
+def test_the_command_in_a_report_is_of_no_machine(given: str, expected: str):
+    found = report.portable_command(given.split())
+    expected = expected.format("--data-dir DIR")
+    assert found == f"python -m experiments.lenet_mnist {expected}"
+
+
+def test_no_committed_report_names_a_place_of_a_machine():
+    results = Path(protocol.__file__).parent / "results"
+    for path in results.rglob("report.json"):
+        words = shlex.split(json.loads(path.read_text())["command"])
+        assert not any(Path(word).is_absolute() for word in words), path
 
 
 def test_states_are_saved_once_a_while(tmp_path: Path):
