@@ -1,4 +1,4 @@
-"""A network on steps of rows and columns that follow from one price of a bit."""
+"""A network on steps, which follow from one price of a bit or are given."""
 
 import math
 from collections.abc import Mapping, Sequence
