@@ -607,10 +607,10 @@ def ranks(symbols, filler, low_bits, low, size):
 def relative(body, shape, entries):
     pos, positions = gaps(body, math.prod(shape))
     pos, indices = stream(body, pos, len(positions))
-    return pos, labelled(positions, indices, shape)
+    return pos, labeled(positions, indices, shape)
 
 
-def labelled(positions, indices, shape):
+def labeled(positions, indices, shape):
     labels = [0] * math.prod(shape)
     for position, index in zip(positions, indices, strict=True):
         labels[position] = index + 1
@@ -663,7 +663,7 @@ def grouped(body, shape, entries):
         own = cut(own, g.kept, g.low_bits)
         found = ranks(g.symbols, 32, g.low_bits, own, len(g.places))
         positions += [g.places[rank] for rank in found]
-    return pos, labelled(positions, indices, shape)
+    return pos, labeled(positions, indices, shape)
 
 
 def class_indices(leaf, data):

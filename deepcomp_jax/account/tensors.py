@@ -211,7 +211,7 @@ def distinct(values: np.ndarray) -> tuple[int, int]:
         values: Flat. They are sorted where they are, if they have more than two bytes:
             a large tensor is not held twice.
     """
-    with np.errstate(invalid="ignore"):  # signalling NaNs are values like others
+    with np.errstate(invalid="ignore"):  # signaling NaNs are values like others
         return _by_words(values) if values.dtype.itemsize <= 2 else _by_order(values)
 
 

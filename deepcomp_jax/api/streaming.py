@@ -62,9 +62,9 @@ def write(
     """Compresses a network into a `.dcz` file, or replaces one, leaf after leaf.
 
     The file is the same as that of `save(path, compress(variables, rules))`. The memory
-    is what the largest leaf takes while it is compressed, about three times its own
-    bytes, and not that of the network; where one rule prunes several leaves, or several
-    share a codebook, these are needed at once.
+    is what the largest leaf takes while it is compressed, at most three times its own
+    bytes and 300 MB, and not that of the network; where one rule prunes several leaves,
+    or several share a codebook, these are needed at once.
 
     Args:
         path: Of the file. One that exists is replaced, and keeps its mode and owner;

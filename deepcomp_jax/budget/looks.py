@@ -105,7 +105,7 @@ class Looks:
     def find(self, file_bytes: float) -> float:
         """The step at which a file has about so many bytes.
 
-        Estimates are a few per cent too high or too low, but by nearly as much at a
+        Estimates are a few percent too high or too low, but by nearly as much at a
         step as at those around it, whose files are known.
         """
         steps = sorted(self._ratios)

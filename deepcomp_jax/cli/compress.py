@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds those of the verb."""
     parser.epilog = (
         "Without one of the settings of size, weights are rounded so little that the "
-        "network hardly changes: to a sixth to a quarter of float32. IN is kept."
+        "network hardly changes: to about a fifth of float32, or a sixth. IN is kept."
     )
     parser.add_argument("input", metavar="IN", type=Path, help="the checkpoint")
     parser.add_argument(

@@ -105,7 +105,7 @@ def _prices(
 def estimate(counts: NDArray[np.integer], leaf: Leaf) -> float:
     """About how many bits the smallest body of some labels takes, from counts alone.
 
-    It is exact to a few bytes or half a per cent if labels do not depend on where they
+    It is exact to a few bytes or half a percent if labels do not depend on where they
     are, and too high if they do: the grouped coding makes use of that.
 
     Args:

@@ -41,7 +41,7 @@ def problem(codebook: np.ndarray) -> Problem | None:
     if codebook.size > MAX_ENTRIES:
         text = f"a codebook of {codebook.size} entries, above {MAX_ENTRIES}"
         return Problem("C22", text)
-    with np.errstate(invalid="ignore"):  # a signalling NaN is no entry either
+    with np.errstate(invalid="ignore"):  # a signaling NaN is no entry either
         wide = codebook.astype(np.float64)
     fine = np.isfinite(wide).all() and wide.all() and (wide[1:] > wide[:-1]).all()
     text = "entries of a codebook are not finite, non-zero and strictly ascending"

@@ -4,7 +4,7 @@ A step is one number for the whole network times the mean magnitude of its leaf,
 each leaf has about the same error relative to itself; that of large tables is greater,
 since a row is looked up alone and its errors are not added up in products. (Mean
 magnitudes say what is usual better than root mean squares, which outliers raise: with
-MiniLM, one per cent of the bytes.) Within a leaf that is no table, rows and columns of
+MiniLM, one percent of the bytes.) Within a leaf that is no table, rows and columns of
 unequal size have scales, see `share.scaled`.
 """
 

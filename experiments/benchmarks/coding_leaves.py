@@ -34,7 +34,7 @@ _THREADS = 2
 _PART = 2048, 2048
 _ENTRIES = 16
 
-Labelled = tuple[np.ndarray, codings.Leaf]
+Labeled = tuple[np.ndarray, codings.Leaf]
 
 
 class Work(NamedTuple):
@@ -93,7 +93,7 @@ def measure(work: Work) -> tuple[float, float]:
 # ---- leaves -------------------------------------------------------------------------
 
 
-def _dense(rng: np.random.Generator, shape: tuple[int, ...]) -> Labelled:
+def _dense(rng: np.random.Generator, shape: tuple[int, ...]) -> Labeled:
     """Gaussian weights in 16 equal intervals of three deviations on both sides."""
     weights = rng.standard_normal(shape, np.float32)
     labels = np.clip(np.floor(weights * (8 / 3)) + 9, 1, _ENTRIES)
@@ -101,7 +101,7 @@ def _dense(rng: np.random.Generator, shape: tuple[int, ...]) -> Labelled:
     return labels.astype(np.uint8).ravel(), leaf
 
 
-def _sparse(rng: np.random.Generator, shape: tuple[int, int]) -> Labelled:
+def _sparse(rng: np.random.Generator, shape: tuple[int, int]) -> Labeled:
     """The same, of which the smallest are pruned; rows and columns have scales."""
     weights = rng.standard_normal(shape) * rng.lognormal(0, 0.5, (shape[0], 1))
     weights *= rng.lognormal(0, 0.5, shape[1])
@@ -111,7 +111,7 @@ def _sparse(rng: np.random.Generator, shape: tuple[int, int]) -> Labelled:
     return labels.astype(np.uint8).ravel(), leaf
 
 
-def _stepped(rng: np.random.Generator, shape: tuple[int, ...]) -> Labelled:
+def _stepped(rng: np.random.Generator, shape: tuple[int, ...]) -> Labeled:
     """Gaussian weights as multiples of 0.07, the step of 3.5 % of their deviation."""
     factors = np.rint(rng.standard_normal(shape) / 0.07)
     entries = np.unique(factors[factors != 0])
@@ -138,7 +138,7 @@ def _resnet50() -> list[tuple[int, ...]]:
 
 
 # What is measured, by name: leaves from a generator of random numbers.
-NETWORKS: dict[str, Callable[[np.random.Generator], list[Labelled]]] = {
+NETWORKS: dict[str, Callable[[np.random.Generator], list[Labeled]]] = {
     "dense": lambda rng: [_dense(rng, _PART) for _ in range(4)],
     "resnet": lambda rng: [_dense(rng, shape) for shape in _resnet50()],
     "sparse": lambda rng: [_sparse(rng, _PART) for _ in range(4)],
@@ -202,9 +202,7 @@ def _decoder(dtype: Any) -> Callable[[tuple[str, bytes, codings.Leaf]], jax.Arra
     return decode
 
 
-def _constriction(
-    leaves: list[Labelled], weights: int
-) -> tuple[list[Work], list[Work]]:
+def _constriction(leaves: list[Labeled], weights: int) -> tuple[list[Work], list[Work]]:
     """Its ANS coder, with a model for each leaf; nothing if it is not installed."""
     constriction: Any = timing.installed("constriction")
     if constriction is None:

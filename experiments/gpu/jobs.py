@@ -1,6 +1,6 @@
 """What is to be done on the machine, in the order of its worth.
 
-The plans have the same jobs, and differ in their settings:
+The plans have the same jobs, but for `leaves`, and differ in their settings:
 
     full       the slides' protocol and the strongest recipe as they are
     short      the slides' protocol with a quarter of its epochs; all of it in less than

@@ -9,7 +9,7 @@ from experiments.post_training.methods import OURS
 from experiments.post_training.networks import Metric
 from experiments.post_training.results import DENSE, File, Row
 from experiments.reporting import plotting
-from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
+from experiments.reporting.plotting import BLUE, GRAY, GREEN, ORANGE
 
 _MARKERS = "osv^D<>P"
 _HIGHEST = 5.0  # percentage points above the dense network, where the axis ends
@@ -38,7 +38,7 @@ def draw(rows: Sequence[Row], network: str, metric: Metric) -> Figure:
         ax.plot(
             [file.row.bytes / 1000 for file in own], y, "-",
             marker=_MARKERS[number % len(_MARKERS)], markersize=7 if ours else 5,
-            color=ORANGE if ours else (BLUE, GREEN, GREY)[number % 3],
+            color=ORANGE if ours else (BLUE, GREEN, GRAY)[number % 3],
             linewidth=2 if ours else 1, zorder=3 if ours else 2,
             label=family if data == "none" else f"{family} ({data} data)",
         )  # fmt: skip
@@ -46,7 +46,7 @@ def draw(rows: Sequence[Row], network: str, metric: Metric) -> Figure:
     plotting.label(ax, "size of the file (kB)", name)
     if "%" in metric.name:
         low = min(_height(file, metric) for file in dense)
-        ax.axhline(low, color=GREY, linestyle=":", label=f"float32: {low:.2f} %")
+        ax.axhline(low, color=GRAY, linestyle=":", label=f"float32: {low:.2f} %")
         ax.set_ylim(low - 0.5, low + _HIGHEST)
         files = [f for f in files if _height(f, metric) < low + _HIGHEST]
     else:

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from experiments.reporting import plotting
 from experiments.reporting.log import Log
-from experiments.reporting.plotting import BLUE, GREY, ORANGE
+from experiments.reporting.plotting import BLUE, GRAY, ORANGE
 
 _TITLE = """Error against size of the file, {} data
 the pruned network on uniform grids, not trained again"""
@@ -28,7 +28,7 @@ def size_error(log: Log) -> Figure | None:
         ours["bytes"] / 1000, ours["watch_error"], "*", color=ORANGE, markersize=12,
         label="the file of this run: shared, codebooks fine-tuned",
     )  # fmt: skip
-    ax.axhline(dense, color=GREY, linestyle=":", label=f"dense: {dense:.2f} %")
+    ax.axhline(dense, color=GRAY, linestyle=":", label=f"dense: {dense:.2f} %")
     plotting.label(ax, "size of the file (kB)", "error (%)")
     plotting.log_axis(ax.xaxis, [*x, ours["bytes"] / 1000])
     low = min(*y, dense, ours["watch_error"])

@@ -20,7 +20,7 @@ from experiments.reporting import layer_figures, plotting
 from experiments.reporting.curve_figure import size_error
 from experiments.reporting.layer_figures import TensorRow
 from experiments.reporting.log import Log
-from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
+from experiments.reporting.plotting import BLUE, GRAY, GREEN, ORANGE
 from experiments.reporting.tradeoff_figure import tradeoff
 from experiments.training.runs import Row
 
@@ -134,7 +134,7 @@ def accuracy_against(log: Log, measure: Measure) -> Figure | None:
     ax = figure.subplots()
     if shared:
         y = [100 - error for *_, error in shared]
-        ax.plot(x, y, color=GREY, linewidth=0.8, alpha=0.6)
+        ax.plot(x, y, color=GRAY, linewidth=0.8, alpha=0.6)
         label = "k-means after an iteration of pruning"
         points = ax.scatter(
             x, y, s=45, c=range(1, len(x) + 1), cmap="cividis", zorder=3, label=label
@@ -149,7 +149,7 @@ def accuracy_against(log: Log, measure: Measure) -> Figure | None:
             markeredgecolor="white", linestyle="", zorder=4,
             label=f"{name}, fine-tuned: {100 - row['watch_error']:.2f} %",
         )  # fmt: skip
-    _horizontal(ax, log.result("dense-end"), "dense network", GREY, ":")
+    _horizontal(ax, log.result("dense-end"), "dense network", GRAY, ":")
     plotting.label(ax, measure.label, _accuracy(log))
     plotting.log_axis(ax.xaxis, [*x, *ends])
     return plotting.with_legend(figure)
@@ -178,7 +178,7 @@ def fine_tuning(log: Log, method: str) -> Figure | None:
         )  # fmt: skip
     pruned = log.iterations()[-1:]
     _horizontal(ax, pruned[0] if pruned else None, "pruned network", BLUE, "-.")
-    _horizontal(ax, log.result("dense-end"), "dense network", GREY, ":")
+    _horizontal(ax, log.result("dense-end"), "dense network", GRAY, ":")
     plotting.label(ax, "epochs after sharing", "accuracy (%)")
     ax.set_xlim(-0.5, max(len(epochs), 1) + 0.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -202,7 +202,7 @@ def pruning(log: Log) -> Figure | None:
     for key, (label, color, style) in series.items():
         accuracy = [100 - r[key] for r in rows]
         ax.plot(kept, accuracy, style, color=color, markersize=5, label=label)
-    _horizontal(ax, log.result("dense-end"), "dense network", GREY, ":")
+    _horizontal(ax, log.result("dense-end"), "dense network", GRAY, ":")
     plotting.label(ax, "kept (non-zero) weights / all parameters (%)", _accuracy(log))
     plotting.log_axis(ax.xaxis, kept)
     ax.xaxis.set_inverted(True)
@@ -224,7 +224,7 @@ def training(log: Log) -> Figure | None:
     for ax, key, style, color, label in (
         (top, "watch_error", ".-", ORANGE, f"{log.watched_on} data"),
         (top, "train_error", ".--", BLUE, "training data, mean over the epoch"),
-        (bottom, "rate", ".-", GREY, None),
+        (bottom, "rate", ".-", GRAY, None),
     ):
         for start, (_, group) in zip(edges, phases, strict=False):
             x, y = start + 1 + np.arange(len(group)), [r[key] for r in group]

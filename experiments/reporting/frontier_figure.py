@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from experiments.reporting import plotting
-from experiments.reporting.plotting import BLUE, GREY, ORANGE
+from experiments.reporting.plotting import BLUE, GRAY, ORANGE
 from experiments.reporting.published import WRITTEN, Frontier, Size
 from experiments.reporting.seeds import Preset, mean_and_deviation
 
@@ -142,7 +142,7 @@ def _best(ax: Axes, points: Sequence[_Point]) -> None:
         if not best or point.error < best[-1].error:
             best.append(point)
     ax.step(
-        [p.size for p in best], [p.error for p in best], where="post", color=GREY,
+        [p.size for p in best], [p.error for p in best], where="post", color=GRAY,
         linewidth=0.8, linestyle=":", label="best published, however measured",
     )  # fmt: skip
 
@@ -188,14 +188,14 @@ def _ours(ax: Axes, presets: Sequence[Preset]) -> None:
 def _list(ax: Axes, points: Sequence[_Point], notes: Sequence[str]) -> None:
     """Writes a line for each point, in the order of their numbers; ours stand out."""
     ax.set_axis_off()
-    _line(ax, 0, _HEAD, color=GREY)
+    _line(ax, 0, _HEAD, color=GRAY)
     for number, point in enumerate(points, 1):
         color, weight = (ORANGE, "bold") if point.measured == "ours" else _PLAIN
         cells = (str(number), *point.cells)
         _line(ax, number, cells, color=color, fontweight=weight)
     for number, note in enumerate(notes, len(points) + 1):
         # Notes begin where the first column does, which is right-aligned.
-        _annotate(ax, number + 0.5, note, (0.0, "left"), color=GREY)
+        _annotate(ax, number + 0.5, note, (0.0, "left"), color=GRAY)
 
 
 def _line(ax: Axes, line: float, cells: Sequence[str], **style: Any) -> None:
@@ -237,7 +237,7 @@ def _number(ax: Axes, points: Sequence[_Point]) -> None:
         )
         move = next(free, _MOVES[-1])  # the last where the plot is full
         taken.append(boxes[move])
-        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0}
+        line = {"arrowstyle": "-", "color": GRAY, "linewidth": 0.6, "shrinkA": 0}
         ax.annotate(
             str(number), (point.size, point.error), move, textcoords="offset points",
             fontsize=_FONT, ha="center", va="center", in_layout=False,

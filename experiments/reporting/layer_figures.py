@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.reporting import plotting
-from experiments.reporting.plotting import BLUE, GREY, ORANGE
+from experiments.reporting.plotting import BLUE, GRAY, ORANGE
 
 Weights = Mapping[str, Mapping[str, np.ndarray]]
 
 # The states of the network, from left to right, and their colors.
-STATES = {"trained": GREY, "pruned": BLUE, "clustered": ORANGE}
+STATES = {"trained": GRAY, "pruned": BLUE, "clustered": ORANGE}
 
 
 class TensorRow(NamedTuple):
@@ -66,7 +66,7 @@ def compression(weights: Weights, tensors: Sequence[TensorRow]) -> Figure | None
     whole = _sum(tensors)
     for axes, height in zip(grid, (_kept(whole), _ratio(whole)), strict=True):
         for ax in axes:
-            ax.axhline(height, color=GREY, linestyle="--", linewidth=1)
+            ax.axhline(height, color=GRAY, linestyle="--", linewidth=1)
     grid[0, 0].set_ylabel("kept (non-zero) weights (%)")
     grid[1, 0].set_ylabel("bits as dense float32\n/ bits in the file")
     ratios = [_ratio(layer) for layers in panels.values() for layer in layers.values()]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 # Colors of Okabe and Ito, which color-blind readers can tell apart, and a gray.
-GREY, BLUE, ORANGE, GREEN = "#5f5f5f", "#0072b2", "#d55e00", "#009e73"
+GRAY, BLUE, ORANGE, GREEN = "#5f5f5f", "#0072b2", "#d55e00", "#009e73"
 
 
 def figure(title: str, size: tuple[float, float] = (7.0, 5.0)) -> Figure:

@@ -5,7 +5,7 @@ from matplotlib.ticker import FixedLocator
 
 from experiments.reporting import plotting
 from experiments.reporting.log import Log
-from experiments.reporting.plotting import BLUE, GREEN, GREY, ORANGE
+from experiments.reporting.plotting import BLUE, GRAY, GREEN, ORANGE
 from experiments.study.tradeoff import STEPS
 
 # The label, color and style of each curve.
@@ -41,7 +41,7 @@ def tradeoff(log: Log) -> Figure | None:
         ax.plot(x, y, style, color=color, markersize=7, label=label)
         sizes += x
     ax.axhline(
-        0, color=GREY, linestyle=":", label=f"dense network: {100 - dense:.2f} %"
+        0, color=GRAY, linestyle=":", label=f"dense network: {100 - dense:.2f} %"
     )
     plotting.label(
         ax, "size of the file / dense fp32 values (%)",

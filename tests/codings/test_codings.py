@@ -55,7 +55,7 @@ def read_slowly(name: str, body: bytes, leaf: Leaf) -> list[int]:
 
 @pytest.mark.spec("L15")
 @pytest.mark.parametrize("name", NAMES)
-@given(strategies.labelled())
+@given(strategies.labeled())
 def test_labels_come_back(name: str, given: tuple[np.ndarray, Leaf]):
     labels, leaf = given
     if codings.ALL[name].applies(leaf):
@@ -101,7 +101,7 @@ def test_many_axes_have_a_bounded_number_of_groups(seed: int):
 
 
 @pytest.mark.spec("L16")
-@given(strategies.labelled())
+@given(strategies.labeled())
 def test_the_body_that_is_chosen_is_a_small_one(given: tuple[np.ndarray, Leaf]):
     labels, leaf = given
     name, body = codings.encode(labels, leaf)
@@ -125,7 +125,7 @@ def test_each_coding_is_the_smallest_of_some_labels(
     assert codings.encode(labels.astype(leaf.dtype), leaf)[0] == name
 
 
-@given(strategies.labelled(), st.integers(1, 16))
+@given(strategies.labeled(), st.integers(1, 16))
 def test_the_gaps_of_the_paper(given: tuple[np.ndarray, Leaf], gap_bits: int):
     labels, leaf = given
     name, body = codings.encode(labels, leaf, "relative", gap_bits)
@@ -304,7 +304,7 @@ def outcome(name: str, body: bytes, leaf: Leaf, *, slow: bool) -> object:
 
 @pytest.mark.spec("L1", "L2", "L3", "L4", "L5", "L6", "L7", "L8", "L9", "L10")
 @pytest.mark.parametrize("name", NAMES)
-@given(strategies.labelled(), st.data())
+@given(strategies.labeled(), st.data())
 def test_damaged_bodies_are_read_alike(
     name: str, given: tuple[np.ndarray, Leaf], data: st.DataObject
 ):
@@ -322,7 +322,7 @@ def test_damaged_bodies_are_read_alike(
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(st.binary(max_size=40), strategies.labelled())
+@given(st.binary(max_size=40), strategies.labeled())
 def test_noise_is_read_alike(name: str, data: bytes, given: tuple[np.ndarray, Leaf]):
     leaf = given[1]
     assert outcome(name, data, leaf, slow=False) == outcome(name, data, leaf, slow=True)
@@ -330,7 +330,7 @@ def test_noise_is_read_alike(name: str, data: bytes, given: tuple[np.ndarray, Le
 
 @pytest.mark.spec("L1")
 @pytest.mark.parametrize("name", NAMES)
-@given(strategies.labelled())
+@given(strategies.labeled())
 def test_truncated_bodies_are_rejected(name: str, given: tuple[np.ndarray, Leaf]):
     labels, leaf = given
     coding = codings.ALL[name]

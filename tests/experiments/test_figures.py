@@ -151,7 +151,7 @@ def _points(ax: Axes, label: str) -> list[tuple[float, float]]:
     for marks in ax.collections:
         if label in str(marks.get_label()):
             return [(float(x), float(y)) for x, y in np.asarray(marks.get_offsets())]
-    raise AssertionError(f"nothing is labelled {label}")
+    raise AssertionError(f"nothing is labeled {label}")
 
 
 def _bars(ax: Axes) -> list[Rectangle]:

@@ -158,8 +158,8 @@ def test_the_loss_is_what_it_says():
     assert alone == pytest.approx(0.5 * bits, rel=1e-5)
     free = rest._replace(bit=jnp.float32(0))
     chances = jax.nn.log_softmax(seen.logits)[labels, labels]
-    labelled = float(jax.jit(RateLoss(0.0))(seen, params, free))
-    assert labelled == pytest.approx(-float(chances.mean()), rel=1e-5)
+    labeled = float(jax.jit(RateLoss(0.0))(seen, params, free))
+    assert labeled == pytest.approx(-float(chances.mean()), rel=1e-5)
     apart = jax.jit(RateLoss(1.0))(seen._replace(answers=-logits), params, free)
     assert float(apart) > 0.01
 

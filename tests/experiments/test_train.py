@@ -165,14 +165,14 @@ def test_half_of_the_images_are_flipped():
     assert 140 < (left > right).sum() < 260  # six deviations about 200
 
 
-def test_cut_out_makes_one_square_grey():
+def test_cut_out_makes_one_square_gray():
     images = jnp.zeros((400, 32, 32, 3), jnp.uint8)
     cut = np.asarray(train.cut_out(jax.random.key(0), images, side=16))
     assert set(np.unique(cut)) == {0, 128}
-    grey = cut[..., 0] == 128
-    np.testing.assert_array_equal(cut, 128 * grey[..., None].repeat(3, -1))
+    gray = cut[..., 0] == 128
+    np.testing.assert_array_equal(cut, 128 * gray[..., None].repeat(3, -1))
     sizes = set()
-    for image in grey:
+    for image in gray:
         rows, columns = image.any(1), image.any(0)
         np.testing.assert_array_equal(image, np.outer(rows, columns))
         for places in (rows, columns):

@@ -57,7 +57,7 @@ KINDS = [normal, heavy, sparse, bimodal, constant]
 def test_the_bytes_of_a_leaf_are_known(
     kind: Any, dtype: Any, shape: Any, scale: float, relative: float, seed: int
 ):
-    """To a per cent, or a dozen bytes where there are few."""
+    """To a percent, or a dozen bytes where there are few."""
     leaf = (scale * kind(np.random.default_rng(seed), shape)).astype(dtype)
     known = planning.planned(leaf, False, None)
     step = known.step(relative)

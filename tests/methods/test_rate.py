@@ -1,4 +1,4 @@
-"""Rate-distortion quantisation, and the budgets that rest on it."""
+"""Rate-distortion quantization, and the budgets that rest on it."""
 
 import math
 import tracemalloc

@@ -183,7 +183,7 @@ def segments(draw: st.DrawFn) -> list[rans.Segment]:
 
 
 @st.composite
-def labelled(draw: st.DrawFn) -> tuple[np.ndarray, codings.Leaf]:
+def labeled(draw: st.DrawFn) -> tuple[np.ndarray, codings.Leaf]:
     """Labels and the leaf they belong to; sparse ones are sparser in some rows."""
     shape = tuple(draw(st.lists(st.integers(1, 12), max_size=4)))
     entries = draw(st.integers(0, 9) | st.sampled_from([255, 256, 1023, 1024, 1025]))
