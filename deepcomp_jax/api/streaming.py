@@ -79,11 +79,14 @@ def write(
         max_bytes: A file that would be larger is not written.
         files: Of how many files the network is to be a set, "model-00001-of-00004.dcz"
             for path "model.dcz" and so on, with about as many bytes of leaves in each;
-            `load` and `open` take the path of the set.
+            `load` and `open` take the path of the set. It replaces "model.dcz", and a
+            set of another number of files.
         file: Writes this one of them alone, counted from 0, so that each process of a
             run on several machines writes `file=jax.process_index()` of
             `files=jax.process_count()`. All must be given the same names, shapes,
-            dtypes and rules, and a process reads only the leaves of its file.
+            dtypes and rules, and a process reads only the leaves of its file. If one
+            of them fails, the files of an older set of as many files are still there,
+            and are not told from the new ones: give each set a name of its own.
 
     Returns:
         The size of what was written, in bytes.
@@ -125,6 +128,9 @@ def write(
         if file is None or number == file:
             member = sets.path_of(path, number + 1, files)
             total += _write_file(member, job, own)
+    if not file:  # of several processes the first one does so
+        for other in sets.outdated(path, files):
+            other.unlink()
     return total
 
 

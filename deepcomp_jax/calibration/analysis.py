@@ -163,6 +163,8 @@ def _while(
         found.notes[note] = None
     for tap in (tap for group in inside.taps.values() for tap in group):
         found.notes[Note(tap.key.leaf, "a product within while")] = None
+    for array, length in inside.tables.items():
+        found.tables[array] = min(length, found.tables.get(array, length))
     return [
         v._replace(data=v.data or goes_on.data, leaves=v.leaves | goes_on.leaves)
         for v in carries

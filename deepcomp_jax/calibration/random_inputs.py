@@ -27,7 +27,9 @@ def random_like(
     Returns:
         A pytree as `batch`, of NumPy arrays. Integers that look up rows of a table are
         uniform over its rows, others over their range in the example. Floating numbers
-        are normal with the mean and deviation of the example. Booleans are kept.
+        are normal with the mean and deviation of those of the example that are finite;
+        where it has infinity or NaN, these stay. Booleans are kept, and random keys as
+        they are.
 
     Raises:
         ValueError: Something in a pytree is no array.
@@ -52,10 +54,15 @@ def random_like(
 def _drawn(array: jax.Array, rows: int | None, rng: np.random.Generator) -> Any:
     if array.size and jnp.issubdtype(array.dtype, jnp.integer):
         values = np.asarray(array)
-        low, high = (0, rows - 1) if rows else (int(values.min()), int(values.max()))
+        low, high = int(values.min()), int(values.max())
+        if rows:
+            low, high = 0, min(rows - 1, int(jnp.iinfo(array.dtype).max))
         return rng.integers(low, high, array.shape, array.dtype, endpoint=True)
     if array.size and jnp.issubdtype(array.dtype, jnp.floating):
         values = np.asarray(array, np.float64)
-        drawn = rng.normal(values.mean(), values.std(), array.shape)
-        return drawn.astype(array.dtype)
-    return np.asarray(array) if jnp.issubdtype(array.dtype, jnp.number) else array
+        is_finite = np.isfinite(values)
+        known = values[is_finite] if is_finite.any() else np.zeros(1)
+        drawn = rng.normal(known.mean(), known.std(), array.shape)
+        return np.where(is_finite, drawn, values).astype(array.dtype)
+    is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+    return array if is_key else np.asarray(array)

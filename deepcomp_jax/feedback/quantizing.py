@@ -14,7 +14,8 @@ from deepcomp_jax.format import scales
 
 _EIGHTHS = 8  # exponents of an octave
 _FAR = 10  # octaves; steps that are farther from 1 are counted from a power of two
-_FINEST = 4000  # steps in the largest weight of a leaf
+_FINEST = 4000  # steps in the largest weight of a leaf, of a column like most
+_MOST = 8000  # in that of any column
 _BLOCK = 1 << 16  # labels that are looked up at a time
 _BITS = 8  # significant ones of values that are not multiplied with anything
 
@@ -150,8 +151,11 @@ def octaves_of(
     middle = of_columns.mean()
     of_rows = (math.log2(price) - np.log2(rows.weights)) / 2 + middle
     # Finer steps would need more entries than a codebook may have.
-    largest = float(np.abs(stacked[number]).max(initial=0)) or 1.0
-    return np.maximum(of_rows, math.log2(largest / _FINEST)), of_columns - middle
+    largest = np.abs(stacked[number]).max(0, initial=0)[columns.order]
+    largest[largest == 0] = largest.max(initial=0) or 1.0
+    of_rows = np.maximum(of_rows, math.log2(largest.max(initial=0) / _FINEST))
+    finest = np.log2(largest / _MOST) - of_rows.min(initial=np.inf)
+    return of_rows, np.maximum(of_columns - middle, finest)
 
 
 def _exponents(

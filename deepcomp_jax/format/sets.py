@@ -60,6 +60,7 @@ def paths(path: str | PathLike[str]) -> list[Path]:
 
     Raises:
         FileNotFoundError: There is none, or a file of the set is missing.
+        ValueError: There are sets of different numbers of files.
     """
     given = Path(path)
     if found := _NAME.fullmatch(given.name):
@@ -74,15 +75,41 @@ def paths(path: str | PathLike[str]) -> list[Path]:
                 f"{fspath(path)} is of a set of which {missing[0]} is missing"
             )
         return members if members else [given]
-    if not given.exists():
-        pattern = f"{_escaped(given.stem)}-?????-of-?????.dcz"
-        if first := next(iter(sorted(given.parent.glob(pattern))), None):
-            return paths(first)
+    if not given.exists() and (first := {_count(own): own for own in _members(given)}):
+        if len(first) > 1:
+            names = " and ".join(first[count].name for count in sorted(first))
+            raise ValueError(
+                f"{fspath(path)} is the name of two sets, of {names}: remove the older "
+                "one, or give the name of a file of the one to be read"
+            )
+        return paths(next(iter(first.values())))
     return [given]
 
 
-def _escaped(stem: str) -> str:
-    return re.sub(r"([\[\]*?])", r"[\1]", stem)
+def outdated(path: str | PathLike[str], count: int) -> list[Path]:
+    """What else there is under the name of a set that has just been written.
+
+    Args:
+        path: Of the set.
+        count: Of its files.
+
+    Returns:
+        The single file that `path` names, and files of sets of another count.
+    """
+    whole = Path(path)
+    others = [own for own in _members(whole) if _count(own) != count]
+    return [whole, *others] if whole.is_file() else others
+
+
+def _members(whole: Path) -> list[Path]:
+    """Files that are of a set of this name."""
+    stem = re.sub(r"([\[\]*?])", r"[\1]", whole.stem)
+    every = sorted(whole.parent.glob(f"{stem}-?????-of-?????.dcz"))
+    return [own for own in every if _NAME.fullmatch(own.name)]
+
+
+def _count(member: Path) -> int:
+    return int(member.stem[-5:])
 
 
 def opened(path: str | PathLike[str], stack: contextlib.ExitStack) -> list[Opened]:

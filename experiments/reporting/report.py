@@ -19,6 +19,7 @@ from deepcomp_jax.share import SharedWeights, lookup
 from experiments.data.datasets import Dataset
 from experiments.reporting import comparison, figures, slides
 from experiments.study import sharing
+from experiments.study.config import Config
 from experiments.study.stages import Study
 from experiments.training.runs import Row, versions
 from experiments.training.train import evaluate, logits
@@ -73,7 +74,7 @@ def finish(
         }
 
     measured = run.measure("test" if first else f"{phase}-test", errors)
-    rows = _history(run.rows(), phases, phase, config.sharing)
+    rows = _history(run.rows(), phases, phase, config)
     report = _facts(study, dataset.name, rows, measured) | account.to_dict(accounted)
     report["measures"] = slides.measures(accounted)
     lines = list(_lines(report, shared, accounted))
@@ -203,24 +204,26 @@ def clusters(shared: SharedWeights) -> list[tuple[str, int, int, int]]:
 
 
 def _history(
-    rows: Iterable[Row], phases: list[str], phase: str, method: str
+    rows: Iterable[Row], phases: list[str], phase: str, config: Config
 ) -> list[Row]:
     """Selects what was logged on the way to the network of one file.
 
     Args:
         rows: The rows of the run.
         phases: The phases that made the networks of all files, in order.
-        phase: The phase that made this network. It is renamed to the method; those
-            before it are numbered, and those after it are left out.
-        method: The method of sharing.
+        phase: The phase that made this network. It is renamed to the method of sharing.
+            Those before it are numbered if it began where they ended, and left out if
+            it did not, as are those after it.
+        config: The settings of the run.
     """
-    last = phases.index(phase)
-    names = {name: f"{method}-{i}" for i, name in enumerate(phases[:last], start=1)}
+    method, last = config.sharing, phases.index(phase)
+    before = [] if config.calibrated else phases[:last]
+    names = {name: f"{method}-{i}" for i, name in enumerate(before, start=1)}
     names[phase] = method
     history: list[Row] = []
     for row in rows:
-        name = re.sub("-(start|end|test)$", "", row["phase"])
-        if name not in phases[last + 1 :]:
+        name = re.sub("-(steps|start|end|test)$", "", row["phase"])
+        if name in names or name not in phases:
             end = row["phase"].removeprefix(name)
             history.append(row | {"phase": names.get(name, name) + end})
     return history

@@ -42,7 +42,8 @@ def read(results: Path) -> list[Preset]:
         The presets, by name.
 
     Raises:
-        ValueError: There is no report.
+        ValueError: There is no report, or those of the seeds of a preset are not of
+            one network and data and of different seeds.
     """
     runs: dict[str, list[dict]] = {}
     for path in sorted(results.rglob("report.json")):
@@ -51,6 +52,16 @@ def read(results: Path) -> list[Preset]:
         runs.setdefault(re.sub(r"-seed\d+(?=/|$)", "", name), []).append(report)
     if not runs:
         raise ValueError(f"{results}: no report.json of any run is under it")
+    for name, reports in runs.items():
+        for field in ("network", "dataset", "dense_bytes"):
+            found = {report[field] for report in reports}
+            if len(found) > 1:
+                raise ValueError(
+                    f"{results / name}: its seeds have different {field}: {found}"
+                )
+        seeds = [report["seed"] for report in reports]
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{results / name}: two runs of one seed, of {seeds}")
     return [
         Preset(
             name,

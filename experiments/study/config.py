@@ -117,8 +117,20 @@ class Config:
 
     def __post_init__(self) -> None:
         """Rejects mistakes that only the end of a run would show."""
-        if not self.target_bytes:
-            raise ValueError("target_bytes is empty: give one size at least")
+        for name in ("target_bytes", "epochs", "rates"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty: give one at least")
+        sizes = self.target_bytes
+        if min(sizes) <= 0 or list(sizes) != sorted(set(sizes), reverse=True):
+            raise ValueError(
+                f"target_bytes={sizes}: give sizes above 0, each smaller than the one "
+                "before"
+            )
+        if self.measurements < 1:
+            raise ValueError(
+                f"measurements={self.measurements}: sizes must be looked at, give 1 or "
+                "more"
+            )
         if not all(0 < drop < 1 for drop in self.drops):
             raise ValueError(
                 f"drops={self.drops}: give parts of a phase, between 0 and 1, as 0.12 "
@@ -140,7 +152,8 @@ class Config:
 
     def total_epochs(self) -> int:
         """How many epochs all phases have."""
-        retraining = sum(self.epochs_of(i) for i in range(self.iterations))
+        iterations = 1 if self.pruning == "rate" else self.iterations
+        retraining = sum(self.epochs_of(i) for i in range(iterations))
         tuning = len(self.tuning_phases()) * self.tune_epochs
         return self.dense_epochs + retraining + tuning
 

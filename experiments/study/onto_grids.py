@@ -16,6 +16,7 @@ import numpy as np
 import deepcomp_jax as dc
 from deepcomp_jax import feedback, trees
 from deepcomp_jax.calibration import Calibration, floored
+from deepcomp_jax.share.methods import short_step
 from experiments.study.stages import Study
 from experiments.training.train import normalize
 
@@ -24,6 +25,7 @@ _BATCH = 128
 _SLOPE = 0.8  # octaves by which files shrink with an octave of all steps, at first
 _NEAR = 0.02  # of the size that is looked for
 _LOOKS = 6  # at sizes, at most
+_WIDEST = 6  # octaves from the steps to begin with: finer grids are of no use
 
 
 class Coarsened(NamedTuple):
@@ -57,9 +59,11 @@ class Sparse(NamedTuple):
         Kernels of a few weights are left as they are.
         """
         leaves, steps = trees.named_leaves(self.params), trees.named_leaves(self.steps)
+        matrices, copies = self.prepared.matrices, self.prepared.copies
         chosen = {
-            name: _short(coarseness * float(steps[name]))
-            for name in self.prepared.matrices
+            name: short_step(coarseness * float(steps[name]))
+            for name in (*self.prepared.leaves, *copies)
+            if copies.get(name, name) in matrices
         }
         rounded = feedback.on_steps(self.prepared, chosen)
         leaves |= {
@@ -76,17 +80,32 @@ class Sparse(NamedTuple):
         Args:
             size: The bytes of the file of a network.
             aim: How many it shall have, about.
+
+        Returns:
+            Of all that were looked at, 1/64 to the coarsest that leaves something of
+            each kernel, the one whose file is nearest to the aim.
         """
-        octaves, slope, before, moved = 0.0, _SLOPE, 0.0, 0.0
-        for _ in range(_LOOKS):
-            found = math.log2(size(self.coarsened(2**octaves)) / aim)
+        octaves, slope = 0.0, _SLOPE
+        looks: dict[float, float] = {}
+        while len(looks) < _LOOKS and octaves not in looks:
+            looks[octaves] = found = math.log2(size(self.coarsened(2**octaves)) / aim)
             if abs(found) < math.log2(1 + _NEAR):
                 break
-            if moved:
-                slope = min(max((before - found) / moved, _SLOPE / 4), _SLOPE * 4)
-            before, moved = found, found / slope
-            octaves += moved
-        return 2**octaves
+            if len(looks) > 1:
+                before, last = list(looks)[-2:]
+                slope = (looks[before] - looks[last]) / (last - before)
+                slope = min(max(slope, _SLOPE / 4), _SLOPE * 4)
+            octaves = min(max(octaves + found / slope, -_WIDEST), self._coarsest())
+        return 2 ** min(looks, key=lambda octaves: abs(looks[octaves]))
+
+    def _coarsest(self) -> float:
+        """In octaves, where the largest weight of some kernel is half a step."""
+        leaves, steps = trees.named_leaves(self.params), trees.named_leaves(self.steps)
+        largest = {n: float(jnp.abs(leaves[n]).max()) for n in self.prepared.matrices}
+        return min(
+            (math.log2(2 * own / float(steps[n])) for n, own in largest.items() if own),
+            default=0.0,
+        )
 
 
 def sparse(study: Study, params: Any, statistics: Any, steps: Any) -> Sparse:
@@ -120,8 +139,3 @@ def _calibrated(study: Study, params: Any, statistics: Any) -> Calibration:
     chosen = study.train.images[:_IMAGES]
     batches = [chosen[i : i + _BATCH] for i in range(0, len(chosen), _BATCH)]
     return dc.calibrate(outputs, params, batches)
-
-
-def _short(step: float) -> float:
-    """A step that takes two bytes in a file."""
-    return float(np.float16(step))

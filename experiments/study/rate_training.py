@@ -145,6 +145,7 @@ def train_on_grids(
 
     There is one such phase for each size that is asked for, which begins where the one
     before ended, or with a calibration from the sparse network again, on its own grids.
+    The price of a bit goes on from where the phase before left it in both cases.
 
     Args:
         study: The run.
@@ -169,15 +170,15 @@ def train_on_grids(
             study, unit_order.sort(restore(narrow), study.roles.units)
         )
 
-    trainer = _trainer(slim, rest.steps, _on_grids)
     start: onto_grids.Sparse | None = None
     if config.calibrated:
+        study.run.check_time()
         start = onto_grids.sparse(slim, params, statistics, rest.steps)
     networks: dict[str, share.SharedWeights] = {}
     for name, target in zip(config.tuning_phases(), config.target_bytes, strict=True):
         if start is not None:
             params, rest = _coarsened(study, name, start, rest, target, wide)
-            trainer = _trainer(slim, rest.steps, _on_grids)
+        trainer = _trainer(slim, rest.steps, _on_grids)
         state = TrainState(params, rest, trainer.optimizer.init(params))
         first = study.run.measure(
             f"{name}-start", partial(_measure, study, wide, state)

@@ -151,8 +151,9 @@ class Run:
         """
         path = self._phases / f"{name}.json"
         if not path.exists():
-            # prune-03-end will take about as long as prune-02-end.
-            kind = "[0-9.]+".join(map(re.escape, re.split("[0-9.]+", name)))
+            # prune-03-end will take about as long as prune-02-end, grid-2-end as
+            # grid-end.
+            kind = "(-[0-9.]+)?".join(map(re.escape, re.split("-[0-9.]+", name)))
             if self._too_late(self._longest("phase", kind)):
                 raise self._stopped()
             began = time.monotonic()

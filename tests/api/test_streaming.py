@@ -163,6 +163,40 @@ def test_a_set_that_lacks_a_file_or_has_a_strange_one_is_rejected(tmp_path: Path
     laws.assert_identical(dc.load(tmp_path / "m.dcz"), _tree())
 
 
+@pytest.mark.parametrize("before", [1, 2, 3])
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_was_written_last_is_read(
+    before: int, after: int, apart: bool, tmp_path: Path
+):
+    """Whatever was there, and whether one process writes or several."""
+    path, other = tmp_path / "m[1].dcz", tmp_path / "m[1]-2.dcz"
+    dc.write(other, _tree(), [], files=2)
+    dc.write(path, {"a": np.ones(3), "b": np.ones(4)}, [], files=before)
+    tree = {"a": np.zeros(3), "b": np.zeros(4)}
+    for number in range(after) if apart else [None]:
+        dc.write(path, tree, [], files=after, file=number)
+    laws.assert_identical(dc.load(path), tree)
+    laws.assert_identical(dc.load(other), _tree())
+    if after > 1:
+        assert sum("-2-" not in name for name in os.listdir(tmp_path)) == after
+
+
+def test_sets_of_two_counts_are_told_apart(tmp_path: Path):
+    """As they are where the first of several processes has not ended yet."""
+    first, last = (
+        {"a": np.ones(3), "b": np.ones(4)},
+        {"a": np.zeros(3), "b": np.ones(4)},
+    )
+    dc.write(tmp_path / "m.dcz", first, [], files=3)
+    dc.write(tmp_path / "m.dcz", last, [], files=2, file=1)
+    with pytest.raises(
+        ValueError, match="the name of two sets, of .*-of-00002.dcz and"
+    ):
+        dc.load(tmp_path / "m.dcz")
+    laws.assert_identical(dc.load(tmp_path / "m-00002-of-00003.dcz"), first)
+
+
 @pytest.mark.parametrize(("files", "file"), [(0, None), (2, 2), (2, -1), (10**6, 0)])
 def test_there_is_no_such_file_of_a_set(tmp_path: Path, files: int, file: Any):
     with pytest.raises(ValueError, match="a set has 1 to"):

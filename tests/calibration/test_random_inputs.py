@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from deepcomp_jax import calibration
 from tests.support import sums
@@ -37,7 +38,7 @@ def test_each_array_by_its_type():
         lambda a: (a.shape, a.dtype), given
     )
     ids = drawn["ids"]
-    assert (ids.min(), ids.max()) >= (0, 990) and ids.max() < 1000
+    assert ids.min() >= 0 and 990 <= ids.max() < 1000
     np.testing.assert_allclose(ids.mean(), 499.5, rtol=0.05)
     assert set(np.unique(drawn["types"])) == {0, 1, 2}
     assert set(np.unique(drawn["mask"])) == {0, 1}
@@ -81,3 +82,43 @@ def test_random_keys_are_kept():
     key = jax.random.key(3)
     _, kept = calibration.random_like(noisy, PARAMS, (np.arange(3), key))
     assert kept is key
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_ids_that_cannot_reach_the_end_of_their_table(dtype: type):
+    drawn = calibration.random_like(
+        lambda p, ids: p["tokens"][ids.astype(int)], PARAMS, np.zeros(5000, dtype)
+    )
+    assert drawn.dtype == dtype
+    assert (drawn.min(), drawn.max()) == (0, np.iinfo(dtype).max)
+
+
+def test_what_is_not_finite_stays():
+    mask = np.where(np.arange(600) % 3, R(600), -np.inf).astype(np.float32)
+    mask[4] = np.nan
+    drawn = calibration.random_like(lambda p, x: p["types"].sum() * x, PARAMS, mask)
+    np.testing.assert_array_equal(np.isfinite(drawn), np.isfinite(mask))
+    np.testing.assert_array_equal(np.isnan(drawn), np.isnan(mask))
+    finite = mask[np.isfinite(mask)]
+    assert abs(drawn[np.isfinite(drawn)].std() - finite.std()) < 0.2 * finite.std()
+    none = calibration.random_like(
+        lambda p, x: p["types"].sum() * x, PARAMS, np.full(3, np.inf, np.float32)
+    )
+    np.testing.assert_array_equal(none, np.inf)
+
+
+def test_booleans_come_back_as_numpy():
+    drawn = calibration.random_like(fn, PARAMS, jax.tree.map(jnp.asarray, example()))
+    assert all(isinstance(own, np.ndarray) for own in jax.tree.leaves(drawn))
+
+
+def test_a_table_within_a_loop():
+    def fn(p, ids):
+        def body(state):
+            step, total = state
+            return step + 1, total + p["tokens"][ids].sum()
+
+        return jax.lax.while_loop(lambda state: state[0] < 3, body, (0, 0.0))[1]
+
+    drawn = calibration.random_like(fn, PARAMS, np.zeros(300, int))
+    assert drawn.min() >= 0 and drawn.max() > 900

@@ -16,11 +16,20 @@ from tests.support import legible
 LENET300, LENET5, VGG = FRONTIERS
 
 
-def _report(directory: Path, size: int, error: float, network: str = "LeNet-5") -> None:
+def _report(
+    directory: Path,
+    size: int,
+    error: float,
+    network: str = "LeNet-5",
+    seed: int | None = None,
+) -> None:
     directory.mkdir(parents=True)
+    named = re.search(r"-seed(\d+)", str(directory))
+    own = int(named[1]) if named else 0
     report = {
         **{"network": network, "dataset": "MNIST", "dense_bytes": 1_724_320},
         **{"file_bytes": size, "test_error": error, "dense_test_error": 0.5},
+        "seed": own if seed is None else seed,
     }
     (directory / "report.json").write_text(json.dumps(report))
 
@@ -78,6 +87,17 @@ def test_seeds_of_a_preset_come_together(tmp_path: Path):
         ("smallest", "LeNet-5", (50,), (3.0,)),
         ("vgg/small", "VGG19", (90,), (5.0,)),
     ]
+
+
+def test_what_is_no_other_seed_of_a_preset(tmp_path: Path):
+    _report(tmp_path / "small", 100, 1.0)
+    _report(tmp_path / "small-seed1", 104, 1.5, "VGG19")
+    with pytest.raises(ValueError, match="small: its seeds have different network"):
+        seeds.read(tmp_path)
+    (tmp_path / "small-seed1" / "report.json").unlink()
+    _report(tmp_path / "small-seed2", 104, 1.5, seed=0)
+    with pytest.raises(ValueError, match="small: two runs of one seed"):
+        seeds.read(tmp_path)
 
 
 @pytest.mark.parametrize(

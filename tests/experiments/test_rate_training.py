@@ -122,6 +122,32 @@ def test_no_size_is_an_error_before_anything_is_trained():
         dataclasses.replace(TINY, target_bytes=())
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"target_bytes": (2000, 0)}, "target_bytes=.*: give sizes above 0"),
+        ({"target_bytes": (1000, 2000)}, "each smaller than the one before"),
+        ({"target_bytes": (1000, 1000)}, "each smaller than the one before"),
+        ({"measurements": 0}, "measurements=0: .* give 1 or more"),
+        ({"epochs": ()}, "epochs is empty"),
+        ({"rates": ()}, "rates is empty"),
+    ],
+    ids=str,
+)
+def test_other_settings_that_only_the_end_would_show(
+    wrong: dict[str, Any], message: str
+):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TINY, **wrong)
+
+
+def test_the_sparse_phase_counts_once_however_many_iterations():
+    config = dataclasses.replace(
+        TINY, dense_epochs=3, iterations=5, epochs=(4,), tune_epochs=2
+    )
+    assert config.total_epochs() == 9
+
+
 @pytest.mark.parametrize("other", [{"pruning": "erk"}, {"sharing": "kmeans"}])
 def test_prices_and_grids_go_together(other: dict[str, Any]):
     with pytest.raises(ValueError, match="'rate' and 'grid' go together"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import deepcomp_jax as dc
-from deepcomp_jax import feedback
+from deepcomp_jax import budget, feedback
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.calibration import Calibration
 from deepcomp_jax.format import container
@@ -338,6 +338,24 @@ def test_an_outlier():
         assert errors[7, 8] < 1e-3 * params["w"][7, 8]
     ((leaf, book),) = feedback.quantize(prepared, price).values()
     assert len(np.unique(container.values(leaf, (book,)))) > 2
+
+
+def test_a_column_that_matters_far_more_than_others():
+    """Its steps are fine, but not finer than a codebook can have them."""
+    params = {"w": draw(4000, 16)}
+
+    def fn(params: Any, x: jax.Array) -> jax.Array:
+        return (x @ params["w"]) * jnp.array([[1e3] + 15 * [1.0]])
+
+    found = dc.calibrate(fn, params, [draw(60, 4000)])
+    price = 1e-3 * float(found.sensitivity["w"]) / params["w"].size
+    coarse = rounded(params, found, price)[0]["w"] - params["w"]
+    assert 10 * np.abs(coarse[:, 0]).max() < np.abs(coarse[:, 1:]).max()
+    finest = budget.point(params, rd_lambda=1e-12 * price, calibration=found)
+    errors = np.abs(dc.decompress(finest.compressed)["w"] - params["w"])
+    largest = np.abs(params["w"]).max()
+    assert errors.max() < largest / 1000
+    assert errors[:, 0].max() < largest / 4000
 
 
 def test_leaves_that_could_not_be_followed_are_rounded_to_the_nearest():
