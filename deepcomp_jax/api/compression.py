@@ -12,9 +12,9 @@ from deepcomp_jax import prune, share, trees
 from deepcomp_jax._errors import listed
 from deepcomp_jax._types import Compressed, DenseLeaf, SharedLeaf
 from deepcomp_jax.device import put_on_cpu
-from deepcomp_jax.format import container
+from deepcomp_jax.format import container, few_values
 from deepcomp_jax.format.dtypes import FLOATING, check_dtype
-from deepcomp_jax.rules import Followed, Rule, resolve
+from deepcomp_jax.rules import Followed, Rule, ShareMethod, resolve
 from deepcomp_jax.rules.weights import find_weights, warn_of_others
 from deepcomp_jax.share.weights import SharedWeights, share_leaves
 
@@ -22,6 +22,10 @@ from deepcomp_jax.share.weights import SharedWeights, share_leaves
 WEIGHT_ERROR = 0.035
 TABLE_ERROR = 0.08  # a row is looked up alone: its errors are not added up in products
 
+# A leaf of so many values is quantized already, and one of so many times as many as
+# rounding would leave was rounded before: rounding has moved the root mean square.
+_FEW = 256
+_ROUNDED = 2
 _BLOCK = 1 << 16  # labels that are looked up at a time
 
 _Numbered: TypeAlias = dict[object, tuple[int, np.ndarray]]  # codebooks by contents
@@ -33,11 +37,12 @@ def default_rules(variables: Any) -> list[Rule]:
     Nothing is pruned. Kernels, weights and tables of embeddings, known by their names
     and shapes whether stacked or not, are rounded to multiples of a step: no weight of
     a product moves by more than 3.5 % of the root mean square of the non-zero weights
-    of its leaf, none of a table by more than 8 %. Everything else stays as it is, bit
-    for bit: biases, scales, statistics of normalizations, the state of optimizers, and
-    leaves of other names; a warning says so where that is most of the network, and
-    where weights stay that are of float64, which JAX cuts unless `jax_enable_x64` is
-    set.
+    of its leaf, none of a table by more than 8 %. Leaves that are quantized already, to
+    256 values or fewer, keep them all, and so does what these rules rounded before.
+    Everything else stays as it is, bit for bit: biases, scales, statistics of
+    normalizations, the state of optimizers, and leaves of other names; a warning says
+    so where that is most of the network, and where weights stay that are of float64,
+    which JAX cuts unless `jax_enable_x64` is set.
 
     Args:
         variables: Any pytree of arrays.
@@ -58,8 +63,22 @@ def default_rules(variables: Any) -> list[Rule]:
         names = [re.escape(name) for name, table in found.items() if table == tables]
         if names:
             pattern = f"^(?:{'|'.join(names)})$"
-            rules.append(Rule(pattern, share=share.uniform(error)))
+            rules.append(Rule(pattern, share=_rounded_if_many(error)))
     return rules
+
+
+def _rounded_if_many(error: float) -> ShareMethod:
+    """Rounding, but of values that are few already, which are kept."""
+    rounded = share.uniform(error)
+
+    def method(values: np.ndarray, importance: np.ndarray | None) -> np.ndarray:
+        grid = rounded(values, importance)
+        own = few_values.found(values)
+        if own is None or own.size > max(_FEW, _ROUNDED * grid.size):
+            return grid
+        return own
+
+    return method
 
 
 def compress(
@@ -67,11 +86,11 @@ def compress(
 ) -> Compressed:
     """Prunes a network and shares its weights: what `save` writes.
 
-    Compressing what was decompressed gives the same again if the rules prune nothing,
-    ask for as many centroids as before (`share.kmeans` by `k` or `bits`, `share.lloyd`,
-    `share.distinct`) and there is no importance. Methods that choose the number from
-    the weights (`explained_variance`, `share.nonparametric`) choose anew, mostly fewer,
-    and so does `share.scaled` the scales.
+    Compressing what was decompressed gives the same again by the default rules, or if
+    rules prune nothing, ask for as many centroids as before (`share.kmeans` by `k` or
+    `bits`, `share.lloyd`, `share.distinct`) and there is no importance. Methods that
+    choose the number from the weights (`explained_variance`, `share.nonparametric`)
+    choose anew, mostly fewer, and so does `share.scaled` the scales.
 
     Args:
         variables: Any pytree of arrays: Linen variables, NNX state, dictionaries and
@@ -131,8 +150,8 @@ def pack(shared: SharedWeights, rules: Sequence[Rule] = ()) -> Compressed:
 
     Codebooks are put in ascending order; entries that no weight uses are left out. A
     leaf that is not shared but holds one value only becomes a codebook of one entry,
-    and one of whole numbers of eight bits or of float8 one of all its values, where
-    that makes a smaller file.
+    and one of few distinct values, of whole numbers of eight bits or of float8 one of
+    all its values, where that makes a smaller file.
 
     Args:
         shared: The network, as `share.share` made it or fine-tuning left it.
@@ -217,8 +236,8 @@ def pack_leaves(
             packed[name] = leaf, codebook
             continue
         values = _on_host(name, shared.rest[name])
-        if words := container.coded_words(values, put_on_cpu):
-            packed[name] = words
+        if found := container.as_labels(values, put_on_cpu):
+            packed[name] = found
         elif _is_constant(values):
             ones = np.ones(values.shape, np.uint8)
             leaf = SharedLeaf(ones, 0, *_coding(rule, ones.ndim))

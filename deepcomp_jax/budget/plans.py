@@ -217,7 +217,7 @@ def stored_bytes(name: str, leaf: np.ndarray) -> float:
         flat = np.concatenate([flat[first : first + each] for first in starts])
     if flat.size > 1 and (flat == flat[0]).all():
         return _LAYOUT  # a codebook of one entry, or nothing at all
-    stored, codebook = leaf_encoding.coded_words(flat) or (DenseLeaf(flat), None)
+    stored, codebook = leaf_encoding.as_labels(flat) or (DenseLeaf(flat), None)
     encoded = leaf_encoding.put(name, stored, codebook)
     return sum(map(len, encoded.bodies)) * leaf.size / max(flat.size, 1)
 

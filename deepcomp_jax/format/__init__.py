@@ -7,7 +7,7 @@ reader, writer        what is in a file, piece by piece; `source`: where it come
     leaf_header           dtype, shape and coding of a leaf; `parts` of a large one
     codebook_header       entries of a codebook (`byte_codebooks`: of one-byte dtypes)
     metadata              strings for people and programs
-  leaf_encoding         values or labels of a leaf to bodies
+  leaf_encoding         values or labels of a leaf to bodies; `few_values` get labels
   leaf_reading          bodies of a leaf to values or labels, which `leaf_body` decodes
     planes                values without loss, by bytes; `plane_words` regroups their
                           bits, `plane_heads` says which bytes are coded

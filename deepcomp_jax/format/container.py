@@ -29,7 +29,7 @@ from deepcomp_jax.format import (
 )
 from deepcomp_jax.format.dtypes import DTYPES as DTYPES
 from deepcomp_jax.format.leaf_encoding import Encoded
-from deepcomp_jax.format.leaf_encoding import coded_words as coded_words
+from deepcomp_jax.format.leaf_encoding import as_labels as as_labels
 from deepcomp_jax.format.leaf_header import Layout as Layout
 from deepcomp_jax.format.memory_limit import MAX_BYTES as MAX_BYTES
 from deepcomp_jax.format.records import Entry as Entry

@@ -8,7 +8,14 @@ import numpy as np
 from deepcomp_jax import codings
 from deepcomp_jax._types import DenseLeaf, SharedLeaf
 from deepcomp_jax.codings import relative
-from deepcomp_jax.format import byte_codebooks, leaf_body, leaf_header, planes, scales
+from deepcomp_jax.format import (
+    byte_codebooks,
+    few_values,
+    leaf_body,
+    leaf_header,
+    planes,
+    scales,
+)
 from deepcomp_jax.format.dtypes import WORDS, check_dtype, little
 from deepcomp_jax.format.leaf_header import CODINGS, PLANES, RAW, SPARSE, Layout
 from deepcomp_jax.format.scales import Split
@@ -177,25 +184,32 @@ def _put_planes(flat: np.ndarray, put: rans.Put) -> bytes:
 _ENCODE = {RAW: _put_raw, SPARSE: _put_sparse, PLANES: _put_planes}
 
 
-def coded_words(
+def as_labels(
     values: np.ndarray, put: rans.Put = rans.put
 ) -> tuple[SharedLeaf, np.ndarray] | None:
-    """Values of one byte as labels, where that makes a smaller file.
+    """Values of one byte, or few distinct ones, as labels where the file is smaller.
 
     Args:
         values: Of a leaf, any dtype.
         put: What codes rANS streams.
 
     Returns:
-        Labels of codebook 0 in the coding that is the smallest, and the codebook; None
-        if the leaf is smaller value by value, or its dtype has more bytes.
+        Labels of codebook 0 in the coding that is the smallest, and the codebook, which
+        give every bit again; None if the leaf is smaller value by value, or has more
+        values than a codebook should.
     """
-    if values.dtype not in WORDS or not values.size:
+    if not values.size:
         return None
-    labels, codebook = byte_codebooks.shared(values)
+    if values.dtype in WORDS:
+        labels, codebook = byte_codebooks.shared(values)
+        size = len(byte_codebooks.put(codebook))
+    elif (codebook := few_values.found(values)) is not None:
+        labels, size = few_values.labels(values, codebook), codebook.nbytes
+    else:
+        return None
     shared = SharedLeaf(labels, 0)
     encoded = _put_shared("", shared, codebook, put)
-    size = sum(map(len, encoded.bodies)) + len(byte_codebooks.put(codebook))
+    size += sum(map(len, encoded.bodies))
     if size >= sum(map(len, _put_dense("", values, put).bodies)):
         return None
     return shared._replace(coding=CODINGS[encoded.layout.coding]), codebook

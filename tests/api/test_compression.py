@@ -253,6 +253,63 @@ def test_values_of_one_byte_keep_every_bit_and_are_coded_if_that_is_smaller(
     assert counted.nonzero == 2 * np.count_nonzero(words.view(dtype))
 
 
+@st.composite
+def few_valued(draw: st.DrawFn) -> np.ndarray:
+    """Weights of a quantized network: whole numbers times steps, some of them zero."""
+    dtype = draw(st.sampled_from(container.DTYPES[9:13]))
+    shape = draw(st.sampled_from([(40, 50), (3, 3, 16, 20), (600,), (5, 5), (70_000,)]))
+    levels = draw(st.sampled_from([1, 2, 15, 127, 600]))
+    rng = np.random.default_rng(draw(st.integers(0, 9)))
+    whole = rng.integers(-levels, levels + 1, shape)
+    whole[rng.random(shape) < draw(st.sampled_from([0.0, 0.9]))] = 0
+    strange = draw(st.sampled_from([0.0, -0.0, np.nan, np.inf, -2.5]))
+    values = (whole * draw(st.sampled_from([0.1, 1e-6]))).astype(dtype)
+    values.ravel()[rng.integers(values.size)] = strange
+    return values
+
+
+@pytest.mark.spec("C39")
+@given(few_valued())
+def test_floats_of_few_values_keep_every_bit_and_are_coded_if_that_is_smaller(
+    values: np.ndarray,
+):
+    data = dc.dumps(dc.compress({"w": values}, []))
+    laws.assert_identical(dc.loads(data), {"w": values})
+    plainly = Compressed({"w": 0}, (DenseLeaf(values),), ())
+    assert len(data) <= len(dc.dumps(plainly))
+    is_odd = ~np.isfinite(values) | (np.signbit(values) & (values == 0))
+    _, counts = np.unique(values, return_counts=True)
+    if not is_odd.any() and values.size > 30 * counts.size:
+        shares = counts / values.size
+        bits = values.size * max(-(shares * np.log2(shares)).sum(), 0.01)
+        assert len(data) <= 1.1 * bits / 8 + (4 + values.itemsize) * counts.size + 300
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_distinct_values_of_half_precision_are_each_found_once(dtype: np.dtype):
+    """Also where so many are equal that NumPy does not sort them rightly."""
+    rng = np.random.default_rng(0)
+    values = (rng.normal(0, 40, 100_000).round() * 0.01).astype(dtype)
+    found = share.distinct(values[values != 0], None)
+    assert sorted(set(values[values != 0].tolist())) == found.tolist()
+
+
+@pytest.mark.parametrize("name", ["kernel", "embedding"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_the_default_changes_nothing_that_it_rounded_before(name: str, dtype: type):
+    rng = np.random.default_rng(0)
+    tree = {name: (rng.standard_normal((300, 200)) ** 3 / 9).astype(dtype)}
+    once = dc.dumps(dc.compress(tree))
+    again = dc.dumps(dc.compress(dc.loads(once)))
+    assert once == again
+    signs = {name: np.where(tree[name] > 0, tree[name].max() / 3, 0).astype(dtype)}
+    laws.assert_identical(dc.loads(dc.dumps(dc.compress(signs))), signs)
+    whole = rng.normal(0, 40, (300, 200)).clip(-127, 127).round() + 0.0
+    quantized = {name: (whole * 0.01).astype(dtype)}
+    laws.assert_identical(dc.loads(dc.dumps(dc.compress(quantized))), quantized)
+    assert (dc.loads(once)[name] != tree[name]).any()
+
+
 @pytest.mark.spec("C39")
 @pytest.mark.parametrize("coding", ["packed", "relative"])
 @pytest.mark.parametrize("dtype", container.DTYPES[15:], ids=str)
