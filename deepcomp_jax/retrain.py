@@ -96,7 +96,8 @@ def set_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -
         The new state, in the containers of `state`.
 
     Raises:
-        ValueError: There is no `keep_pruned` in the optimizer.
+        ValueError: There is no `keep_pruned` in the optimizer, or the state is of
+            parameters in another structure than that of the masks.
 
     Examples:
         >>> import jax.numpy as jnp, optax
@@ -110,7 +111,13 @@ def set_masks(optimizer: optax.GradientTransformation, state: Any, masks: Any) -
     """
     # NNX wraps every array of the state in a variable, which optax does not know.
     structure = jax.tree.structure(jax.eval_shape(optimizer.init, masks))
-    plain = jax.tree.unflatten(structure, jax.tree.leaves(state))
+    held = jax.tree.leaves(state)
+    if len(held) != structure.num_leaves:
+        raise ValueError(
+            f"the state holds {len(held)} arrays, and {structure.num_leaves} for "
+            "parameters like these masks: give a mask for each parameter of `init`"
+        )
+    plain = jax.tree.unflatten(structure, held)
     cleared: Any = optax.tree.map_params(
         optimizer, _cleared, plain, masks, is_leaf=_is_left_out
     )

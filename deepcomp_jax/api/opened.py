@@ -188,6 +188,7 @@ class File(Mapping[str, Leaf]):
         Raises:
             FormatError, ValueError: As for `dc.load`.
         """
+        placement.check_places(device)
         chosen = dict(self) if only is None else self.select(only)
         given = trees.named_leaves(like)
         wanted = {n: x for n, x in given.items() if not only or re.search(only, n)}

@@ -16,7 +16,7 @@ class Point(NamedTuple):
     """A point of the curve of size and quality.
 
     Attributes:
-        rd_lambda: What a bit cost.
+        rd_lambda: What a bit cost; 0 where nothing was changed.
         file_bytes: Size of the file.
         compressed: The network that is in the file.
         data: The file.

@@ -100,7 +100,8 @@ def within_bytes(
     """The network of least distortion whose file has at most so many bytes.
 
     The search ends when 99.5 % of the bytes are used or no lambda comes nearer: a file
-    of a hundred bytes jumps by more, and no grid has more than 1000 entries.
+    of a hundred bytes jumps by more, and no grid has more than 1000 entries. Where
+    bytes are left, and are enough for every bit of the network, nothing is changed.
 
     Args:
         variables: Any pytree of arrays.
@@ -171,10 +172,30 @@ def curve(
     search = _search(variables, rules, importance, calibration, progress)
     looks = Looks(search, progress)
     found = [file_within(looks, most) for most in sizes]
+    if any(
+        own.file_bytes < _USED * most for own, most in zip(found, sizes, strict=True)
+    ):
+        found = _unchanged_if_small(variables, found, sizes, progress)
     if rules is None:
         for most in sizes:
             warn_of_kept(variables, looks.stored, most)
     return found
+
+
+def _unchanged_if_small(
+    variables: Any,
+    found: Sequence[Point],
+    max_bytes: Sequence[int],
+    progress: Progress | None,
+) -> list[Point]:
+    """Points, of which those with bytes to spare are the network itself if it fits."""
+    compressed = api.compress(variables, [])
+    data = api.dumps(compressed, progress=progress)
+    whole = Point(0.0, len(data), compressed, data)
+    return [
+        whole if own.file_bytes < _USED * most and len(data) <= most else own
+        for own, most in zip(found, max_bytes, strict=True)
+    ]
 
 
 def file_within(looks: Looks, max_bytes: int) -> Point:

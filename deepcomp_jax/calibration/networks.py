@@ -43,7 +43,13 @@ def network(fn: Callable[[Any, Any], Any], params: Any) -> Network:
 
     Raises:
         ValueError: A leaf is no array.
+        TypeError: `fn` is no function.
     """
+    if not callable(fn):
+        raise TypeError(
+            f"`fn` is {type(fn).__name__}: give the function first, then the "
+            "parameters, then what it is called with"
+        )
     named = trees.named_leaves(params)
     leaves = [_array(leaf, f"leaf {name!r}") for name, leaf in named.items()]
     return Network(fn, params, list(named), leaves)

@@ -61,7 +61,10 @@ def write(
             f"least, above the {limit} that were asked for: allow more, or leave "
             "tensors out by --skip"
         ) from None
-    return api.save(output, found.compressed, metadata=metadata)
+    size = api.save(output, found.compressed, metadata=metadata)
+    if found.rd_lambda > 0:
+        common.warn_of_spare(size, limit)
+    return size
 
 
 def _all_but(arrays: Any, keep: str) -> "list[Rule]":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 1 << 32  # as `format.memory_limit.MAX_BYTES`
+_USED = 0.9  # of the bytes that were asked for, below which there is a warning
 
 
 class UsageError(ValueError):
@@ -120,6 +121,31 @@ def positive(text: str) -> float:
     return value
 
 
+def fraction(text: str) -> float:
+    """A number above zero and below one.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    value = positive(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number below 1, which all zeros would meet"
+        )
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number above zero.
+
+    Raises:
+        argparse.ArgumentTypeError: It is none.
+    """
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above zero")
+    return int(text)
+
+
 def pattern(text: str) -> str:
     """A regular expression.
 
@@ -218,6 +244,15 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def warn(text: str) -> None:
     """Warns a person."""
     print(f"dcz: warning: {shown(text)}", file=sys.stderr)
+
+
+def warn_of_spare(size: int, limit: int) -> None:
+    """Warns if much of the bytes that were asked for is not used."""
+    if size < _USED * limit:
+        warn(
+            f"the finest grids take {size} of the {limit} bytes that were asked for: "
+            "--keep and --lossless take more, for weights that change less"
+        )
 
 
 def fail(text: str, status: int) -> int:

@@ -4,15 +4,20 @@ import argparse
 import contextlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepcomp_jax.cli import calibrated, common, signals
 from deepcomp_jax.cli.progress import Meter, progress
 
+if TYPE_CHECKING:
+    from deepcomp_jax.rules import Rule
+
 _LOWER = 0.998  # of what should be just right is aimed at next
 _LEAST = 0.5  # of the limit; a plan that has to aim lower does not meet it
+_NOTHING = 16  # bytes in which tensors of zeros are, and few others
+_UNMATCHED = 0.1  # of the weights; if no rule is for more, there is a warning
 
 # The key of the state of an optimizer, beside "params".
 _OPTIMIZER = re.compile(r"opt(im)?|opt(im)?_?states?|optimizer(_states?)?")
@@ -56,8 +61,9 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         help="at most so many bits of the file for each value, such as 4",
     )  # fmt: skip
     size.add_argument(
-        "--max-relative-error", type=common.positive, metavar="E",
-        help="no tensor of weights changes by more, as root mean square of its values",
+        "--max-relative-error", type=common.fraction, metavar="E",
+        help="no tensor of weights changes by more, as root mean square of its values; "
+        "below 1",
     )  # fmt: skip
     size.add_argument(
         "--rules", type=Path, metavar="RULES.toml",
@@ -89,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
         tree = selection.chosen(source.tree, args.only, args.skip)
         leaves = containers.named_leaves(tree)
         _check_keep(args, leaves)
+        _check_dtypes(leaves)
         if not (args.quiet or args.only or args.skip) and _is_training_state(tree):
             common.warn(
                 "the state of an optimizer goes into the file too: --only '^params/' "
@@ -100,9 +107,14 @@ def run(args: argparse.Namespace) -> None:
         if any(leaf.dtype.name == "float64" for leaf in leaves.values()):
             # JAX would cut such values to 32 bits; what it is asked as it is loaded.
             os.environ.setdefault("JAX_ENABLE_X64", "1")
-        with progress("compress", quiet=args.quiet) as meter, _hints():
+        with progress("compress", quiet=args.quiet) as meter, _hints(args):
             names = containers.named_leaves(source.tree)
             size = _write(args, output, tree, names, metadata, meter)
+        if gone := _vanished(output, leaves, args.max_bytes):
+            common.warn(
+                f"of {common.shown_list(gone)} nothing is left but zeros: allow more "
+                "bytes, or keep them by --keep"
+            )
     found = {
         "input": str(args.input), "output": str(output),
         "tensors": len(leaves), "values": values,
@@ -141,6 +153,33 @@ def _check_keep(args: argparse.Namespace, names: Collection[str]) -> None:
         )
 
 
+def _check_dtypes(leaves: Mapping[str, Any]) -> None:
+    from deepcomp_jax.format.dtypes import check_dtype
+
+    for name, leaf in leaves.items():
+        try:
+            check_dtype(name, leaf.dtype)
+        except ValueError as error:
+            raise common.UsageError(f"{error}, or leave it out by --skip") from None
+
+
+def _vanished(output: Path, leaves: Mapping[str, Any], max_bytes: int) -> list[str]:
+    """Tensors that were not all zero, and are so in a file."""
+    import numpy as np
+
+    from deepcomp_jax import api
+
+    # Hardly anything is stored of zeros, and few others are as small.
+    with api.open(output, max_bytes=max_bytes) as file:
+        return [
+            name
+            for name, leaf in leaves.items()
+            if file[name].stored_bytes <= _NOTHING
+            and not np.any(np.asarray(file[name]))
+            and np.any(np.asarray(leaf))
+        ]
+
+
 def _is_training_state(tree: Any) -> bool:
     """Whether a tree holds parameters, and beside them the state of an optimizer."""
     if type(tree) is not dict or "params" not in tree:
@@ -149,17 +188,21 @@ def _is_training_state(tree: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _hints() -> Iterator[None]:
+def _hints(args: argparse.Namespace) -> Iterator[None]:
     """Errors that name a leaf say how it is left out of this command."""
     try:
         yield
     except ValueError as error:
         if not str(error).startswith("leaf "):
             raise
-        raise ValueError(
-            f"{error}; here, --keep keeps tensors bit for bit, --skip leaves them out, "
-            "and --lossless changes none"
-        ) from None
+        hints = ["--skip leaves them out"]
+        if not args.lossless:
+            hints = [
+                "--keep keeps tensors bit for bit",
+                *hints,
+                "--lossless changes none",
+            ]
+        raise ValueError(f"{error}; here, {', '.join(hints)}") from None
 
 
 def _write(
@@ -201,6 +244,7 @@ def _write_by_rules(
         rules = []
     elif args.rules is not None:
         rules = read_rules(args.rules)
+        _warn_of_unmatched(rules, containers.named_leaves(tree))
     elif args.max_relative_error is not None:
         error = args.max_relative_error
         rules = budget.plan(tree, max_relative_error=error, skip=args.keep)
@@ -208,6 +252,24 @@ def _write_by_rules(
         others = containers.kept(tree, lambda name: not re.search(args.keep, name))
         rules = api.default_rules(others)
     return api.write(output, tree, rules, metadata=metadata, progress=meter)
+
+
+def _warn_of_unmatched(rules: "Sequence[Rule]", leaves: Mapping[str, Any]) -> None:
+    """Says so if rules leave many of the weights as they are."""
+    from deepcomp_jax.rules.weights import find_weights
+
+    every = find_weights(leaves)
+    others = [
+        name for name in every if not any(re.search(r.pattern, name) for r in rules)
+    ]
+    left = sum(leaves[name].size for name in others)
+    share = left / max(1, sum(leaves[name].size for name in every))
+    if share > _UNMATCHED:
+        common.warn(
+            f"no rule is for {common.shown_list(others)}, {100 * share:.0f} % of the "
+            'weights, which stay as they are: a last rule with the pattern "" is for '
+            "all others"
+        )
 
 
 def _write_within(
@@ -229,13 +291,16 @@ def _write_within(
 
     # A plan knows of no metadata.
     strings = sum(len(text.encode()) for item in metadata.items() for text in item)
-    aim, least = limit - strings, 0
-    while aim >= limit * _LEAST:
+    aim, least = max(limit - strings, 1), 0
+    while aim >= min(limit * _LEAST, limit - strings):
         try:
             rules = budget.plan(tree, max_bytes=aim, skip=keep)
-            return api.write(
+            size = api.write(
                 output, tree, rules, max_bytes=limit, metadata=metadata, progress=meter
             )
+            if rules:
+                common.warn_of_spare(size, limit)
+            return size
         except TooLarge as error:
             least = error.size
             aim = int(aim * limit / error.size * _LOWER)
@@ -245,5 +310,5 @@ def _write_within(
     raise common.UsageError(
         f"a file of these tensors takes about {least} bytes at the least, above the "
         f"{limit} that were asked for: allow more, leave tensors out by --skip, or "
-        "prune them by --rules"
+        "prune them by --rules instead"
     )

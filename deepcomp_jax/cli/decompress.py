@@ -41,6 +41,10 @@ def run(args: argparse.Namespace) -> None:
     from deepcomp_jax.cli import selection
 
     with checkpoints.open(args.input, max_bytes=args.max_bytes) as source:
+        if source.format != "dcz":
+            raise common.UsageError(
+                f"{args.input} is no .dcz file, but {source.format}: compress it first"
+            )
         asked = args.format or (args.output and kinds.of_ending(args.output))
         name = asked or source.metadata.get(selection.ORIGIN)
         if name not in FORMATS:

@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its codes need at their entropy",
     )  # fmt: skip
     parser.add_argument(
-        "--depth", type=int, metavar="N",
+        "--depth", type=common.count, metavar="N",
         help="totals by the first N parts of names (default: the first that differ)",
     )  # fmt: skip
     parser.add_argument(

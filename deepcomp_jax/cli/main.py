@@ -61,11 +61,16 @@ def _run(given: Sequence[str]) -> int:
     # Only the verb that is called is imported: --help is quick.
     verb = next((word for word in given if not word.startswith("-")), None)
     module = None
-    if verb in VERBS:
+    if verb is not None and verb in VERBS:
         module = importlib.import_module(f"deepcomp_jax.cli.{verb}")
         module.add_arguments(verbs[verb])
     try:
-        args = parser.parse_args(given)
+        if module is not None and verb == given[0]:
+            # Options may stand anywhere, also between the paths.
+            args = verbs[given[0]].parse_intermixed_args(given[1:])
+            args.verb = verb
+        else:
+            args = parser.parse_args(given)
     except SystemExit as end:  # argparse has said why
         return int(end.code or 0)
     if module is None:

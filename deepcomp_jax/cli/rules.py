@@ -9,7 +9,7 @@ coding = "grouped"
 
 import inspect
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +70,22 @@ def _rule(table: dict[str, Any]) -> Rule:
         if name in _WITHOUT_SETTINGS:
             settings["share"] = _WITHOUT_SETTINGS[name]
         else:
-            settings["share"] = _method("share", given, _SHARE)
+            settings["share"] = _method("share", given, _SHARE, _WITHOUT_SETTINGS)
     return Rule(**settings)
 
 
-def _method(part: str, given: Any, known: dict[str, Callable[..., Any]]) -> Any:
-    """A method with its settings."""
-    example = next(iter(known))
+def _method(
+    part: str,
+    given: Any,
+    known: dict[str, Callable[..., Any]],
+    others: Collection[str] = (),
+) -> Any:
+    """A method with its settings; `others` have none."""
+    example, every = next(iter(known)), ", ".join([*known, *others])
     if not isinstance(given, dict) or given.get("method") not in known:
         raise ValueError(
             f"{part} is {given!r}: write a table such as "
-            f"{{ method = {example!r}, ... }} with one of {', '.join(known)}"
+            f"{{ method = {example!r}, ... }} with one of {every}"
         )
     settings = {key: value for key, value in given.items() if key != "method"}
     make = known[given["method"]]

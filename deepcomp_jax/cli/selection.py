@@ -27,10 +27,14 @@ def chosen(tree: Any, only: str | None, skip: str | None = None) -> Any:
         skip: Regular expression, found in names of leaves that are left out.
 
     Raises:
-        UsageError: Nothing is left.
+        UsageError: Nothing is left, or there is nothing to be left out.
     """
     if only is None and skip is None:
         return tree
+
+    every = list(containers.named_leaves(tree))
+    if skip is not None and not any(re.search(skip, name) for name in every):
+        raise UsageError(f"{skip!r} matches no tensor: there are {shown_list(every)}")
 
     def kept(name: str) -> bool:
         wanted = only is None or re.search(only, name)
@@ -38,8 +42,7 @@ def chosen(tree: Any, only: str | None, skip: str | None = None) -> Any:
 
     found = containers.kept(tree, kept)
     if not containers.named_leaves(found):
-        names = list(containers.named_leaves(tree))
-        raise UsageError(f"no tensor is left: there are {shown_list(names)}")
+        raise UsageError(f"no tensor is left: there are {shown_list(every)}")
     return found
 
 

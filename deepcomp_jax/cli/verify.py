@@ -17,8 +17,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_json(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the verb."""
+def run(args: argparse.Namespace) -> int:
+    """Runs the verb; the exit status."""
+    try:
+        _verify(args)
+    except ValueError as error:
+        if not args.json:
+            raise
+        common.print_json(
+            {"input": str(args.input), "right": False, "error": str(error)}
+        )
+        return 1
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> None:
     signals.load("deepcomp_jax.device")
     from deepcomp_jax.checkpoints.dcz import naming
     from deepcomp_jax.device import take_on_cpu

@@ -1,11 +1,13 @@
 """Sharing methods: what maps the weights of a group to its codebook."""
 
+import operator
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from deepcomp_jax import kmeans as _kmeans
+from deepcomp_jax._types import MAX_CODEBOOK
 from deepcomp_jax.kmeans.float_histogram import histogram
 from deepcomp_jax.rules import ShareMethod
 
@@ -31,7 +33,9 @@ def kmeans(
             variance of the group's non-zero weights, at most 1; at most 256.
 
     Raises:
-        ValueError: Not exactly one of the three is given.
+        ValueError: Not exactly one of the three is given, or it is out of range: from 1
+            centroid to 32768.
+        TypeError: A number of centroids or of bits is not whole.
 
     Examples:
         >>> import numpy as np
@@ -43,13 +47,34 @@ def kmeans(
     if len(given) != 1:
         raise ValueError("give exactly one of k, bits and explained_variance")
     if explained_variance is not None:
+        if not 0 < explained_variance <= 1:
+            raise ValueError(
+                f"explained_variance is {explained_variance}; it must be above 0, and "
+                "at most 1"
+            )
         return lambda values, importance: _kmeans.by_explained_variance(
             values, explained_variance, importance=importance
         )
-    count = k if k is not None else 2 ** (bits or 0)
+    most = MAX_CODEBOOK.bit_length() - 1
+    count = (
+        _whole("k", k, 1, MAX_CODEBOOK)
+        if bits is None
+        else 2 ** _whole("bits", bits, 0, most)
+    )
     return lambda values, importance: _kmeans.optimal(
         values, count, importance=importance
     )
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    """A setting that is a whole number."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; it must be a whole number") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name} is {number}; it must be from {least} to {most}")
+    return number
 
 
 def lloyd(
@@ -73,6 +98,7 @@ def lloyd(
         >>> share.lloyd(2, init="linear")(np.array([1.0, 2.0, 9.0]), None)
         array([1.5, 9. ])
     """
+    k = _whole("k", k, 1, MAX_CODEBOOK)
     return lambda values, importance: _kmeans.lloyd(
         values,
         k,

@@ -23,7 +23,7 @@ from deepcomp_jax.trees import placement
     data_fields=["codebooks", "labels", "rest", "scales"],
     meta_fields=["groups", "treedef"],
 )
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SharedWeights:
     """A network whose weights are shared: a pytree, trained through its codebooks.
 
@@ -45,6 +45,12 @@ class SharedWeights:
     groups: tuple[tuple[str, str], ...]
     treedef: Any
     scales: dict[str, AxisExponents] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"SharedWeights({len(self.labels) + len(self.rest)} leaves, "
+            f"{len(self.labels)} of them with labels, {len(self.codebooks)} codebooks)"
+        )
 
 
 def share(

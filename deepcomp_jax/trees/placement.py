@@ -75,6 +75,19 @@ def place(named: Mapping[str, Any], where: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_places(device: Any) -> None:
+    """Rejects what is neither a device nor a sharding, nor a pytree of them."""
+    if isinstance(device, (jax.Device, Sharding)):
+        return
+    for name, own in trees.named_leaves(device).items():
+        if not isinstance(own, (jax.Device, Sharding, type(None))):
+            where = f" for leaf {name!r}" if name else ""
+            raise TypeError(
+                f"`device` is {own!r}{where}: give a device, such as jax.devices()[0], "
+                "or a sharding"
+            )
+
+
 def places(named: Mapping[str, Any], device: Any) -> dict[str, Any]:
     """Decides where each leaf goes.
 

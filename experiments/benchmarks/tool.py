@@ -100,8 +100,8 @@ def dcz(
     work: str, start: Sequence[str | Path], *call: str | Path, target: Target
 ) -> Row:
     """A row for a call of the command, whose start is another call."""
-    least = run(sys.executable, "-m", "deepcomp_jax.cli", *start).peak_bytes
-    done = run(sys.executable, "-m", "deepcomp_jax.cli", *call)
+    least = run(sys.executable, "-m", "deepcomp_jax", *start).peak_bytes
+    done = run(sys.executable, "-m", "deepcomp_jax", *call)
     above = done.peak_bytes - least
     size = _size(Path(call[call.index("-o") + 1])) if "-o" in call else None
     return Row(
@@ -139,7 +139,7 @@ def _start(args: argparse.Namespace) -> Iterator[Row]:
     del args
     for work, limit, command in (
         ("import deepcomp_jax", 0.1, ("-c", "import deepcomp_jax")),
-        ("dcz --help", 0.5, ("-m", "deepcomp_jax.cli", "--help")),
+        ("dcz --help", 0.5, ("-m", "deepcomp_jax", "--help")),
     ):
         done = sorted(run(sys.executable, *command) for _ in range(5))[2]
         yield Row(

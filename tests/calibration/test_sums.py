@@ -395,3 +395,8 @@ def test_lora_merged_into_its_weight(monkeypatch):
         "a: not followed: dot_general, then dot_general with data",
         "b: not followed: dot_general, then dot_general with data",
     )
+
+
+def test_a_function_must_come_first():
+    with pytest.raises(TypeError, match="`fn` is dict: give the function first"):
+        dc.calibrate({"w": jnp.ones(3)}, lambda p, x: x, [])  # type: ignore

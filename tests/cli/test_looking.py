@@ -94,6 +94,19 @@ def test_inspect_says_what_codings_are(dcz: Any, file: Path):
     assert not any(f"{coding}: " in bare for coding in known)
 
 
+@pytest.mark.parametrize("depth", ["0", "-1", "x"])
+def test_there_is_no_such_depth(dcz: Any, file: Path, depth: str):
+    said = dcz("inspect", file, "--depth", depth)
+    assert said.status == 2 and "no whole number above zero" in said.err
+
+
+def test_options_may_stand_between_the_paths(dcz: Any, file: Path):
+    expected = dcz("inspect", file, "layer.1", "--depth", 2)
+    assert expected.status == 0 and "layer.1" in expected.out
+    assert dcz("inspect", "--depth", 2, file, "layer.1") == expected
+    assert dcz("inspect", file, "--depth", 2, "layer.1") == expected
+
+
 def test_inspect_chooses_by_name(dcz: Any, file: Path):
     said = dcz("inspect", file, r"layer\.\d+\.weight")
     names = [line.split()[0] for line in said.out.splitlines() if "weight" in line]
@@ -164,6 +177,14 @@ def test_verify_finds_every_damage(dcz: Any, file: Path):
     _failed(dcz("verify", file, "--max-bytes", "100"), 1, "max_bytes=100")
     _failed(dcz("verify", file.with_suffix(".safetensors")), 1, "not a .dcz file")
     _failed(dcz("verify", file.with_name("none.dcz")), 1, "No such file")
+
+
+def test_verify_says_in_json_that_a_file_is_wrong(dcz: Any, file: Path):
+    assert json.loads(dcz("verify", file, "--json").out)["right"] is True
+    file.write_bytes(file.read_bytes()[:-1])
+    said = dcz("verify", file, "--json")
+    found = json.loads(said.out)
+    assert (said.status, found["right"]) == (1, False) and found["error"]
 
 
 def test_verify_decodes_all_files_of_a_set(dcz: Any, tmp_path: Path):

@@ -21,7 +21,7 @@ from deepcomp_jax.cli.main import VERBS
 from tests.cli.conftest import network
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "deepcomp_jax.cli"]
+COMMAND = [sys.executable, "-m", "deepcomp_jax"]
 
 
 def _dcz(*arguments: Any, **more: Any) -> subprocess.CompletedProcess[str]:

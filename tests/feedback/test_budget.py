@@ -90,7 +90,7 @@ def test_the_network_of_a_price():
 def test_rules_say_which_leaves():
     params, found = network()
     rules = [Rule("first/bias"), Rule("second/kernel")]
-    point = budget.within_bytes(params, 28_000, rules, calibration=found)
+    point = budget.within_bytes(params, 24_000, rules, calibration=found)
     decoded = dc.decompress(point.compressed)
     for layer, name in (("first", "kernel"), ("second", "bias")):
         laws.assert_identical(decoded[layer][name], params[layer][name])
@@ -222,8 +222,24 @@ def test_a_network_of_which_nothing_was_followed():
     params = {"bias": np.linspace(0, 1, 50, dtype=np.float32)}
     found = dc.calibrate(lambda p, x: x + p["bias"][None], params, [np.ones((3, 50))])
     with pytest.warns(UserWarning, match="no leaf that is quantized is multiplied"):
-        point = budget.within_bytes(params, 1000, calibration=found)
-    assert point.file_bytes < 200
+        point = budget.within_bytes(params, 210, calibration=found)
+    assert point.file_bytes < 200 and point.rd_lambda > 0
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_with_bytes_to_spare_nothing_is_changed(calibrated: bool):
+    params, found = network()
+    whole = len(dc.dumps(dc.compress(params, [])))
+    sizes = [4000, whole - 1, whole, 10 * whole]
+    points = budget.curve(params, sizes, calibration=found if calibrated else None)
+    for point, is_whole in zip(points, [False, False, True, True], strict=True):
+        assert (point.rd_lambda == 0) == is_whole
+        decoded = dc.decompress(point.compressed)
+        if is_whole:
+            laws.assert_identical(decoded, params)
+            assert point.file_bytes == whole == len(point.data)
+        else:
+            assert error(decoded) > 0
 
 
 def test_progress_counts_what_is_factored_rounded_and_written():

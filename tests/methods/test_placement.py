@@ -4,6 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deepcomp_jax as dc
 
 _SETUP = """
 import sys
@@ -139,3 +145,13 @@ else:
 """,
         str(tmp_path / "m.dcz"),
     )
+
+
+@pytest.mark.parametrize("device", ["cpu", {"a": None, "b": 3}], ids=str)
+def test_what_is_no_device(device: Any, tmp_path: Path):
+    path = tmp_path / "m.dcz"
+    dc.write(path, {"a": np.ones(3), "b": np.ones(4)}, [])
+    with pytest.raises(
+        TypeError, match=r"`device` is ('cpu'|3 for leaf 'b'): give a dev"
+    ):
+        dc.load(path, device=device)

@@ -288,3 +288,13 @@ def test_gradients_of_centroids_in_half_precision(dtype: Any):
     gradients = jax.grad(total)(shared.codebooks)["w"]
     assert gradients.dtype == dtype
     assert np.asarray(gradients, float) == pytest.approx(counts, rel=2**-8)
+
+
+def test_masks_of_other_parameters_are_told():
+    params = {"w": jnp.ones(3), "b": jnp.ones(2)}
+    optimizer = retrain.keep_pruned(
+        optax.adam(1.0), jax.tree.map(lambda x: x > 0, params)
+    )
+    state = optimizer.init(params)
+    with pytest.raises(ValueError, match="the state holds 7 arrays, and 5 for"):
+        retrain.set_masks(optimizer, state, {"w": params["w"] > 0})

@@ -1,6 +1,7 @@
 """Groups, labels and codebooks over a pytree (chapter S, from S20)."""
 
 from fractions import Fraction
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -238,6 +239,34 @@ def test_every_method_shares_a_whole_network(method: ShareMethod):
 def test_kmeans_wants_one_number_of_centroids(knobs: dict[str, int]):
     with pytest.raises(ValueError, match="exactly one of"):
         share.kmeans(**knobs)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "kind", "message"),
+    [
+        ({"k": 2.5}, TypeError, "k is 2.5; it must be a whole number"),
+        ({"k": 0}, ValueError, "k is 0; it must be from 1 to 32768"),
+        ({"bits": 16}, ValueError, "bits is 16; it must be from 0 to 15"),
+        ({"bits": "4"}, TypeError, "bits is '4'"),
+        ({"explained_variance": 1.5}, ValueError, "explained_variance is 1.5"),
+    ],
+    ids=str,
+)
+def test_numbers_of_centroids_that_cannot_be(
+    knobs: Any, kind: type[Exception], message: str
+):
+    with pytest.raises(kind, match=message):
+        share.kmeans(**knobs)
+    if "k" in knobs:
+        with pytest.raises(kind, match=message):
+            share.lloyd(**knobs)
+
+
+def test_a_network_with_shared_weights_is_printed_on_a_line():
+    shared = share.share(
+        {"w": jnp.ones(9), "b": jnp.ones(3)}, [Rule("w", share=share.distinct)]
+    )
+    assert repr(shared) == "SharedWeights(2 leaves, 1 of them with labels, 1 codebooks)"
 
 
 def test_empty_and_zero_leaves_have_empty_codebooks():

@@ -1,4 +1,4 @@
-"""`python -m deepcomp_jax.cli` is `dcz`."""
+"""`python -m deepcomp_jax` is `dcz`."""
 
 import sys
 
