@@ -237,7 +237,11 @@ def pack_leaves(
             continue
         values = _on_host(name, shared.rest[name])
         if found := container.as_labels(values, put_on_cpu):
-            packed[name] = found
+            leaf, codebook = found
+            if rule is not None and rule.coding is not None:
+                coding, gap_bits = _coding(rule, values.ndim)
+                leaf = leaf._replace(coding=coding, gap_bits=gap_bits)
+            packed[name] = leaf, codebook
         elif _is_constant(values):
             ones = np.ones(values.shape, np.uint8)
             leaf = SharedLeaf(ones, 0, *_coding(rule, ones.ndim))

@@ -285,6 +285,15 @@ def test_floats_of_few_values_keep_every_bit_and_are_coded_if_that_is_smaller(
         assert len(data) <= 1.1 * bits / 8 + (4 + values.itemsize) * counts.size + 300
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+@pytest.mark.parametrize("coding", ["packed", "relative"])
+def test_values_that_are_coded_unasked_are_so_as_a_rule_says(dtype: type, coding: str):
+    values = {"w": np.random.default_rng(0).integers(-3, 4, (40, 50)).astype(dtype)}
+    compressed = dc.compress(values, [Rule("w", coding=coding)])
+    assert [leaf.coding for leaf in compressed.leaves] == [coding]
+    laws.assert_identical(dc.loads(dc.dumps(compressed)), values)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_distinct_values_of_half_precision_are_each_found_once(dtype: np.dtype):
     """Also where so many are equal that NumPy does not sort them rightly."""
