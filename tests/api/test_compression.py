@@ -268,7 +268,7 @@ def few_valued(draw: st.DrawFn) -> np.ndarray:
     return values
 
 
-@pytest.mark.spec("C39")
+@pytest.mark.spec("C39", "C53")
 @given(few_valued())
 def test_floats_of_few_values_keep_every_bit_and_are_coded_if_that_is_smaller(
     values: np.ndarray,
@@ -303,6 +303,7 @@ def test_distinct_values_of_half_precision_are_each_found_once(dtype: np.dtype):
     assert sorted(set(values[values != 0].tolist())) == found.tolist()
 
 
+@pytest.mark.spec("W5")
 @pytest.mark.parametrize("name", ["kernel", "embedding"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 def test_the_default_changes_nothing_that_it_rounded_before(name: str, dtype: type):
