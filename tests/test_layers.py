@@ -26,7 +26,7 @@ LAYERS = [
     {"feedback"},
     {"budget"},
     {"cli"},
-    {"__init__"},
+    {"__init__", "__main__"},
 ]
 DEVICE = {
     "trees", "jaxprs", "rules", "fold", "prune", "share", "device", "retrain", "rate",

@@ -471,7 +471,7 @@ def test_codebooks_of_another_shape_or_dtype(other: jax.Array):
 def test_too_many_clusters():
     values = jnp.arange(1, 40001, dtype=jnp.float32)
     with pytest.raises(ValueError, match="'w' has 40000 entries, above 32768"):
-        share.share({"w": values}, [Rule("w", share=share.kmeans(bits=16))])
+        share.share({"w": values}, [Rule("w", share=share.distinct)])
 
 
 def test_like_that_does_not_fit_names_every_leaf(tmp_path: Path):
