@@ -172,30 +172,25 @@ def curve(
     search = _search(variables, rules, importance, calibration, progress)
     looks = Looks(search, progress)
     found = [file_within(looks, most) for most in sizes]
-    if any(
-        own.file_bytes < _USED * most for own, most in zip(found, sizes, strict=True)
-    ):
-        found = _unchanged_if_small(variables, found, sizes, progress)
+    pairs = zip(found, sizes, strict=True)
+    spare = [point.file_bytes < _USED * most for point, most in pairs]
+    if any(spare):
+        whole = _unchanged(variables, progress)
+        found = [
+            whole if has_spare and whole.file_bytes <= most else point
+            for point, has_spare, most in zip(found, spare, sizes, strict=True)
+        ]
     if rules is None:
         for most in sizes:
             warn_of_kept(variables, looks.stored, most)
     return found
 
 
-def _unchanged_if_small(
-    variables: Any,
-    found: Sequence[Point],
-    max_bytes: Sequence[int],
-    progress: Progress | None,
-) -> list[Point]:
-    """Points, of which those with bytes to spare are the network itself if it fits."""
+def _unchanged(variables: Any, progress: Progress | None) -> Point:
+    """The network with every bit of it."""
     compressed = api.compress(variables, [])
     data = api.dumps(compressed, progress=progress)
-    whole = Point(0.0, len(data), compressed, data)
-    return [
-        whole if own.file_bytes < _USED * most and len(data) <= most else own
-        for own, most in zip(found, max_bytes, strict=True)
-    ]
+    return Point(0.0, len(data), compressed, data)
 
 
 def file_within(looks: Looks, max_bytes: int) -> Point:

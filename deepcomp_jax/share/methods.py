@@ -55,12 +55,9 @@ def kmeans(
         return lambda values, importance: _kmeans.by_explained_variance(
             values, explained_variance, importance=importance
         )
-    most = MAX_CODEBOOK.bit_length() - 1
-    count = (
-        _whole("k", k, 1, MAX_CODEBOOK)
-        if bits is None
-        else 2 ** _whole("bits", bits, 0, most)
-    )
+    if bits is not None:
+        k = 2 ** _whole("bits", bits, 0, MAX_CODEBOOK.bit_length() - 1)
+    count = _whole("k", k, 1, MAX_CODEBOOK)
     return lambda values, importance: _kmeans.optimal(
         values, count, importance=importance
     )
